@@ -1,0 +1,87 @@
+"""The torch form of a model: its module with trained weights, and example inputs for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import BadInput
+from harness.model import Model
+from harness.registry import locate
+from harness.tensors import Arrays, TensorSpec, encode
+
+FREE_LENGTH = 8
+"""Length of example inputs along an axis that has no fixed one."""
+
+
+def architecture(model: Model) -> nn.Module:
+    """The module without trained weights, in evaluation mode."""
+    module = locate(model.forms["torch"])()
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"{model.forms['torch']} returns no torch.nn.Module")
+    return module.eval()
+
+
+def trained(model: Model) -> nn.Module:
+    """The module with the model's weights, in evaluation mode.
+
+    Raises
+    ------
+    BadInput
+        If a weight is not finite, or the weights do not fit the architecture.
+    """
+    state = locate(model.state)(locate(model.weights)())
+    check_finite(state, "weights of")
+    module = architecture(model)
+    try:
+        module.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise BadInput(f"weights of model '{model.name}' do not fit: {problem}") from error
+    return module
+
+
+def layers(module: nn.Module) -> tuple[str, ...]:
+    """Paths of the submodules that own a parameter of two axes or more."""
+    return tuple(
+        name
+        for name, child in module.named_modules()
+        if any(p.ndim > 1 for p in child.parameters(recurse=False))
+    )
+
+
+def check_finite(arrays: Arrays, what: str) -> None:
+    """Raise `BadInput` where a float array holds NaN or infinity."""
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise BadInput(f"{what} '{name}' hold NaN or infinite values; correct them first")
+
+
+def stored(spec: TensorSpec) -> TensorSpec:
+    """The tensor as a torch module takes it: images with channels first."""
+    if spec.layout != "NHWC":
+        return spec
+    n, h, w, c = spec.shape
+    return TensorSpec(spec.name, (n, c, h, w), spec.dtype, "NCHW")
+
+
+def tensors(model: Model, arrays: Arrays) -> tuple[Tensor, ...]:
+    """The arrays of a batch as the module's arguments."""
+    return tuple(
+        torch.from_numpy(np.array(encode(arrays[spec.name], spec, stored(spec))))
+        for spec in model.inputs
+    )
+
+
+def examples(model: Model, batch_size: int, precision: torch.dtype) -> tuple[Tensor, ...]:
+    """Arguments of the right shapes and dtypes: seeded normal floats, zeros for integers."""
+    generator = torch.Generator().manual_seed(batch_size)
+    arguments = []
+    for spec in map(stored, model.inputs):
+        shape = (batch_size, *(FREE_LENGTH if n is None else n for n in spec.shape[1:]))
+        example = torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+        if example.is_floating_point():
+            example = torch.randn(shape, generator=generator).to(precision)
+        arguments.append(example)
+    return tuple(arguments)

@@ -1,0 +1,50 @@
+"""Quantizer: builds PyTorch artifacts from a model's torch form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.pytorch.refusals import refusal
+from harness.method import Method
+from harness.model import Model
+from harness.protocol import Artifact, Record
+from harness.task import Data
+
+
+class PyTorchQuantizer:
+    """Float models in three precisions, and torch.ao's dynamic and static int8."""
+
+    name = "pytorch"
+    takes = frozenset({"torch"})
+
+    def refuse(self, model: Model, method: Method) -> str | None:
+        """Why this cell cannot be built, or None; imports no framework."""
+        return refusal(model, method)
+
+    def layers(self, model: Model) -> tuple[str, ...]:
+        """Module paths of the layers that multiply by weights (matrices or kernels)."""
+        from backends.pytorch import form
+
+        return form.layers(form.architecture(model))
+
+    def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
+        """Build, save in ``folder`` and return the artifact.
+
+        Float methods on routes ``eager`` and ``compiled`` become ``model.safetensors``; all others
+        become a TorchScript archive, ``model.pt``.
+
+        Raises
+        ------
+        BadInput
+            If weights or calibration samples are not finite, a name in ``keep_float`` is unknown,
+            or the module cannot be traced.
+        """
+        from backends.pytorch import methods
+
+        return methods.build(model, method, data, folder)
+
+    def inspect(self, artifact: Artifact) -> Record:
+        """Read the file back: payload bytes by dtype, operators where the file holds a graph."""
+        from backends.pytorch import inspect
+
+        return inspect.record(artifact)

@@ -1,0 +1,21 @@
+"""TFLite: Google's on-device format, built by TFLiteConverter and run by the LiteRT interpreter."""
+
+from __future__ import annotations
+
+from harness.protocol import Backend
+
+BACKEND = Backend(
+    name="tflite",
+    quantizer="backends.tflite.quantizer:TfliteQuantizer",
+    runtime="backends.tflite.runtime:LiteRTRuntime",
+    build_packages=("tensorflow", "tf-keras", "ai-edge-litert"),
+    run_packages=("ai-edge-litert",),
+    install="pip install 'quantbench[tflite]'",
+    methods={
+        "fp32": {"route": "keras"},
+        # the file stores float16, LiteRT's CPU kernels compute in float32
+        "fp16": {"route": "keras", "activations": "float32"},
+        "dynamic-int8": {"route": "keras"},
+        "static-int8": {"route": "keras", "io": "int8"},
+    },
+)

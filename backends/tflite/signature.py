@@ -1,0 +1,113 @@
+"""Signature: the named inputs and outputs of a TFLite file, and how they fit the task's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.tflite.inspect import dtype_name, read_file
+from harness.errors import BadInput
+from harness.tensors import Array, TensorSpec, relayout
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileTensor:
+    """One input or output as the file declares it; ``index`` is its place among all tensors."""
+
+    index: int
+    shape: Shape
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+    def spec(self, task: TensorSpec) -> TensorSpec:
+        """As a TensorSpec under the task's name; raises `BadInput` where the shapes do not fit."""
+        return TensorSpec(
+            name=task.name,
+            shape=self.shape,
+            dtype=self.dtype,
+            layout=stored_layout(task, self.shape),
+            scale=self.scale,
+            zero_point=self.zero_point,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A file's inputs and outputs by the names that Keras gave them."""
+
+    inputs: Mapping[str, FileTensor]
+    outputs: Mapping[str, FileTensor]
+
+
+def read(path: Path) -> Signature:
+    """The signature of a file that TFLiteConverter made from a Keras model."""
+    model = read_file(path)
+    signature = model.signatureDefs[0]
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    return Signature(
+        *(
+            {entry.name.decode(): _tensor(entry.tensorIndex, tensors) for entry in entries}
+            for entries in (signature.inputs, signature.outputs)
+        )
+    )
+
+
+def _tensor(index: int, tensors: Sequence[Any]) -> FileTensor:
+    tensor = tensors[index]
+    # the signature has -1 for a free axis where the shape has 1; it is left out where none is free
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    affine = tensor.quantization
+    quantized = affine is not None and affine.scale is not None and len(affine.scale) == 1
+    return FileTensor(
+        index=index,
+        shape=tuple(None if n < 0 else int(n) for n in shape),
+        dtype=dtype_name(tensor.type),
+        scale=float(affine.scale[0]) if quantized else None,
+        zero_point=int(affine.zeroPoint[0]) if quantized else None,
+    )
+
+
+def by_name(specs: Sequence[TensorSpec], names: Sequence[str]) -> dict[str, TensorSpec]:
+    """Keras name to the model's spec, in the model's order: by equal names, else by position."""
+    if len(names) != len(specs):
+        raise BadInput(
+            f"the Keras form has {list(names)}, the model declares {[s.name for s in specs]}; "
+            "give both the same number, in the same order"
+        )
+    if set(names) == {spec.name for spec in specs}:
+        return {spec.name: spec for spec in specs}
+    return dict(zip(names, specs, strict=True))
+
+
+def stored_layout(task: TensorSpec, shape: Shape) -> str:
+    """The layout of a Keras tensor: channels last where that fits ``shape``, else the task's.
+
+    Raises
+    ------
+    BadInput
+        If ``shape`` is the task's in neither layout.
+    """
+    last = task.layout.replace("C", "") + "C" if "C" in task.layout else task.layout
+    for layout in (last, task.layout):
+        moved = tuple(task.shape[task.layout.index(axis)] for axis in layout) or task.shape
+        if len(moved) == len(shape) and all(
+            want is None or have is None or want == have
+            for want, have in zip(moved, shape, strict=True)
+        ):
+            return layout
+    raise BadInput(
+        f"tensor '{task.name}' has shape {shape} in the Keras form, "
+        f"which does not fit {task.shape} of the model ({task.layout or 'no layout'})"
+    )
+
+
+def stored_array(array: Array, task: TensorSpec, shape: Shape) -> Array:
+    """The task's samples as the Keras form takes them: axes moved, C-contiguous."""
+    return np.ascontiguousarray(relayout(array, task.layout, stored_layout(task, shape)))

@@ -1,0 +1,48 @@
+"""Model digits: a small residual CNN for 8x8 digits; its trained weights are part of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.data import verified
+from harness.model import Model
+from harness.tensors import Array, TensorSpec
+
+WIDTH = 32
+BLOCKS = 5
+WEIGHTS = Path(__file__).with_name("digits.safetensors")
+SHA256 = "3ed16b064b5ed72f4ab8ffb3296b451b2cd478b77ead9afcf1d97cbd932c8caf"
+
+MODEL = Model(
+    name="digits",
+    task="digits",
+    inputs=(TensorSpec("image", (None, 1, 8, 8), "float32", "NCHW"),),
+    outputs=(TensorSpec("logits", (None, 10), "float32"),),
+    weights="experiments.models.digits:weights",
+    state="experiments.models.digits:state",
+    forms={
+        "torch": "experiments.models.digits.torch_form:build",
+        "keras": "experiments.models.digits.keras_form:build",
+    },
+    description="Residual CNN, 32 channels, 5 blocks; 5.9 million multiply-accumulates per image",
+)
+
+
+def weights() -> Path:
+    """The safetensors file beside this module, checksum verified.
+
+    Raises
+    ------
+    DataMissing
+        If the file is absent or altered.
+    """
+    return verified(WEIGHTS, SHA256, "reinstall quantbench to restore its weights")
+
+
+def state(path: Path) -> dict[str, Array]:
+    """Weights by torch name, float32, without batch counters."""
+    from safetensors.numpy import load_file
+
+    return {name: np.asarray(array) for name, array in load_file(path).items()}

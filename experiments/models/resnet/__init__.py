@@ -1,0 +1,89 @@
+"""Models resnet: CIFAR-10 residual networks with the weights that Yerlan Idelbayev published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.data import data_folder, verified
+from harness.errors import BadInput
+from harness.model import Model
+from harness.tensors import Array, Arrays, TensorSpec
+
+SOURCE = "https://github.com/akamaster/pytorch_resnet_cifar10"
+WEIGHTS = {
+    20: (
+        "resnet20-12fca82f.th",
+        "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
+    ),
+}
+"""File and SHA-256 by depth."""
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+RESNET20 = Model(
+    name="resnet20",
+    task="cifar10",
+    inputs=(TensorSpec("image", (None, 3, 32, 32), "float32", "NCHW"),),
+    outputs=(TensorSpec("logits", (None, 10), "float32"),),
+    weights="experiments.models.resnet:resnet20_weights",
+    state="experiments.models.resnet:state",
+    forms={
+        "torch": "experiments.models.resnet.torch_form:resnet20",
+        "keras": "experiments.models.resnet.keras_form:build",
+    },
+    preprocess="experiments.models.resnet:preprocess",
+    published=0.9173,
+    source=SOURCE,
+    description="ResNet-20 for CIFAR-10 (He et al. 2015), option-A shortcuts, 269,722 parameters",
+)
+
+
+def resnet20_weights() -> Path:
+    """The published file in the data folder, checksum verified; raises `DataMissing`."""
+    return weights(20)
+
+
+def weights(depth: int) -> Path:
+    """The published file of one depth in the data folder, checksum verified.
+
+    Raises
+    ------
+    DataMissing
+        If it is absent or not the right one; says what to download and where to put it.
+    """
+    name, sha256 = WEIGHTS[depth]
+    path = data_folder() / "weights" / name
+    remedy = f"download pretrained_models/{name} from {SOURCE} and put it into {path.parent}"
+    return verified(path, sha256, f"{remedy} ($QUANTBENCH_DATA/weights)")
+
+
+def state(path: Path) -> dict[str, Array]:
+    """Weights by torch name, float32.
+
+    Raises
+    ------
+    BadInput
+        If PyTorch, which alone reads this format, is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise BadInput(
+            f"reading {path.name} needs PyTorch; pip install 'quantbench[pytorch]'"
+        ) from error
+    stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    # trained under DataParallel, which put "module." before each name
+    return {name.removeprefix("module."): tensor.numpy() for name, tensor in stored.items()}
+
+
+def preprocess(inputs: Arrays) -> dict[str, Array]:
+    """Pixels float32 0..255 [n, 3, 32, 32] scaled to 0..1 and normalized by channel."""
+    mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    image = inputs["image"] / np.float32(255)
+    # in place: the whole test set at once is 123 MB
+    image -= mean
+    image /= std
+    return {"image": image}

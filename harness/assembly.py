@@ -1,0 +1,498 @@
+"""Assembly: the Parquet files of a run, computed from its stored state."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness import registry, statistics
+from harness.cache import entry
+from harness.clock import (
+    Comparison,
+    Generation,
+    load_generations,
+    log_times,
+    paired,
+    still_in,
+    why_stop,
+)
+from harness.experiment import Experiment
+from harness.method import AXES
+from harness.metrics import BINARY, METRICS, Outcome
+from harness.plan import Cell
+from harness.protocol import Artifact, Operation, integer_macs_fraction
+from harness.results import SAMPLES, read_json, write_table
+from harness.statistics import Interval
+from harness.store import Store
+
+Row = dict[str, Any]
+
+
+def write(
+    experiment: Experiment, cells: Sequence[Cell], store: Store, compared: Sequence[Comparison]
+) -> None:
+    """Compute every table and write it atomically."""
+    machine = read_json(store.folder / "machine.json")["fingerprint"]
+    timed = {c.id: load_generations(store.generations(c.id)) for c in compared}
+    clocked = _clock_states(compared, timed)
+    views = [_View.of(cell, store) for cell in cells]
+    trials = [_trial_row(v, experiment, store, machine, clocked) for v in views]
+    status = {row["trial"]: row["status"] for row in trials}
+    predictions, quality = _quality(views, experiment, store, status)
+    measurements = [
+        *_sizes(views, store),
+        *quality,
+        *_start_up(views, store),
+        *(row for c in compared for row in _timing(c, timed[c.id], experiment)),
+    ]
+    write_table(store.folder, "trials", trials)
+    write_table(store.folder, "measurements", [_complete(row) for row in measurements])
+    write_table(store.folder, "samples", _samples(timed.values()))
+    write_table(store.folder, "predictions", predictions)
+    write_table(store.folder, "artifacts", _artifacts(views))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A cell with what the store knows about it; empty mappings where a phase did not happen."""
+
+    cell: Cell
+    built: Mapping[str, Any]
+    scored: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, cell: Cell, store: Store) -> _View:
+        name = cell.trial.id
+        return cls(cell, store.get("build", name) or {}, store.get("score", name) or {})
+
+    @property
+    def id(self) -> str:
+        return self.cell.trial.id
+
+    @property
+    def has_outputs(self) -> bool:
+        return "score" in self.scored
+
+    def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
+        folder = entry("scores", self.scored["score"])
+        return {s.name: np.load(folder / f"{s.name}.npy") for s in self.cell.model.outputs}
+
+    def operations(self) -> tuple[Operation, ...]:
+        return tuple(Operation(**op) for op in self.scored["summary"]["operations"])
+
+
+def _complete(row: Row) -> Row:
+    """A measurement row with every column; a value that is not a number becomes null."""
+    empty = dict.fromkeys(("value", "low", "high", "unit", "n", "reference", "verdict", "reason"))
+    return {"batch_size": None, **empty, **row}
+
+
+# --- trials --------------------------------------------------------------------------------------
+
+
+def _clock_states(
+    compared: Sequence[Comparison], timed: Mapping[str, list[Generation]]
+) -> dict[str, tuple[str, str]]:
+    """Status and reason of contenders that failed while they were timed."""
+    failed = {}
+    for comparison in compared:
+        for generation in timed[comparison.id]:
+            for name, (status, reason) in generation.failures.items():
+                if name != comparison.control:
+                    failed[name] = (status, reason)
+    return failed
+
+
+def _trial_row(
+    view: _View,
+    experiment: Experiment,
+    store: Store,
+    machine: str,
+    clocked: Mapping[str, tuple[str, str]],
+) -> Row:
+    trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
+    last = view.scored or view.built
+    status, stage, reason = last["status"], last["stage"], last["reason"]
+    if status == "ok":
+        stage = "clock"
+        status, reason = clocked.get(trial.id, ("ok", ""))
+    parity = (store.get("parity", trial.model) or {}).get("backends", {}).get(trial.backend, {})
+    summary = view.scored.get("summary", {})
+    return {
+        "run": store.folder.name,
+        "trial": trial.id,
+        "experiment": experiment.name,
+        "model": trial.model,
+        "task": view.cell.model.task,
+        "backend": trial.backend,
+        "method": method.name,
+        "label": trial.label,
+        **{axis: getattr(method, axis) for axis in AXES},
+        "keep_float": list(method.keep_float),
+        "target": target.name,
+        "device": target.device,
+        "threads": target.threads,
+        "isa": target.isa,
+        "kernels": target.kernels,
+        "seed": trial.seed,
+        "precision": experiment.precision.name,
+        "machine": machine,
+        "status": status,
+        "stage": stage,
+        "reason": reason,
+        "artifact": view.built.get("artifact"),
+        "sha256": view.built.get("sha256"),
+        "parity_max_abs": parity.get("max_abs"),
+        "parity_samples": parity.get("samples"),
+        "built_s": view.built.get("built_s"),
+        "scored_s": view.scored.get("scored_s"),
+        "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
+        "flags": _flags(view, store, experiment),
+    }
+
+
+def _flags(view: _View, store: Store, experiment: Experiment) -> list[str]:
+    """What makes a trial's numbers doubtful, in words of the glossary."""
+    flags = set()
+    for batch_size in experiment.batch_sizes:
+        name = f"{view.cell.trial.model}/{view.cell.trial.target.name}/batch{batch_size}"
+        for generation in load_generations(store.generations(name)):
+            ready = generation.ready.get(view.id)
+            if ready is None:
+                continue
+            if not ready["steady"]:
+                flags.add("not-steady")
+            if not _same_outputs(view, ready["outputs"]):
+                flags.add(f"outputs-differ-at-batch-{batch_size}")
+    return sorted(flags)
+
+
+def _same_outputs(view: _View, timed: Mapping[str, Any]) -> bool:
+    """Whether the timed process computed what was scored: within 1e-5 of the largest output."""
+    for name, scored in view.outputs().items():
+        seen = np.asarray(timed[name])
+        expected = scored[np.arange(len(seen)) % len(scored)]
+        if np.abs(seen - expected).max() > 1e-5 * max(float(np.abs(expected).max()), 1e-30):
+            return False
+    return True
+
+
+# --- artifact ------------------------------------------------------------------------------------
+
+
+def _sizes(views: Iterable[_View], store: Store) -> list[Row]:
+    rows = []
+    for view in views:
+        if view.built.get("status") != "ok":
+            continue
+        artifact = Artifact.open(entry("artifacts", view.built["artifact"]), verify=False)
+        zipped = sum(_gzip_bytes(artifact.folder / name) for name in artifact.files)
+        held = view.built["record"]["weight_bytes"]
+        size = artifact.size_bytes
+        row: Row = {"trial": view.id, "scenario": "artifact"}
+        rows += [
+            {**row, "metric": "size_bytes", "value": size, "unit": "byte", "n": 1},
+            {**row, "metric": "size_gzip_bytes", "value": zipped, "unit": "byte", "n": 1},
+            {**row, "metric": "weight_bytes", "value": sum(held.values()), "unit": "byte", "n": 1},
+        ]
+        parity = (store.get("parity", view.cell.trial.model) or {}).get("backends", {})
+        own = parity.get(view.cell.trial.backend)
+        if own:
+            full = Artifact.open(entry("artifacts", own["artifact"]), verify=False).size_bytes
+            rows.append(
+                {
+                    **row, "metric": "compression", "value": full / size, "unit": "ratio", "n": 1,
+                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/fp32",
+                }
+            )  # fmt: skip
+        if view.has_outputs:
+            share = integer_macs_fraction(view.operations())
+            reason = "the graph has no multiply-accumulates" if share is None else None
+            rows.append(
+                {
+                    **row, "metric": "integer_macs_fraction", "value": share, "unit": "fraction",
+                    "n": 1, "reason": reason,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _gzip_bytes(path: Path) -> int:
+    return len(gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
+
+
+def _artifacts(views: Iterable[_View]) -> list[Row]:
+    rows: list[Row] = []
+    for view in views:
+        record = view.built.get("record", {})
+        for dtype, size in sorted(record.get("weight_bytes", {}).items()):
+            rows.append({"trial": view.id, "kind": "weights", "dtype": dtype, "bytes": size})
+        for name, count in sorted(record.get("operators", {}).items()):
+            rows.append({"trial": view.id, "kind": "operator", "name": name, "count": count})
+        if view.has_outputs:
+            rows += [
+                {
+                    "trial": view.id, "kind": "executed", "name": f"{op.kind} {op.name}".strip(),
+                    "count": 1, "macs": op.macs, "integer": op.integer, "engine": op.engine,
+                }
+                for op in view.operations()
+            ]  # fmt: skip
+    return rows
+
+
+# --- quality -------------------------------------------------------------------------------------
+
+
+def _quality(
+    views: Sequence[_View], experiment: Experiment, store: Store, status: Mapping[str, str]
+) -> tuple[pa.Table, list[Row]]:
+    """Per-sample predictions, and quality, drop, agreement and SQNR of every scored trial."""
+    rows: list[Row] = []
+    tables = []
+    floats: dict[str, tuple[str, Outcome]] = {}
+    for view in views:
+        if not view.has_outputs:
+            continue
+        task = registry.task(view.cell.model.task)
+        labels = np.load(Path(view.scored["data"]) / "test" / "labels.npy")
+        metric = METRICS[task.metric]
+        output = view.cell.model.outputs[0].name
+        own = metric(view.outputs()[output], labels)
+        tables.append(_predictions(view.id, labels, own))
+        if view.cell.model.name not in floats:
+            floats[view.cell.model.name] = _float_outcome(view, views, store, metric, labels)
+        name, full = floats[view.cell.model.name]
+        row: Row = {"trial": view.id, "scenario": "score", "n": len(labels)}
+        rows += [
+            {**row, **_score_interval(own, task.metric), "metric": "quality", "unit": "fraction"},
+            {**row, "metric": "ties", "value": own.ties, "unit": "count"},
+            {**row, "metric": "sqnr_db", "value": view.scored["sqnr_db"], "unit": "dB", "reference": name},
+            {
+                **row, "metric": "peak_rss_bytes", "unit": "byte",
+                "value": view.scored["summary"]["peak_rss_bytes"], "n": 1,
+            },
+        ]  # fmt: skip
+        same = int((own.prediction == full.prediction).sum())
+        agreement = statistics.wilson(same, len(labels))
+        rows.append(
+            {
+                **row,
+                "metric": "agreement",
+                "unit": "fraction",
+                "reference": name,
+                **_bounds(agreement),
+            }
+        )
+        if view.cell.trial.method.name == "fp32" and status[view.id] == "ok" and name == view.id:
+            continue
+        drop = statistics.paired_drop(full.outcome, own.outcome)
+        margin = experiment.quality_margin * abs(full.score)
+        rows += [
+            {
+                **row, "metric": "quality_drop", "unit": "fraction", "reference": name,
+                "verdict": statistics.quality_verdict(drop, margin), **_bounds(drop.interval),
+            },
+            {
+                **row, "metric": "quality_drop_bound", "unit": "fraction", "reference": name,
+                "value": drop.upper,
+            },
+            {**row, "metric": "quality_p", "unit": "probability", "reference": name, "value": drop.p},
+        ]  # fmt: skip
+    return _concat(tables, "predictions"), rows
+
+
+def _float_outcome(
+    view: _View, views: Sequence[_View], store: Store, metric: Any, labels: Any
+) -> tuple[str, Outcome]:
+    """The model's reference form: the name of its trial, and its per-sample outcomes."""
+    state = store.get("parity", view.cell.model.name) or {}
+    backend = state["reference"]
+    score = state["backends"][backend]["score"]
+    outputs = np.load(entry("scores", score) / f"{view.cell.model.outputs[0].name}.npy")
+    same = [v.id for v in views if v.scored.get("score") == score]
+    name = same[0] if same else f"{view.cell.model.name}/{backend}/fp32"
+    return name, metric(outputs, labels)
+
+
+def _score_interval(own: Outcome, metric: str) -> Row:
+    if metric in BINARY:
+        return _bounds(statistics.wilson(int(own.outcome.sum()), len(own.outcome)))
+    error = float(own.outcome.std(ddof=1)) / math.sqrt(len(own.outcome))
+    half = statistics.Z95 * error
+    return _bounds(Interval(own.score, own.score - half, own.score + half))
+
+
+def _bounds(interval: Interval) -> Row:
+    """Value, low and high of a row; an unbounded end is null."""
+    ends = {"low": interval.low, "high": interval.high}
+    return {
+        "value": interval.value,
+        **{key: end if math.isfinite(end) else None for key, end in ends.items()},
+    }
+
+
+def _predictions(trial: str, labels: Any, own: Outcome) -> pa.Table:
+    count = len(labels)
+    return pa.table(
+        {
+            "trial": [trial] * count,
+            "sample": np.arange(count),
+            "label": labels.astype(np.float64),
+            "prediction": own.prediction,
+            "outcome": own.outcome,
+        }
+    )
+
+
+def _concat(tables: list[pa.Table], name: str) -> pa.Table:
+    from harness.results import SCHEMAS
+
+    return pa.concat_tables(tables) if tables else SCHEMAS[name].empty_table()
+
+
+# --- start-up ------------------------------------------------------------------------------------
+
+
+def _start_up(views: Iterable[_View], store: Store) -> list[Row]:
+    rows = []
+    units = {
+        "peak_rss_bytes": ("memory", "byte"),
+        "model_rss_bytes": ("memory", "byte"),
+        "runtime_rss_bytes": ("memory", "byte"),
+        "load_ms": ("start", "ms"),
+        "first_inference_ms": ("start", "ms"),
+    }
+    for view in views:
+        state = store.get("start", view.id)
+        if state is None:
+            continue
+        seen = state["observed"]
+        for metric, (scenario, unit) in units.items():
+            row: Row = {"trial": view.id, "scenario": scenario, "metric": metric, "unit": unit}
+            values = [observed[metric] for observed in seen]
+            if values:
+                row |= {"value": float(np.median(values)), "n": len(values)}
+                if not all(observed["reset"] for observed in seen):
+                    row["reason"] = "the kernel does not reset the peak: imports are included"
+            else:
+                row["reason"] = f"{state['status']}: {state['reason']}"
+            rows.append(row)
+    return rows
+
+
+# --- latency -------------------------------------------------------------------------------------
+
+
+def _samples(timed: Iterable[Sequence[Generation]]) -> pa.Table:
+    tables = [generation.rows.cast(SAMPLES) for run in timed for generation in run]
+    return _concat(tables, "samples")
+
+
+def _timing(
+    comparison: Comparison, generations: Sequence[Generation], experiment: Experiment
+) -> list[Row]:
+    """Latency, throughput, CPU time, the A/A control, and speed-ups against every fp32 trial."""
+    names = [c.name for c in comparison.contenders if c.name != comparison.control]
+    base: Row = {"scenario": "single-stream", "batch_size": comparison.batch_size}
+    if not generations:
+        why = "nothing was timed: the reference failed"
+        return [
+            {**base, "trial": n, "metric": "latency_ms", "unit": "ms", "reason": why} for n in names
+        ]
+    times = log_times(generations)
+    staying = set(still_in(comparison, generations))
+    stopped = why_stop(comparison, generations, experiment.precision) or "interrupted"
+    rows: list[Row] = []
+    for name in names:
+        rows += _latency(name, {**base, "trial": name}, comparison, generations, times, stopped)
+    control = paired(times, comparison.reference, comparison.control)
+    noise = math.inf  # without a control nothing is claimed
+    if control:
+        ratio = statistics.exp_interval(statistics.rounds_interval(control))
+        noise = ratio.half_width
+        rows.append(
+            {
+                **base, "trial": comparison.reference, "metric": "aa_control", "unit": "ratio",
+                "n": sum(map(len, control)), "reference": comparison.reference, **_bounds(ratio),
+            }
+        )  # fmt: skip
+    floats = [n for n in names if _is_fp32(n)]
+    for other in dict.fromkeys([comparison.reference, *floats]):
+        rows += _speedups(other, names, times, noise, base, staying)
+    return rows
+
+
+def _is_fp32(trial: str) -> bool:
+    return trial.split("/")[2].partition("+")[0] == "fp32"
+
+
+def _latency(
+    name: str,
+    row: Row,
+    comparison: Comparison,
+    generations: Sequence[Generation],
+    times: Mapping[str, list[dict[int, float]]],
+    stopped: str,
+) -> list[Row]:
+    bursts = [np.array(list(g.values())) for g in times.get(name, []) if g]
+    if not bursts:
+        failed = [g.failures[name] for g in generations if name in g.failures]
+        why = f"{failed[0][0]}: {failed[0][1]}" if failed else "not timed"
+        return [{**row, "metric": "latency_ms", "unit": "ms", "reason": why}]
+    ln = statistics.exp_interval(statistics.rounds_interval(bursts))
+    ms = Interval(ln.value / 1e6, ln.low / 1e6, ln.high / 1e6)
+    per_s = [
+        1000 * comparison.batch_size / x if x else math.inf for x in (ms.value, ms.high, ms.low)
+    ]
+    count = sum(map(len, bursts))
+    cpu = [g.cpu[name] for g in generations if name in g.cpu]
+    calls = sum(c[2] for c in cpu)
+    return [
+        {**row, "metric": "latency_ms", "unit": "ms", "n": count, "reason": f"stopped by {stopped}", **_bounds(ms)},
+        {**row, "metric": "throughput_per_s", "unit": "1/s", "n": count, **_bounds(Interval(*per_s))},
+        {
+            **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
+            "value": sum(c[0] for c in cpu) / calls / comparison.batch_size / 1e9,
+            "reason": "whole bursts: binding of inputs included",
+        },
+        {
+            **row, "metric": "peak_rss_bytes", "unit": "byte",
+            "n": len(peaks := [g.peak_rss_bytes[name] for g in generations if name in g.peak_rss_bytes]),
+            "value": float(np.median(peaks)) if peaks else None,
+        },
+    ]  # fmt: skip
+
+
+def _speedups(
+    reference: str,
+    names: Sequence[str],
+    times: Mapping[str, list[dict[int, float]]],
+    noise: float,
+    base: Row,
+    staying: set[str],
+) -> list[Row]:
+    """Speed-ups of every trial against one fp32 trial, from the same rounds, with verdicts."""
+    pairs = {n: paired(times, reference, n) for n in names if n != reference}
+    pairs = {name: rounds for name, rounds in pairs.items() if rounds}
+    adjusted = statistics.holm([statistics.rounds_p_value(p) for p in pairs.values()])
+    rows = []
+    for (name, rounds), p in zip(pairs.items(), adjusted, strict=True):
+        ratio = statistics.exp_interval(statistics.rounds_interval(rounds))
+        left = name not in staying and len(rounds) == 1
+        rows.append(
+            {
+                **base, "trial": name, "metric": "speedup", "unit": "ratio",
+                "n": sum(map(len, rounds)), "reference": reference,
+                "verdict": "slower, > 10x" if left else statistics.latency_verdict(ratio, p, noise),
+                "reason": "left after one generation" if left else None, **_bounds(ratio),
+            }
+        )  # fmt: skip
+    return rows

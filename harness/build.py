@@ -1,0 +1,107 @@
+"""Build: model and method to artifact, in a worker of its own, cached by content."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.cache import content_key, source_digest
+from harness.data import calibration_data
+from harness.files import filling
+from harness.machine import installed_packages
+from harness.method import Method
+from harness.model import Model
+from harness.protocol import Backend, Converter, Quantizer, file_sha256
+from harness.registry import locate
+
+RECORD = "record.json"
+
+# One thread each: builds run side by side, and sums in another order would give other bytes.
+ENVIRONMENT: Mapping[str, str] = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def data_key(model: Model, load: str, version: str, splits: list[str]) -> str:
+    """Content key of a model's prepared data."""
+    preprocess = model.preprocess and source_digest(model.preprocess)
+    return content_key(
+        load=load, version=version, splits=splits, preprocess=[model.preprocess, preprocess],
+        inputs=[spec.to_json() for spec in model.inputs],
+        source=source_digest(load), packages=_versions("numpy"),
+    )  # fmt: skip
+
+
+def form_key(model: Model, converter: Converter, weights: str) -> str:
+    """Content key of a converted form."""
+    return content_key(
+        model=_identity(model), weights=weights, convert=converter.convert,
+        source=source_digest(converter.convert),
+        packages=_versions(*converter.packages),
+    )  # fmt: skip
+
+
+def artifact_key(
+    model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
+) -> str:
+    """Content key of an artifact: weights, method, calibration data, code and versions."""
+    return content_key(
+        model=_identity(model), weights=weights, method=method.to_json(), form=form,
+        data=data if method.samples else "", backend=backend.name,
+        source=[source_digest(backend.quantizer), source_digest("harness.protocol")],
+        packages=_versions(*backend.build_packages, *backend.run_packages),
+    )  # fmt: skip
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    """The model without prose, with the source of the code that builds its forms."""
+    described = model.to_json()
+    for prose in ("description", "source", "published"):
+        del described[prose]
+    code = [model.state, *(form for form in model.forms.values() if ":" in form)]
+    described["code"] = {c: source_digest(c) for c in code}
+    return described
+
+
+def _versions(*names: str) -> dict[str, str]:
+    installed = installed_packages()
+    return {name: installed.get(name, "") for name in sorted(names)}
+
+
+def weights_digest(model: Model) -> str:
+    """SHA-256 of the model's weights file; raises `DataMissing` where it is absent."""
+    return file_sha256(locate(model.weights)())
+
+
+def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> str:
+    """Worker function: convert a form; returns the path of the new form's file."""
+    final = Path(folder)
+    with filling(final) as temporary:
+        path = locate(convert)(Model.from_json(model), temporary)
+        name = path.relative_to(temporary)
+    return str(final / name)
+
+
+def build(
+    *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str
+) -> dict[str, Any]:
+    """Worker function: quantize, read the artifact back, publish both; returns the record."""
+    started = time.monotonic()
+    described, chosen = Model.from_json(model), Method.from_json(method)
+    tool: Quantizer = locate(quantizer)()
+    samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
+    with filling(Path(folder)) as temporary:
+        artifact = tool.quantize(described, chosen, samples, temporary)
+        built_s = time.monotonic() - started
+        record = {**dataclasses.asdict(tool.inspect(artifact)), "built_s": built_s}
+        (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    return record

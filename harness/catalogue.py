@@ -1,0 +1,80 @@
+"""Catalogue: what an experiment file can name, as rows for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness import registry
+from harness.errors import QuantbenchError
+from harness.experiment import Experiment
+from harness.method import PRESETS, preset
+from harness.target import presets
+
+Rows = tuple[list[str], list[list[str]]]
+
+
+def rows(kind: str) -> Rows:
+    """Column titles and rows of models, tasks, backends, methods, targets or experiments."""
+    return {
+        "models": _models,
+        "tasks": _tasks,
+        "backends": _backends,
+        "methods": _methods,
+        "targets": _targets,
+        "experiments": _experiments,
+    }[kind]()
+
+
+def _models() -> Rows:
+    found = [registry.model(name) for name in registry.names("models")]
+    return ["model", "task", "forms", "about"], [
+        [m.name, m.task, ", ".join(m.forms), m.description] for m in found
+    ]
+
+
+def _tasks() -> Rows:
+    found = [registry.task(name) for name in registry.names("tasks")]
+    return ["task", "metric", "about"], [[t.name, t.metric, t.description] for t in found]
+
+
+def _backends() -> Rows:
+    lines = []
+    for name in registry.names("backends"):
+        backend = registry.backend(name)
+        missing = registry.missing_packages(backend.build_packages + backend.run_packages)
+        state = f"missing {', '.join(missing)}: {backend.install}" if missing else "ready"
+        lines.append([name, ", ".join(backend.methods), state])
+    return ["backend", "methods", "state"], lines
+
+
+def _methods() -> Rows:
+    lines = []
+    for name in PRESETS:
+        method = preset(name)
+        taken = [b for b in registry.names("backends") if name in registry.backend(b).methods]
+        axes = f"weights {method.weights}, activations {method.activations}, scales {method.scales}"
+        lines.append([name, axes, ", ".join(taken)])
+    return ["method", "what", "backends"], lines
+
+
+def _targets() -> Rows:
+    return ["target", "device", "threads", "kernels"], [
+        [t.name, t.device, str(t.threads), f"{t.kernels}, {t.isa}"] for t in presets().values()
+    ]
+
+
+def _experiments() -> Rows:
+    import experiments
+
+    folder = Path(experiments.__path__[0])
+    local = Path("experiments").resolve()
+    lines = []
+    for path in sorted({*folder.glob("*.yaml"), *local.glob("*.yaml")}):
+        try:
+            loaded = Experiment.load(path)
+            text = f"{len(loaded.trials)} trials. {loaded.description}"
+        except QuantbenchError as error:
+            text = str(error).splitlines()[0]
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        lines.append([str(shown), text.strip()])
+    return ["experiment", "about"], lines

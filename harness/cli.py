@@ -1,0 +1,233 @@
+"""The ``quantbench`` command."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness import __version__
+from harness.errors import NotComparable, QuantbenchError
+
+app = typer.Typer(
+    name="quantbench",
+    help="Quantize one model with every method of every framework, measure all of them under one "
+    "protocol, and see which to deploy.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class Kind(StrEnum):
+    """What `quantbench list` can list."""
+
+    models = "models"
+    tasks = "tasks"
+    backends = "backends"
+    methods = "methods"
+    targets = "targets"
+    experiments = "experiments"
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(f"quantbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file (YAML).")],
+    results: Annotated[Path, typer.Option(help="Folder that runs are written to.")] = Path(
+        "results"
+    ),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Run only trials with this model, backend, method, target or label; repeatable.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Time again; cached artifacts and scores are used.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Replace the experiment's seeds.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show the trials, the refusals and the estimated time."),
+    ] = False,
+) -> None:
+    """Run an experiment: build, score and time every trial, then write Parquet and a report.
+
+    The same command continues an interrupted run, and only reports on a finished one.
+
+    [bold]Examples[/bold]
+
+      quantbench run experiments/quickstart.yaml
+
+      quantbench run experiments/resnet20_cifar10.yaml --only backend=tflite --dry-run
+    """
+    from harness.experiment import Experiment
+
+    chosen = Experiment.load(experiment, seed=seed, only=only or ())
+    if dry_run:
+        _show_plan(chosen)
+        return
+    from harness.runner import exit_code
+    from harness.runner import run as run_experiment
+
+    found = run_experiment(
+        chosen,
+        results=results,
+        fresh=fresh,
+        command=shlex.join(["quantbench", *sys.argv[1:]]),
+    )
+    from harness.terminal import show
+
+    show(found, out)
+    raise typer.Exit(exit_code(found))
+
+
+def _show_plan(experiment: object) -> None:
+    from harness.experiment import Experiment
+    from harness.plan import estimate_seconds, plan
+
+    assert isinstance(experiment, Experiment)  # noqa: S101 - for the type checker
+    cells = plan(experiment)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", overflow="fold")
+    table.add_column("runs", justify="center")
+    table.add_column("why not", overflow="fold")
+    for cell in cells:
+        table.add_row(cell.trial.id, "no" if cell.refusal else "yes", cell.refusal)
+    out.print(table)
+    runnable = sum(not cell.refusal for cell in cells)
+    built, timed = estimate_seconds(experiment, runnable)
+    out.print(
+        f"\n{len(cells)} trials, {runnable} to run, {len(cells) - runnable} unsupported. About "
+        f"{_duration(timed)} of timing, and up to {_duration(built)} of building and scoring "
+        "for what is not cached."
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report.html in the run.")
+    ] = None,
+) -> None:
+    """Write the HTML report of a run.
+
+    [bold]Example[/bold]
+
+      quantbench report results/quickstart -o quickstart.html
+    """
+    from harness.report import write_report
+    from harness.results import load_results
+
+    found = load_results(run)
+    path = write_report(found, output or found.folder / "report.html")
+    out.print(f"report: {path}", soft_wrap=True)
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_choices=True)],
+) -> None:
+    """List what can be named in an experiment file, and the experiments themselves.
+
+    [bold]Example[/bold]
+
+      quantbench list methods
+    """
+    from harness.catalogue import rows
+
+    columns, lines = rows(kind.value)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    out.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which backends and targets work here, and how to get the rest."""
+    from harness.doctor import diagnose
+
+    for line in diagnose():
+        mark = {"ok": "[green]ok     [/green]", "missing": "[yellow]missing[/yellow]"}.get(
+            line.status, "[yellow]note   [/yellow]"
+        )
+        out.print(mark, f"{line.subject}: {line.text}", sep=" ", markup=True, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    trial: Annotated[
+        str, typer.Argument(help="The trial's name, e.g. digits/tflite/static-int8/cpu-1.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the file.")],
+) -> None:
+    """Copy a trial's deployable file out of a run.
+
+    [bold]Example[/bold]
+
+      quantbench export results/quickstart digits/tflite/static-int8/cpu-1 -o digits.tflite
+    """
+    from harness.exporting import export as export_trial
+
+    for path in export_trial(run, trial, output):
+        out.print(f"wrote {path} ({path.stat().st_size:,} bytes)", soft_wrap=True, markup=False)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    for line in text.splitlines():
+        err.print(f"error: {line}", markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Entry point: the command with its exit codes (0 done, 1 failed, 2 usage, 3 not comparable)."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminate)
+    try:
+        app()
+    except NotComparable as error:
+        _fail(str(error), 3)
+    except QuantbenchError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command continues where this stopped")
+        sys.exit(130)

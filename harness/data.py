@@ -1,0 +1,99 @@
+"""Data on disk: a task's splits as the model expects them, written once, memory-mapped by workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import BadInput
+from harness.files import filling
+from harness.model import Model
+from harness.registry import locate
+from harness.task import Data, Samples
+from harness.tensors import Array
+
+
+def write(*, load: str, model: Mapping[str, Any], splits: list[str], folder: str) -> dict[str, Any]:
+    """Worker function: load splits, preprocess them for the model and write them to ``folder``.
+
+    Returns the number of samples of each split.
+
+    Raises
+    ------
+    BadInput
+        If arrays do not fit the model's inputs, or calibration and test share a sample.
+    """
+    described = Model.from_json(model)
+    sizes, seen = {}, {}
+    with filling(Path(folder)) as temporary:
+        for split in splits:
+            samples = locate(load)(split)
+            inputs = dict(samples.inputs)
+            if described.preprocess:
+                inputs = locate(described.preprocess)(inputs)
+            for spec in described.inputs:
+                if spec.name not in inputs:
+                    raise BadInput(f"the task gives no input '{spec.name}' for {described.name}")
+                spec.check(inputs[spec.name])
+            target = temporary / split
+            target.mkdir()
+            for spec in described.inputs:
+                np.save(target / f"{spec.name}.npy", np.ascontiguousarray(inputs[spec.name]))
+            np.save(target / "labels.npy", samples.labels)
+            sizes[split] = len(samples)
+            seen[split] = _sample_hashes({s.name: inputs[s.name] for s in described.inputs})
+        shared = seen.get("calibration", set()) & seen.get("test", set())
+        if shared:
+            raise BadInput(
+                f"{len(shared)} calibration samples are also test samples; "
+                "give the task disjoint splits"
+            )
+        (temporary / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
+    return sizes
+
+
+def _sample_hashes(inputs: Mapping[str, Array]) -> set[bytes]:
+    count = len(next(iter(inputs.values())))
+    hashes = set()
+    for i in range(count):
+        digest = hashlib.blake2b(digest_size=16)
+        for array in inputs.values():
+            digest.update(np.ascontiguousarray(array[i]).tobytes())
+        hashes.add(digest.digest())
+    return hashes
+
+
+def read_split(folder: Path, split: str, model: Model) -> Samples:
+    """A split that `write` has written, memory-mapped."""
+    inputs = {
+        spec.name: np.load(folder / split / f"{spec.name}.npy", mmap_mode="r")
+        for spec in model.inputs
+    }
+    return Samples(inputs, np.load(folder / split / "labels.npy"))
+
+
+def calibration_data(folder: Path, model: Model, samples: int, seed: int) -> Data:
+    """The seeded choice of ``samples`` calibration samples, in random order.
+
+    Raises
+    ------
+    BadInput
+        If there are fewer than asked for, or any is not finite.
+    """
+    pool = read_split(folder, "calibration", model)
+    if samples > len(pool):
+        raise BadInput(
+            f"{samples} calibration samples were asked for, but the calibration split has "
+            f"{len(pool)}; set 'samples: {len(pool)}' or less"
+        )
+    index = np.random.default_rng(seed).permutation(len(pool))[:samples]
+    chosen = pool.take(index)
+    for name, array in chosen.inputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BadInput(f"calibration input '{name}' holds NaN or infinity")
+    return Data(chosen, None, seed)

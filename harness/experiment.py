@@ -1,0 +1,496 @@
+"""Experiment: a YAML file that says what is compared, expanded to Trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from harness import registry
+from harness.errors import BadExperiment, BadInput, did_you_mean
+from harness.method import AXES, PRESETS, Method, check_axis, preset
+from harness.precision import PRECISIONS, Precision
+from harness.target import Target, presets
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One model x backend x method x target x seed."""
+
+    model: str
+    backend: str
+    method: Method
+    label: str
+    target: Target
+    seed: int
+    several_seeds: bool = False
+
+    @property
+    def id(self) -> str:
+        """Readable and unique within an experiment: ``digits/tflite/static-int8/cpu-1``."""
+        parts = [self.model, self.backend, self.label, self.target.name]
+        return "/".join([*parts, f"seed{self.seed}"] if self.several_seeds else parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one trial may use before it is stopped: seconds per phase, MB resident."""
+
+    build_s: float = 900.0
+    score_s: float = 1800.0
+    start_s: float = 300.0
+    memory_mb: float = 8000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A validated experiment.
+
+    ``reference`` selects, per model and target, the trial that ratios are taken against:
+    the first trial whose backend, method and axes match; without it the first ``fp32`` trial.
+    """
+
+    name: str
+    description: str
+    trials: tuple[Trial, ...]
+    batch_sizes: tuple[int, ...]
+    precision: Precision
+    reference: Mapping[str, str]
+    limits: Limits
+    quality_margin: float
+    valid_sqnr_db: float
+    seed: int
+    text: str
+    path: str
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, seed: int | None = None, only: Sequence[str] = ()
+    ) -> Experiment:
+        """Read and validate an experiment file.
+
+        Parameters
+        ----------
+        path
+            The YAML file.
+        seed
+            Replaces the file's list of seeds.
+        only
+            ``key=value`` filters (model, backend, method, target, label); repeated keys widen,
+            different keys narrow.
+
+        Raises
+        ------
+        BadExperiment
+            With one line ``file:line: problem`` for each problem found.
+        """
+        return _Reader(Path(path)).read(seed, only)
+
+
+# --- the file, as Pydantic sees it ---------------------------------------------------------------
+
+_Names = list[str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _TargetEntry(_Strict):
+    name: str = Field(min_length=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(default=1, ge=1)
+    affinity: list[int] = []
+    isa: Literal["native", "avx2"] = "native"
+    kernels: Literal["default", "reference"] = "default"
+    optimize: bool = True
+    environment: dict[str, str] = {}
+
+
+class _PrecisionEntry(_Strict):
+    name: str = "custom"
+    generations: int = Field(default=5, ge=1)
+    max_generations: int = Field(default=20, ge=1)
+    rounds: int = Field(default=7, ge=1)
+    width: float = Field(default=0.02, gt=0)
+    time_limit_s: float = Field(default=30.0, gt=0)
+    warmup_s: float = Field(default=0.5, ge=0)
+    burst_ms: float = Field(default=50.0, gt=0)
+    memory_processes: int = Field(default=3, ge=1)
+
+
+_LIMITS = Limits()
+
+
+class _LimitsEntry(_Strict):
+    build_s: float = Field(default=_LIMITS.build_s, gt=0)
+    score_s: float = Field(default=_LIMITS.score_s, gt=0)
+    start_s: float = Field(default=_LIMITS.start_s, gt=0)
+    memory_mb: float = Field(default=_LIMITS.memory_mb, gt=0)
+
+
+class _File(_Strict):
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    models: _Names = Field(min_length=1)
+    backends: _Names = Field(min_length=1)
+    methods: list[str | dict[str, Any]] = Field(min_length=1)
+    targets: list[str | _TargetEntry] = Field(default=["cpu-1"], min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    batch_sizes: list[int] = Field(default=[1], min_length=1)
+    precision: str | _PrecisionEntry = "standard"
+    reference: dict[str, str] = {}
+    limits: _LimitsEntry = _LimitsEntry()
+    quality_margin: float = Field(default=0.01, gt=0, lt=1)
+    valid_sqnr_db: float = 3.0
+
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "": tuple(_File.model_fields),
+    "targets": tuple(_TargetEntry.model_fields),
+    "precision": tuple(_PrecisionEntry.model_fields),
+    "limits": tuple(_LimitsEntry.model_fields),
+}
+_SELECTORS = ("backend", "method", "label", "route")
+
+
+@dataclass(frozen=True, slots=True)
+class _MethodEntry:
+    """One line under ``methods``: a preset, its axes with their lists, and the backends it is for."""
+
+    name: str
+    axes: Mapping[str, tuple[Any, ...]]
+    backends: tuple[str, ...]
+    line: int
+
+
+class _Reader:
+    """Reads one file and gathers every problem with its line before it gives up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[tuple[int, str]] = []
+
+    def read(self, seed: int | None, only: Sequence[str]) -> Experiment:
+        text = self._text()
+        tree = self._tree(text)
+        file = self._validate(tree)
+        self._raise()
+        assert file is not None  # noqa: S101 - for the type checker: no problem means a file
+        self._check_names(tree, file)
+        targets = self._targets(tree, file)
+        methods = self._methods(tree, file)
+        precision = self._precision(tree, file)
+        self._raise()
+        seeds = [seed] if seed is not None else file.seeds
+        trials = self._expand(tree, file, methods, targets, seeds)
+        self._raise()
+        return Experiment(
+            name=file.name or self.path.stem,
+            description=file.description,
+            trials=_filter(trials, only),
+            batch_sizes=tuple(file.batch_sizes),
+            precision=precision,
+            reference=dict(file.reference),
+            limits=Limits(**file.limits.model_dump()),
+            quality_margin=file.quality_margin,
+            valid_sqnr_db=file.valid_sqnr_db,
+            seed=seeds[0],
+            text=text,
+            path=str(self.path),
+        )
+
+    def _problem(self, line: int, text: str) -> None:
+        self.problems.append((line, text))
+
+    def _raise(self) -> None:
+        if self.problems:
+            lines = [f"{self.path}:{line}: {text}" for line, text in sorted(self.problems)]
+            raise BadExperiment("\n".join(lines))
+
+    def _text(self) -> str:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            near = did_you_mean(self.path.name, (p.name for p in self.path.parent.glob("*.yaml")))
+            raise BadExperiment(f"no experiment file {self.path}.{near}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadExperiment(f"{self.path} cannot be read: {error}") from error
+
+    def _tree(self, text: str) -> CommentedMap:
+        try:
+            tree = YAML(typ="rt", pure=True).load(text)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            raise BadExperiment(
+                f"{self.path}:{mark.line + 1 if mark else 1}: not valid YAML: "
+                f"{str(error.problem or error.context).splitlines()[0]}"
+            ) from error
+        except YAMLError as error:
+            first = str(error).splitlines()[0]
+            raise BadExperiment(f"{self.path}:1: not valid YAML: {first}") from error
+        if not isinstance(tree, CommentedMap):
+            raise BadExperiment(
+                f"{self.path}:1: an experiment is a mapping with the keys models, backends, methods"
+            )
+        return tree
+
+    def _validate(self, tree: CommentedMap) -> _File | None:
+        try:
+            return _File.model_validate(_plain(tree))
+        except ValidationError as error:
+            seen = set()
+            for problem in error.errors():
+                where = tuple(
+                    p for p in problem["loc"] if not (isinstance(p, str) and p.startswith("_"))
+                )
+                where = tuple(p for p in where if p not in ("str", "dict[str,any]"))
+                text = self._say(where, problem)
+                if (key := (where, text)) not in seen:
+                    seen.add(key)
+                    self._problem(_line(tree, where), text)
+            return None
+
+    def _say(self, where: tuple[Any, ...], problem: Any) -> str:
+        name = ".".join(str(p) for p in where)
+        kind = problem["type"]
+        if kind == "extra_forbidden":
+            parent = str(where[0]) if len(where) > 1 else ""
+            return (
+                f"unknown key '{where[-1]}'.{did_you_mean(str(where[-1]), _FIELDS.get(parent, ()))}"
+            )
+        if kind == "missing":
+            return f"key '{name}' is missing"
+        if kind == "too_short":
+            return f"'{name}' is empty; list at least one"
+        got = problem.get("input")
+        return f"'{name}': {problem['msg'].lower()}, not {got!r}"
+
+    def _check_names(self, tree: CommentedMap, file: _File) -> None:
+        for key, wanted in (("models", file.models), ("backends", file.backends)):
+            known = registry.names(key)
+            for i, name in enumerate(wanted):
+                if name not in known:
+                    self._problem(
+                        _line(tree, (key, i)),
+                        f"unknown {key[:-1]} '{name}'.{did_you_mean(name, known)}",
+                    )
+        for i, size in enumerate(file.batch_sizes):
+            if size < 1:
+                self._problem(_line(tree, ("batch_sizes", i)), f"batch size {size} is below 1")
+        for key in file.reference:
+            if key not in _SELECTORS:
+                self._problem(
+                    _line(tree, ("reference", key)),
+                    f"unknown key '{key}' in reference.{did_you_mean(key, _SELECTORS)}",
+                )
+        for key in ("models", "backends", "seeds", "batch_sizes"):
+            values = getattr(file, key)
+            for i, value in enumerate(values):
+                if value in values[:i]:
+                    self._problem(_line(tree, (key, i)), f"'{value}' is listed twice in {key}")
+
+    def _targets(self, tree: CommentedMap, file: _File) -> list[Target]:
+        known = presets()
+        found: list[Target] = []
+        for i, item in enumerate(file.targets):
+            line = _line(tree, ("targets", i))
+            if isinstance(item, str):
+                if item not in known:
+                    self._problem(line, f"unknown target '{item}'.{did_you_mean(item, known)}")
+                    continue
+                target = known[item]
+            else:
+                target = Target(**{**item.model_dump(), "affinity": tuple(item.affinity)})
+            if target.name in (t.name for t in found):
+                self._problem(line, f"target '{target.name}' is listed twice")
+            found.append(target)
+        return found
+
+    def _methods(self, tree: CommentedMap, file: _File) -> list[_MethodEntry]:
+        entries = []
+        for i, item in enumerate(file.methods):
+            line = _line(tree, ("methods", i))
+            if isinstance(item, str):
+                name, axes = item, dict[str, Any]()
+            elif len(item) == 1 and isinstance(next(iter(item.values())), dict):
+                name, axes = next(iter(item.items()))
+            else:
+                self._problem(line, "a method is a name, or 'name: {axis: value}' with one name")
+                continue
+            if name not in PRESETS:
+                self._problem(line, f"unknown method '{name}'.{did_you_mean(name, PRESETS)}")
+                continue
+            backends = axes.pop("backends", file.backends)
+            swept: dict[str, tuple[Any, ...]] = {}
+            for axis, value in axes.items():
+                swept[axis] = self._axis(_line(tree, ("methods", i, name, axis)), axis, value)
+            for unknown in [b for b in backends if b not in file.backends]:
+                self._problem(
+                    line,
+                    f"'{unknown}' is not among the experiment's backends."
+                    f"{did_you_mean(unknown, file.backends)}",
+                )
+            entries.append(_MethodEntry(name, swept, tuple(backends), line))
+        return entries
+
+    def _axis(self, line: int, axis: str, value: Any) -> tuple[Any, ...]:
+        several = isinstance(value, list) and axis != "keep_float"
+        values = tuple(value) if several else (value,)
+        if not values:
+            self._problem(line, f"axis '{axis}' has an empty list")
+        for one in values:
+            try:
+                check_axis(axis, one)
+            except BadInput as error:
+                self._problem(line, str(error))
+        return values
+
+    def _precision(self, tree: CommentedMap, file: _File) -> Precision:
+        if isinstance(file.precision, str):
+            if file.precision not in PRECISIONS:
+                self._problem(
+                    _line(tree, ("precision",)),
+                    f"unknown precision '{file.precision}'."
+                    f"{did_you_mean(file.precision, PRECISIONS)}",
+                )
+            return PRECISIONS.get(file.precision, PRECISIONS["standard"])
+        return Precision(**file.precision.model_dump())
+
+    def _expand(
+        self,
+        tree: CommentedMap,
+        file: _File,
+        methods: list[_MethodEntry],
+        targets: list[Target],
+        seeds: list[int],
+    ) -> tuple[Trial, ...]:
+        trials: dict[str, Trial] = {}
+        for model, target, backend_name, entry in itertools.product(
+            file.models, targets, file.backends, methods
+        ):
+            if backend_name not in entry.backends:
+                continue
+            own = registry.backend(backend_name).methods.get(entry.name, {})
+            for values in itertools.product(*entry.axes.values()):
+                chosen = dict(zip(entry.axes, values, strict=True))
+                for seed in seeds:
+                    method = preset(entry.name, {**own, **chosen}, seed=seed)
+                    default = preset(entry.name, own, seed=seed)
+                    trial = Trial(
+                        model, backend_name, method, _label(method, default), target, seed,
+                        several_seeds=len(seeds) > 1,
+                    )  # fmt: skip
+                    if trial.id in trials:
+                        self._problem(entry.line, f"trial '{trial.id}' is listed twice")
+                    trials[trial.id] = trial
+        return tuple(trials.values())
+
+
+def _label(method: Method, default: Method) -> str:
+    """The preset's name with the axes that differ from this backend's own default."""
+    changed = [
+        f"{axis}={_word(getattr(method, axis))}"
+        for axis in AXES
+        if getattr(method, axis) != getattr(default, axis)
+    ]
+    return "+".join([method.name, *changed])
+
+
+def _word(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value).lower()
+
+
+def _filter(trials: tuple[Trial, ...], only: Sequence[str]) -> tuple[Trial, ...]:
+    wanted: dict[str, set[str]] = {}
+    known = ("model", "backend", "method", "target", "label")
+    for item in only:
+        key, _, value = item.partition("=")
+        if key not in known or not value:
+            raise BadInput(
+                f"--only takes KEY=VALUE with KEY one of {', '.join(known)}; got '{item}'."
+                f"{did_you_mean(key, known)}"
+            )
+        wanted.setdefault(key, set()).add(value)
+    kept = tuple(
+        t for t in trials if all(_traits(t)[key] in values for key, values in wanted.items())
+    )
+    if not kept:
+        have = {key: sorted({_traits(t)[key] for t in trials}) for key in wanted}
+        raise BadInput(f"--only leaves no trial; the experiment has {have}")
+    return kept
+
+
+def _traits(trial: Trial) -> dict[str, str]:
+    return {
+        "model": trial.model,
+        "backend": trial.backend,
+        "method": trial.method.name,
+        "target": trial.target.name,
+        "label": trial.label,
+    }
+
+
+def matches(trial: Trial, selector: Mapping[str, str]) -> bool:
+    """Whether a trial has the backend, method, label and route that ``selector`` names."""
+    own = {**_traits(trial), "route": trial.method.route}
+    return all(own[key] == value for key, value in selector.items())
+
+
+def _plain(node: Any) -> Any:
+    """The tree as plain dicts, lists and scalars."""
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _line(tree: Any, where: tuple[Any, ...]) -> int:
+    """The 1-based line of the deepest part of ``where`` that the file has."""
+    line, node = 1, tree
+    for part in where:
+        try:
+            if isinstance(node, CommentedMap):
+                line = node.lc.key(part)[0] + 1
+            elif isinstance(node, CommentedSeq):
+                line = node.lc.item(part)[0] + 1
+            node = node[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return line
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """Everything that decides what a run of the experiment does, as JSON (its content key)."""
+    return {
+        "name": experiment.name,
+        "trials": [
+            {
+                "id": t.id,
+                "model": t.model,
+                "backend": t.backend,
+                "method": t.method.to_json(),
+                "target": t.target.to_json(),
+                "seed": t.seed,
+            }
+            for t in experiment.trials
+        ],
+        "batch_sizes": list(experiment.batch_sizes),
+        "precision": dataclasses.asdict(experiment.precision),
+        "reference": dict(experiment.reference),
+        "limits": dataclasses.asdict(experiment.limits),
+        "quality_margin": experiment.quality_margin,
+        "valid_sqnr_db": experiment.valid_sqnr_db,
+    }

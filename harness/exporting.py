@@ -1,0 +1,48 @@
+"""Export: a trial's deployable files, copied out of a run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from harness.cache import entry
+from harness.errors import BadInput, did_you_mean
+from harness.protocol import Artifact
+from harness.results import load_results
+
+
+def export(run: Path, trial: str, output: Path) -> list[Path]:
+    """Copy the artifact of ``trial``; returns what was written.
+
+    One file goes to ``output`` itself (or into it, if it is a folder); several go into the folder
+    ``output``.
+
+    Raises
+    ------
+    BadInput
+        For an unknown trial, one without an artifact, or an unwritable ``output``.
+    """
+    trials = load_results(run).trials.set_index("trial")
+    if trial not in trials.index:
+        raise BadInput(f"no trial '{trial}' in {run}.{did_you_mean(trial, trials.index)}")
+    row = trials.loc[trial]
+    if not isinstance(row["artifact"], str):
+        raise BadInput(f"trial '{trial}' has no artifact ({row['status']}: {row['reason']})")
+    folder = entry("artifacts", row["artifact"])
+    if not folder.exists():
+        raise BadInput(
+            f"the artifact of '{trial}' is no longer in the cache {folder.parent}; "
+            "run the experiment again with --fresh"
+        )
+    artifact = Artifact.open(folder)
+    several = len(artifact.files) > 1 or output.is_dir()
+    written = []
+    try:
+        (output if several else output.parent).mkdir(parents=True, exist_ok=True)
+        for name in artifact.files:
+            target = output / name if several else output
+            shutil.copyfile(artifact.folder / name, target)
+            written.append(target)
+    except OSError as error:
+        raise BadInput(f"cannot write {output} ({error.strerror})") from error
+    return written

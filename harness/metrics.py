@@ -1,0 +1,97 @@
+"""Metrics: quality per sample, and fidelity of outputs to the float model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.tensors import Array
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Per-sample results of a metric.
+
+    ``prediction``: float64 [n], what the model answered; ``outcome``: float64 [n], what the
+    metric averages; ``ties``: samples whose answer depends on a tie rule.
+    """
+
+    prediction: FloatArray
+    outcome: FloatArray
+    ties: int = 0
+
+    @property
+    def score(self) -> float:
+        """The metric: the mean outcome."""
+        return float(self.outcome.mean())
+
+
+def top1(logits: Array, labels: Array) -> Outcome:
+    """Top-1 accuracy; the first of equal logits counts in every backend.
+
+    Parameters
+    ----------
+    logits : float [n, classes]
+    labels : int [n]
+    """
+    predicted = logits.argmax(axis=1)
+    ties = int(((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    return Outcome(predicted.astype(np.float64), (predicted == labels).astype(np.float64), ties)
+
+
+def mean_squared_error(outputs: Array, labels: Array) -> Outcome:
+    """Negative squared error per sample, so that more is better; outputs and labels [n] or [n, 1]."""
+    predicted = outputs.reshape(len(outputs), -1)[:, 0].astype(np.float64)
+    return Outcome(predicted, -((predicted - labels) ** 2))
+
+
+METRICS: Mapping[str, Callable[[Array, Array], Outcome]] = {"top1": top1, "mse": mean_squared_error}
+BINARY = frozenset({"top1"})
+"""Metrics whose outcomes are 0 or 1, so that `statistics.wilson` bounds them."""
+
+
+def sqnr_db(reference: Array, outputs: Array) -> float:
+    """Signal-to-quantization-noise ratio, ``10 log10(|r|^2 / |r - o|^2)``, dB.
+
+    Infinite for identical outputs; minus infinity where the outputs are not finite.
+    """
+    r, o = reference.astype(np.float64), outputs.astype(np.float64)
+    if not np.isfinite(o).all():
+        return float("-inf")
+    noise, signal = float(((r - o) ** 2).sum()), float((r**2).sum())
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far one framework's float outputs are from the reference form's, on the same samples."""
+
+    max_abs: float
+    relative: float
+    samples: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two are the same function: within 0.1 % of the largest output."""
+        return bool(self.relative <= PARITY_LIMIT)
+
+
+PARITY_LIMIT = 1e-3
+PARITY_SAMPLES = 256
+
+
+def parity(reference: Array, outputs: Array) -> Parity:
+    """Compare float outputs ([n, ...]); not finite counts as infinitely far."""
+    if not np.isfinite(outputs).all():
+        return Parity(float("inf"), float("inf"), len(outputs))
+    difference = float(np.abs(reference.astype(np.float64) - outputs).max())
+    scale = float(np.abs(reference).max())
+    relative = difference / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
+    return Parity(difference, relative, len(outputs))

@@ -1,0 +1,375 @@
+"""Pipeline: builds and scores the trials of a run, float forms and their parity first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import registry
+from harness.build import (
+    ENVIRONMENT,
+    RECORD,
+    artifact_key,
+    data_key,
+    form_key,
+    weights_digest,
+)
+from harness.cache import content_key, entry, source_digest
+from harness.errors import BadArtifact, QuantbenchError
+from harness.experiment import Experiment
+from harness.jobs import Ending, Job, run_jobs
+from harness.machine import installed_packages
+from harness.metrics import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
+from harness.model import Model
+from harness.plan import Cell, parity_cell, with_form
+from harness.progress import Reporter
+from harness.protocol import Artifact, Runtime
+from harness.registry import locate
+from harness.results import read_json
+from harness.score import SUMMARY
+from harness.store import Store
+from harness.target import Target, usable_cpus
+from harness.tensors import Array
+
+SPLITS = ["calibration", "test"]
+Then = Callable[[Ending], Iterable[Job]]
+_DONE = Ending("ok", "", None, 0.0)
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The state of building and scoring while it runs; `run` leaves everything in the store."""
+
+    experiment: Experiment
+    cells: list[Cell]
+    store: Store
+    machine: Mapping[str, Any]
+    reporter: Reporter
+    _then: dict[str, Then] = field(default_factory=dict)
+    _weights: dict[str, str] = field(default_factory=dict)
+    _data: dict[str, str] = field(default_factory=dict)
+    _floats: dict[str, dict[str, Ending]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Build and score every cell that has no state yet."""
+        for cell in self.cells:
+            if cell.refusal and self.store.get("build", cell.trial.id) is None:
+                self._end(cell, "build", "unsupported", cell.refusal)
+        todo = [c for c in self.cells if self._open(c)]
+        self.reporter.phase("build", len(todo))
+        first: list[Job] = []
+        for model in dict.fromkeys(cell.model.name for cell in todo):
+            first += self._prepare(model)
+        run_jobs(
+            first,
+            self.store.logs,
+            lambda job, ending: self._then.pop(job.name)(ending),
+            slots=len(usable_cpus()),
+            on_start=lambda job: self.reporter.step(job.name),
+        )
+
+    def _open(self, cell: Cell) -> bool:
+        """Whether the cell still has to be built or scored."""
+        built = self.store.get("build", cell.trial.id)
+        if built is None:
+            return True
+        return built["status"] == "ok" and self.store.get("score", cell.trial.id) is None
+
+    def _ask(self, job: Job, *, cached: bool, then: Then) -> Iterable[Job]:
+        """Run a job, unless its result is there, and go on with ``then``."""
+        if cached:
+            return then(_DONE)
+        self._then[job.name] = then
+        return [job]
+
+    def _end(self, cell: Cell, stage: str, status: str, reason: str, **more: Any) -> None:
+        state = {"status": status, "stage": stage, "reason": reason, **more}
+        self.store.put(stage, cell.trial.id, state)
+
+    def _of(self, model: str) -> list[Cell]:
+        return [c for c in self.cells if c.model.name == model and not c.refusal]
+
+    # --- data, then the float forms --------------------------------------------------------------
+
+    def _prepare(self, name: str) -> Iterable[Job]:
+        model = registry.model(name)
+        task = registry.task(model.task)
+        try:
+            self._weights[name] = weights_digest(model)
+            key = data_key(model, task.load, task.version, SPLITS)
+        except QuantbenchError as error:
+            return self._fail_model(name, Ending("failed", str(error), None, 0.0))
+        folder = entry("data", key)
+        self._data[name] = str(folder)
+        job = self._job(
+            f"data {name}", "harness.data:write", self.experiment.limits.build_s,
+            load=task.load, model=model.to_json(), splits=SPLITS, folder=str(folder),
+        )  # fmt: skip
+        return self._ask(job, cached=folder.exists(), then=partial(self._after_data, name))
+
+    def _fail_model(self, name: str, ending: Ending) -> list[Job]:
+        for cell in self._of(name):
+            if self._open(cell):
+                self._end(cell, "build", ending.status, ending.reason)
+                self.reporter.done(f"{cell.trial.id}: {ending.status}")
+        return []
+
+    def _after_data(self, name: str, ending: Ending) -> Iterable[Job]:
+        if ending.status != "ok":
+            return self._fail_model(name, ending)
+        self._floats[name] = {}
+        floats = {c.backend.name: parity_cell(c) for c in self._of(name)}
+        jobs: list[Job] = []
+        for cell in floats.values():
+            jobs += self._build(cell, partial(self._after_float, cell, len(floats)))
+        return jobs
+
+    def _after_float(self, cell: Cell, count: int, built: Ending) -> Iterable[Job]:
+        def scored(ending: Ending) -> Iterable[Job]:
+            ended = self._floats[cell.model.name]
+            ended[cell.backend.name] = ending
+            return self._trials(cell.model.name) if len(ended) == count else []
+
+        return self._score(cell, scored) if built.status == "ok" else scored(built)
+
+    def _trials(self, name: str) -> list[Job]:
+        """All float forms are scored: judge parity, then build the trials."""
+        self._judge_parity(name)
+        jobs: list[Job] = []
+        for cell in self._of(name):
+            if not self._open(cell):
+                continue
+            ending = self._floats[name][cell.backend.name]
+            judged = (self.store.get("parity", name) or {})["backends"].get(cell.backend.name, {})
+            if ending.status != "ok":
+                reason = f"its float form could not be made: {ending.reason}"
+                self._end(cell, "build", ending.status, reason)
+                self.reporter.done(f"{cell.trial.id}: {ending.status}")
+            elif not judged["holds"]:
+                self._end(cell, "build", "invalid", judged["reason"])
+                self.reporter.done(f"{cell.trial.id}: invalid")
+            else:
+                jobs += self._build(cell, partial(self._after_build, cell))
+        return jobs
+
+    def _judge_parity(self, name: str) -> None:
+        """Compare each backend's float outputs with those of the model's own form."""
+        model = registry.model(name)
+        cells = {c.backend.name: parity_cell(c) for c in self._of(name)}
+        scored = [b for b in cells if self._floats[name][b].status == "ok"]
+        forms = list(model.forms)
+        scored.sort(
+            key=lambda b: min(
+                (forms.index(f) for f in locate(cells[b].backend.quantizer)().takes if f in forms),
+                default=len(forms),
+            )
+        )
+        judged: dict[str, dict[str, Any]] = {}
+        reference = self.outputs(cells[scored[0]]) if scored else {}
+        for backend in scored:
+            own = self.outputs(cells[backend])
+            found = [parity(reference[key], own[key]) for key in reference]
+            worst = max(found, key=lambda p: p.relative)
+            holds = worst.holds
+            judged[backend] = {
+                "max_abs": worst.max_abs,
+                "relative": worst.relative,
+                "samples": worst.samples,
+                "holds": holds,
+                "score": self._score_key(cells[backend]),
+                "artifact": self._artifact_key(cells[backend]),
+                "reason": "" if holds else _parity_reason(worst, scored[0]),
+            }
+        self.store.put(
+            "parity", name, {"reference": scored[0] if scored else None, "backends": judged}
+        )
+
+    # --- one cell --------------------------------------------------------------------------------
+
+    def _build(self, cell: Cell, then: Then) -> Iterable[Job]:
+        """Convert the form if needed, then quantize; both only if not cached."""
+        name = cell.model.name
+        if cell.converter is None:
+            return self._quantize(cell, cell.model, "", then)
+        converter = cell.converter
+        key = form_key(cell.model, converter, self._weights[name])
+        folder = entry("forms", key)
+        job = self._job(
+            f"convert {name} {converter.source} to {converter.target}", "harness.build:convert",
+            self.experiment.limits.build_s,
+            model=cell.model.to_json(), convert=converter.convert, folder=str(folder),
+        )  # fmt: skip
+
+        def converted(ending: Ending) -> Iterable[Job]:
+            if ending.status != "ok":
+                return then(ending)
+            files = [f for f in folder.iterdir() if f.suffix == f".{converter.target}"]
+            return self._quantize(cell, with_form(cell, str(files[0])), key, then)
+
+        return self._ask(job, cached=folder.exists(), then=converted)
+
+    def _quantize(self, cell: Cell, model: Model, form: str, then: Then) -> Iterable[Job]:
+        folder = entry("artifacts", self._artifact_key(cell))
+        job = self._job(
+            f"build {cell.trial.id}", "harness.build:build", self.experiment.limits.build_s,
+            model=model.to_json(), method=cell.trial.method.to_json(),
+            quantizer=cell.backend.quantizer, data=self._data[model.name], folder=str(folder),
+        )  # fmt: skip
+        return self._ask(job, cached=_intact(folder), then=then)
+
+    def _artifact_key(self, cell: Cell) -> str:
+        name = cell.model.name
+        form = form_key(cell.model, cell.converter, self._weights[name]) if cell.converter else ""
+        data = Path(self._data[name]).name
+        return artifact_key(
+            cell.model, cell.trial.method, cell.backend,
+            weights=self._weights[name], data=data, form=form,
+        )  # fmt: skip
+
+    def _after_build(self, cell: Cell, ending: Ending) -> Iterable[Job]:
+        trial = cell.trial
+        if ending.status != "ok":
+            self._end(cell, "build", ending.status, ending.reason, built_s=ending.seconds)
+            self.reporter.done(f"{trial.id}: {ending.status}")
+            return []
+        key = self._artifact_key(cell)
+        folder = entry("artifacts", key)
+        artifact = Artifact.open(folder, verify=False)
+        record = read_json(folder / RECORD)
+        if self.store.get("build", trial.id) is None:
+            self._end(
+                cell, "build", "ok", "",
+                artifact=key, sha256=artifact.digest, built_s=record["built_s"], record=record,
+            )  # fmt: skip
+        return self._score(cell, partial(self._after_score, cell))
+
+    def _score(self, cell: Cell, then: Then) -> Iterable[Job]:
+        artifact = entry("artifacts", self._artifact_key(cell))
+        folder = entry("scores", self._score_key(cell))
+        runtime: Runtime = locate(cell.backend.runtime)()
+        target = _unpinned(cell.trial.target)
+        job = self._job(
+            f"score {cell.trial.id}", "harness.score:score", self.experiment.limits.score_s,
+            environment=runtime.environment(target),
+            artifact=str(artifact), runtime=cell.backend.runtime, target=target.to_json(),
+            batch_size=self.experiment.batch_sizes[0], data=self._data[cell.model.name],
+            split="test", folder=str(folder),
+        )  # fmt: skip
+        return self._ask(job, cached=folder.exists(), then=then)
+
+    def _score_key(self, cell: Cell) -> str:
+        """Scores depend on the artifact, the runtime, the target and the CPU, not on its clock."""
+        artifact = Artifact.open(entry("artifacts", self._artifact_key(cell)), verify=False)
+        target = _unpinned(cell.trial.target).to_json()
+        return content_key(
+            artifact=artifact.digest, runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
+            data=Path(self._data[cell.model.name]).name,
+            target={k: v for k, v in target.items() if k != "name"},
+            source=[
+                source_digest(cell.backend.runtime),
+                source_digest("harness.score"),
+                source_digest("harness.tensors"),
+            ],
+            packages={p: installed_packages().get(p) for p in ("numpy", *cell.backend.run_packages)},
+            machine=[self.machine["cpu"], self.machine["isa"]],
+        )  # fmt: skip
+
+    def outputs(self, cell: Cell) -> dict[str, Array]:
+        """A scored cell's outputs over the test split, by output name."""
+        folder = entry("scores", self._score_key(cell))
+        return {spec.name: np.load(folder / f"{spec.name}.npy") for spec in cell.model.outputs}
+
+    def _after_score(self, cell: Cell, ending: Ending) -> list[Job]:
+        trial = cell.trial
+        status, reason = ending.status, ending.reason
+        more: dict[str, Any] = {"scored_s": ending.seconds}
+        if ending.status == "ok":
+            key = self._score_key(cell)
+            folder = entry("scores", key)
+            summary = read_json(folder / SUMMARY)
+            noise = self._sqnr(cell)
+            status, reason = self._judge(cell, noise)
+            more = {
+                "score": key,
+                "data": self._data[cell.model.name],
+                "sqnr_db": noise,
+                "scored_s": summary["seconds"],
+                "summary": summary,
+            }
+        self._end(cell, "score", status, reason, **more)
+        self.reporter.done(f"{trial.id}: {status}" + (f" ({reason})" if reason else ""))
+        return []
+
+    def _sqnr(self, cell: Cell) -> float:
+        """Smallest SQNR of the outputs against the model's reference form, dB."""
+        parity_state = self.store.get("parity", cell.model.name) or {}
+        score = parity_state["backends"][parity_state["reference"]]["score"]
+        own = self.outputs(cell)
+        return min(
+            sqnr_db(np.load(entry("scores", score) / f"{name}.npy"), array)
+            for name, array in own.items()
+        )
+
+    def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:
+        """Status of a scored artifact: ``invalid``, ``no-op`` or ``ok``, with the reason."""
+        if noise == float("-inf"):
+            return "invalid", "its outputs are not finite"
+        floor = self.experiment.valid_sqnr_db
+        if noise < floor:
+            return "invalid", (
+                f"its outputs are far from fp32: SQNR {noise:.1f} dB, below the limit of {floor:g} dB"
+            )
+        built = self.store.get("build", cell.trial.id) or {}
+        wanted = cell.trial.method.weights
+        held = built["record"]["weight_bytes"]
+        if wanted != "float32" and not any(_same_width(wanted, dtype) for dtype in held):
+            found = ", ".join(sorted(held)) or "none"
+            return "no-op", f"the method changed nothing: no {wanted} weights in the file ({found})"
+        return "ok", ""
+
+    def _job(
+        self,
+        name: str,
+        work: str,
+        limit: float,
+        environment: Mapping[str, str] = ENVIRONMENT,
+        **arguments: Any,
+    ) -> Job:
+        return Job(name, work, arguments, environment, (), limit, self.experiment.limits.memory_mb)
+
+
+def _unpinned(target: Target) -> Target:
+    """The target without its pin: outputs do not depend on which CPU computes them."""
+    return Target.from_json({**target.to_json(), "affinity": []})
+
+
+def _intact(folder: Path) -> bool:
+    """Whether a cached artifact is there and whole; one that is not is removed."""
+    if not folder.exists():
+        return False
+    try:
+        Artifact.open(folder)
+        read_json(folder / RECORD)
+    except (BadArtifact, QuantbenchError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
+
+
+def _same_width(wanted: str, dtype: str) -> bool:
+    return dtype == wanted or (wanted == "int8" and dtype == "uint8")
+
+
+def _parity_reason(found: Parity, reference: str) -> str:
+    return (
+        f"its float form is not the same function as {reference}'s: largest difference "
+        f"{found.max_abs:.3g} on {found.samples} samples, {found.relative:.2%} of the largest "
+        f"output (limit {PARITY_LIMIT:.1%})"
+        + ("" if found.samples >= PARITY_SAMPLES else f"; fewer than {PARITY_SAMPLES} samples")
+    )

@@ -1,0 +1,284 @@
+"""Quantizer, Runtime, Session, Artifact: what a backend is. The heart; kept small on purpose.
+
+A new backend is one folder, these two classes, one entry point of the group ``quantbench.backends``,
+and passes ``tests/backends/conformance.py`` unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import BadArtifact
+from harness.method import Method
+from harness.model import Model
+from harness.target import Target
+from harness.task import Data
+from harness.tensors import Array, Arrays, TensorSpec
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A framework's Quantizer with its Runtime, described without importing either.
+
+    Parameters
+    ----------
+    name : str
+        ``pytorch``, ``tflite``, ``onnxruntime``...
+    quantizer, runtime : str
+        Locators of the two classes. Importing their modules imports no framework: ``refuse`` is
+        asked in the parent process.
+    build_packages, run_packages : tuple of str
+        Distribution names that building, and scoring or timing, need.
+    install : str
+        The command that installs them.
+    run_modules : tuple of str
+        Modules of the runtime, imported before the memory of the bare runtime is read.
+    methods : mapping
+        Preset name -> the axes whose default in this framework differs from the preset's.
+    """
+
+    name: str
+    quantizer: str
+    runtime: str
+    build_packages: tuple[str, ...]
+    run_packages: tuple[str, ...]
+    install: str
+    run_modules: tuple[str, ...] = ()
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """A registered way from one form of a model to another, e.g. ``torch`` to ``onnx``.
+
+    ``convert`` is the locator of ``(model: Model, folder: Path) -> Path``.
+    """
+
+    source: str
+    target: str
+    convert: str
+    packages: tuple[str, ...]
+    install: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The deployable file or files that a Quantizer built, with a manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files and ``manifest.json`` lie.
+    files : tuple of str
+        Every file needed at run time, the main one first.
+    runtime : str
+        Name of the backend that runs it.
+    inputs, outputs : tuple of TensorSpec
+        As stored in the file: its shapes, dtypes, scales and layouts, under the task's names.
+    task_inputs, task_outputs : tuple of TensorSpec
+        The same tensors as the task sees them, in the same order.
+    details : mapping
+        What the runtime must know to load it (``route``, ``architecture``...).
+    sha256 : mapping
+        SHA-256 by file name.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    runtime: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    task_inputs: tuple[TensorSpec, ...]
+    task_outputs: tuple[TensorSpec, ...]
+    details: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The main file."""
+        return self.folder / self.files[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files needed at run time."""
+        return sum((self.folder / name).stat().st_size for name in self.files)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the main file, or of all files' hashes where there are several."""
+        if len(self.files) == 1:
+            return self.sha256[self.files[0]]
+        return hashlib.sha256("".join(self.sha256[f] for f in self.files).encode()).hexdigest()
+
+    def save(self) -> Artifact:
+        """Hash the files and write the manifest; returns the artifact with its hashes."""
+        hashes = {name: file_sha256(self.folder / name) for name in self.files}
+        specs = ("inputs", "outputs", "task_inputs", "task_outputs")
+        manifest = {
+            "files": list(self.files),
+            "runtime": self.runtime,
+            "details": dict(self.details),
+            "sha256": hashes,
+            **{key: [spec.to_json() for spec in getattr(self, key)] for key in specs},
+        }
+        (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        return Artifact.open(self.folder, verify=False)
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = True) -> Artifact:
+        """Read a saved artifact.
+
+        Raises
+        ------
+        BadArtifact
+            If the manifest or a file is missing, truncated or altered.
+        """
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            specs = {
+                key: tuple(TensorSpec.from_json(spec) for spec in data[key])
+                for key in ("inputs", "outputs", "task_inputs", "task_outputs")
+            }
+            artifact = cls(
+                folder=folder,
+                files=tuple(data["files"]),
+                runtime=data["runtime"],
+                details=data["details"],
+                sha256=data["sha256"],
+                **specs,
+            )
+            if verify:
+                for name in artifact.files:
+                    if file_sha256(folder / name) != artifact.sha256[name]:
+                        raise BadArtifact(
+                            f"artifact {folder / name} is truncated or altered; "
+                            "delete its folder and run again to rebuild it"
+                        )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadArtifact(
+                f"artifact {folder} cannot be read ({error}); delete the folder and run again"
+            ) from error
+        return artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a file holds, read back from the file alone.
+
+    Parameters
+    ----------
+    weight_bytes : mapping
+        Payload bytes of constants by NumPy dtype name, e.g. ``{"int8": 71000, "int32": 420}``.
+    operators : mapping
+        Number of operators by the framework's own name for them.
+    """
+
+    weight_bytes: Mapping[str, int]
+    operators: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operator that a runtime really executes in one inference of batch size 1.
+
+    Parameters
+    ----------
+    name, kind : str
+        The node's name and the operator's type, in the framework's words.
+    macs : int
+        Multiply-accumulates; 0 for operators that have none.
+    integer : bool
+        Whether those multiplications are done on integers.
+    engine : str
+        Which kernels ran it, e.g. ``xnnpack``, ``builtin``, ``CPUExecutionProvider``.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    integer: bool
+    engine: str = ""
+
+
+def integer_macs_fraction(operations: tuple[Operation, ...]) -> float | None:
+    """Share of multiply-accumulates executed on integers; None for a graph without any."""
+    total = sum(op.macs for op in operations)
+    return sum(op.macs for op in operations if op.integer) / total if total else None
+
+
+class Quantizer(Protocol):
+    """One framework's way to build artifacts from a form; used in a build worker only."""
+
+    name: str
+    takes: frozenset[str]
+
+    def refuse(self, model: Model, method: Method) -> str | None:
+        """Why this cell cannot be built, or None; imports no framework."""
+
+    def layers(self, model: Model) -> tuple[str, ...]:
+        """Canonical names of the model's layers that hold weights."""
+
+    def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
+        """Build, save in ``folder`` and return the artifact."""
+
+    def inspect(self, artifact: Artifact) -> Record:
+        """Read the file back."""
+
+
+class Runtime(Protocol):
+    """What loads and runs an artifact: NumPy and the runtime, as on a device."""
+
+    name: str
+
+    def refuse(self, target: Target, method: Method) -> str | None:
+        """Why this target cannot run artifacts of this method, or None; imports no framework."""
+
+    def environment(self, target: Target) -> Mapping[str, str]:
+        """Variables that must be set before the runtime is imported; the parent sets them."""
+
+    def load(self, artifact: Artifact, target: Target, batch_size: int) -> Session:
+        """Load for ``batch_size`` samples a call.
+
+        Raises
+        ------
+        BadArtifact
+            If the runtime cannot read the file.
+        TargetNotApplied
+            If a setting of the target did not take effect.
+        """
+
+    def operations(
+        self, artifact: Artifact, target: Target, inputs: Arrays
+    ) -> tuple[Operation, ...]:
+        """What one inference of batch size 1 really executes, after all optimization."""
+
+
+class Session(Protocol):
+    """An artifact loaded by its runtime on a target, ready to run."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    effective: Mapping[str, str]
+    """Settings as the runtime reports them (threads, instruction set, kernels)."""
+
+    def bind(self, inputs: Mapping[str, Array]) -> None:
+        """Convert the task's arrays and copy them to the device; not timed. Raises `BadInput`."""
+
+    def run(self) -> None:
+        """One inference; timed; returns when the outputs are complete on the device."""
+
+    def read(self) -> Mapping[str, Array]:
+        """Outputs of the last run on the host, float, in the task's layout; not timed."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

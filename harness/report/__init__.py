@@ -1,0 +1,46 @@
+"""Report: one self-contained HTML file that says what to ship and how that was found out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from harness.files import write_atomically
+from harness.report import glossary
+from harness.report.summary import summarise
+from harness.results import Results
+
+
+def write_report(results: Results, path: Path) -> Path:
+    """Write the report of a run; returns ``path``. The file needs no network and no other file."""
+    write_atomically(path, render(results))
+    return path
+
+
+def render(results: Results) -> str:
+    """The report as HTML text; the same text for the same results."""
+    style, script = _source("report.css"), _source("report.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html.j2").render(
+        page=summarise(results),
+        glossary=glossary,
+        # our own files, not data: the only text that is not escaped
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _source(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")

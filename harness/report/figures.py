@@ -1,0 +1,462 @@
+"""Figures: functions of a frame that return an inline SVG, coloured by the page's style sheet.
+
+Each is drawn by seaborn on a figure of its own. Colours are written as ``var(--name, #light)``,
+so that the page decides between light and dark; text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from harness.advice import pareto
+from harness.report.quantities import milliseconds, number, one_line, percent, ratio, size
+
+# light values; the style sheet holds the dark ones under the same names
+SERIES = ("#0067a5", "#c44601", "#00805c", "#8a4fbe", "#8f6a00", "#b3306b")
+INK, MUTED, GRID, ALERT = "#1b1f24", "#59636e", "#d5dae0", "#b42318"
+VARIABLES: Mapping[str, str] = {
+    **{color: f"--series-{i + 1}" for i, color in enumerate(SERIES)},
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    ALERT: "--alert",
+}
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
+
+WIDE, NARROW = 8.8, 3.9  # inches; 72 SVG units each
+STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "both",
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.facecolor": "none",
+    "xtick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.color": GRID,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 9,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure in two widths, its name for readers who cannot see it, and what to look for."""
+
+    title: str
+    wide: Markup
+    narrow: Markup
+
+
+def palette(backends: Sequence[str]) -> dict[str, str]:
+    """A colour per backend, in order of appearance."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(backends))}
+
+
+def markers(methods: Sequence[str]) -> dict[str, str]:
+    """A marker per method, in order of appearance."""
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(methods))}
+
+
+def tradeoff(
+    frame: pd.DataFrame,
+    colors: Mapping[str, str],
+    shapes: Mapping[str, str],
+    *,
+    max_drop: float,
+    chosen: str | None,
+    name: str,
+) -> Picture:
+    """Quality against latency, with error bars, the Pareto front and the allowed loss.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `harness.advice.trial_frame` with latency and quality, of one comparison.
+    chosen : str or None
+        The recommended trial.
+    name : str
+        Unique in the page: prefix of the SVG's ids.
+    """
+    title = "Quality against latency, one mark per trial"
+
+    def draw(width: float) -> Figure:
+        return _tradeoff(frame, colors, shapes, max_drop, chosen, width)
+
+    return _picture(draw, title, name, _labels(frame))
+
+
+def bars(
+    frame: pd.DataFrame, colors: Mapping[str, str], *, chosen: str | None, name: str
+) -> Picture:
+    """Latency and size of each trial, fastest first.
+
+    Parameters are those of `tradeoff`; trials with a size but no latency come last.
+    """
+    title = "Latency and size of each trial, fastest first"
+    return _picture(lambda width: _bars(frame, colors, chosen, width), title, name, {})
+
+
+def trial_name(row: Mapping[str, Any], limit: int = 34) -> str:
+    """Backend and method, short enough for a figure."""
+    return one_line(f"{row['backend']} {row['label']}", limit)
+
+
+def _labels(frame: pd.DataFrame) -> dict[str, str]:
+    return {
+        f"mark-{i}": (
+            f"{trial_name(row, 80)}: {milliseconds(row['latency_ms'])}, "
+            f"quality {_quality(row['quality'], row['quality_unit'])}"
+        )
+        for i, row in enumerate(_rows(frame))
+    }
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for record in frame.to_dict("records"):
+        yield {str(key): value for key, value in record.items()}
+
+
+def _quality(value: float, unit: str) -> str:
+    return percent(value) if unit == "fraction" else number(value, 4)
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+
+def _tradeoff(
+    frame: pd.DataFrame,
+    colors: Mapping[str, str],
+    shapes: Mapping[str, str],
+    max_drop: float,
+    chosen: str | None,
+    width: float,
+) -> Figure:
+    narrow = width == NARROW
+    figure = Figure(figsize=(width, 4.9 if narrow else 4.2), dpi=72, layout="constrained")
+    axes = figure.subplots()
+    share = bool((frame["quality_unit"] == "fraction").all())
+    low, high = _quality_limits(frame, max_drop) if share else (None, None)
+    if low is not None:
+        axes.set_ylim(low, high)
+    _allowed_loss(axes, frame, max_drop if share else None)
+    _front(axes, frame)
+    shown = frame["quality"].clip(lower=low) if low is not None else frame["quality"]
+    for i, row in enumerate(_rows(frame.assign(shown=shown))):
+        _mark(axes, row, i, colors[row["backend"]], shapes[row["method"]], low)
+    _time_axis(axes, frame)
+    if share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.set_ylabel("quality")
+    axes.set_xlabel("latency, ms (less is better)")
+    _legend(figure, frame, colors, shapes, narrow)
+    _name_points(axes, frame.assign(shown=shown), chosen, narrow)
+    return figure
+
+
+def _quality_limits(frame: pd.DataFrame, max_drop: float) -> tuple[float, float]:
+    """Zoomed to what is worth shipping: what lost far more is drawn on the lower edge."""
+    quality, top = frame["quality"], float(frame["quality"].max())
+    near = quality[quality >= top - 6 * max_drop]
+    ends = frame.loc[near.index, ["quality_low", "quality_high"]]
+    low = min(float(near.min()), float(ends["quality_low"].min(skipna=True)), top - 1.6 * max_drop)
+    low = max(low, top - 7 * max_drop)
+    high = max(top, float(ends["quality_high"].max(skipna=True)))
+    room = 0.09 * (high - low)
+    return low - room, min(high + room, 1 + room)
+
+
+def _allowed_loss(axes: Axes, frame: pd.DataFrame, max_drop: float | None) -> None:
+    reference = frame.loc[frame["is_reference"], "quality"]
+    if max_drop is None or reference.empty:
+        return
+    level = float(reference.iloc[0]) - max_drop
+    axes.axhspan(-10, level, color=ALERT, alpha=0.06, linewidth=0)
+    axes.axhline(level, color=ALERT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"float − {100 * max_drop:g} pp", (1, level), (-4, -4), color=ALERT, fontsize=8.5,
+        xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="top",
+    )  # fmt: skip
+
+
+def _front(axes: Axes, frame: pd.DataFrame) -> None:
+    front = frame[pareto(frame)].sort_values("latency_ms")
+    if len(front) > 1:
+        axes.step(
+            front["latency_ms"], front["quality"], where="post", color=INK, linewidth=1.1,
+            alpha=0.55, linestyle=(0, (1, 1.6)), zorder=1.5,
+        )  # fmt: skip
+
+
+def _mark(
+    axes: Axes, row: Mapping[str, Any], index: int, color: str, shape: str, low: float | None
+) -> None:
+    x, y, clipped = row["latency_ms"], row["shown"], low is not None and row["quality"] < low
+    bars = {
+        "yerr": None if clipped else _arms(row, "quality"),
+        "xerr": _arms(row, "latency_ms"),
+    }
+    axes.errorbar(
+        [x], [y], **bars, fmt="none", ecolor=color, elinewidth=1, alpha=0.45, zorder=2
+    )  # fmt: skip
+    points = pd.DataFrame({"x": [x], "y": [y]})
+    sns.scatterplot(
+        data=points, x="x", y="y", ax=axes, color=color, marker=shape, s=58, edgecolor="none",
+        linewidth=0, zorder=3, clip_on=False, legend=False,
+    )  # fmt: skip
+    axes.collections[-1].set_gid(f"mark-{index}")
+    if clipped:
+        axes.annotate(
+            f"↓ {percent(row['quality'])}", (x, y), (0, 6), color=color, fontsize=8.5,
+            textcoords="offset points", ha="center", va="bottom",
+        )  # fmt: skip
+
+
+def _arms(row: Mapping[str, Any], metric: str) -> list[list[float]] | None:
+    value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+
+
+def _time_axis(axes: Axes, frame: pd.DataFrame) -> None:
+    smallest, largest = float(frame["latency_ms"].min()), float(frame["latency_ms"].max())
+    if smallest > 0 and largest / smallest > 4:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(LogLocator(subs=()))
+        axes.set_xlim(smallest / 1.35, largest * 1.35)
+    else:
+        room = 0.12 * (largest - smallest or largest)
+        axes.set_xlim(smallest - room, largest + room)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bool) -> None:
+    """Name the choice, the reference and the front; each where no other name or mark is."""
+    front = frame[pareto(frame)]
+    named = [row for row in _rows(front) if row["trial"] != chosen and not row["is_reference"]]
+    others = [row for row in _rows(frame) if row["is_reference"] and row["trial"] != chosen]
+    best = [row for row in _rows(frame) if row["trial"] == chosen]
+    figure = axes.get_figure()
+    if figure is None:
+        return
+    figure.draw_without_rendering()
+    dots = axes.transData.transform(frame[["latency_ms", "shown"]].to_numpy())
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    inside = axes.get_window_extent()
+    for row in best + others + ([] if narrow else named):
+        text = trial_name(row, 30)
+        weight = "bold" if row["trial"] == chosen else "normal"
+        note = axes.annotate(
+            text, (row["latency_ms"], row["shown"]), (0, 8), textcoords="offset points",
+            fontsize=8.5, color=INK, fontweight=weight, zorder=4,
+        )  # fmt: skip
+        for dx, dy, ha, va in _PLACES:
+            note.set_position((dx, dy))
+            note.set_horizontalalignment(ha)
+            note.set_verticalalignment(va)
+            box = note.get_window_extent()
+            ends = (box.x0, box.y0, box.x1, box.y1)
+            if (
+                inside.x0 <= box.x0 and box.x1 <= inside.x1 + 8 and box.y0 >= inside.y0
+                and box.y1 <= inside.y1 and not any(_overlap(ends, other) for other in taken)
+            ):  # fmt: skip
+                taken.append(ends)
+                break
+        else:
+            note.remove()
+
+
+_PLACES = [
+    (dx, dy, ha, va)
+    for distance in (8, 18, 30, 44)
+    for dx, dy, ha, va in (
+        (0, distance, "center", "bottom"),
+        (0, -distance, "center", "top"),
+        (distance, 0, "left", "center"),
+        (-distance, 0, "right", "center"),
+        (4, distance, "left", "bottom"),
+        (4, -distance, "left", "top"),
+        (-4, distance, "right", "bottom"),
+        (-4, -distance, "right", "top"),
+    )
+]
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _legend(
+    figure: Figure,
+    frame: pd.DataFrame,
+    colors: Mapping[str, str],
+    shapes: Mapping[str, str],
+    narrow: bool,
+) -> None:
+    backends = [b for b in colors if (frame["backend"] == b).any()]
+    methods = [m for m in shapes if (frame["method"] == m).any()]
+    blank = {"linestyle": "", "markersize": 6.5, "markeredgecolor": "none"}
+    entries = [
+        Line2D([], [], marker="o", color=colors[b], label=one_line(b, 24), **blank)  # type: ignore[arg-type]
+        for b in backends
+    ] + [
+        Line2D([], [], marker=shapes[m], color=MUTED, label=one_line(m, 24), **blank)  # type: ignore[arg-type]
+        for m in methods
+    ]
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=2 if narrow else min(len(entries), 5),
+        handletextpad=0.3, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def _bars(
+    frame: pd.DataFrame, colors: Mapping[str, str], chosen: str | None, width: float
+) -> Figure:
+    narrow, count = width == NARROW, len(frame)
+    ordered = frame.sort_values(["latency_ms", "size_bytes"], na_position="last")
+    ordered = ordered.assign(key=[str(i) for i in range(count)])
+    names = [trial_name(row, 26 if narrow else 34) for row in _rows(ordered)]
+    height = 0.75 + 0.27 * count
+    with mpl.rc_context({"axes.grid.axis": "x", "axes.spines.left": False}):
+        shape = (2, 1) if narrow else (1, 2)
+        figure = Figure(figsize=(width, height * 2 if narrow else height), layout="constrained")
+        panels = figure.subplots(*shape)
+        hues = {key: colors[b] for key, b in zip(ordered["key"], ordered["backend"], strict=True)}
+        for axes, metric, title, write in (
+            (panels[0], "latency_ms", "latency, ms", _latency_text),
+            (panels[1], "size_bytes", "size", _size_text),
+        ):
+            sns.barplot(
+                data=ordered, x=metric, y="key", hue="key", palette=hues, saturation=1, ax=axes,
+                legend=False, errorbar=None, width=0.68,
+            )  # fmt: skip
+            largest = float(ordered[metric].max()) if ordered[metric].notna().any() else 1.0
+            for y, row in enumerate(_rows(ordered)):
+                _bar_text(axes, row, metric, y, largest, write(row), row["trial"] == chosen)
+            axes.set_xlim(0, largest * (1.62 if narrow else 1.5))
+            axes.set_xlabel("")
+            axes.set_ylabel("")
+            axes.set_title(f"{title} (less is better)", loc="left", color=MUTED)
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            if metric == "size_bytes":
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size(x) if x else "0"))
+            else:
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.set_ylim(count - 0.4, -0.6)
+            axes.set_yticks(range(count), names)
+            for tick, trial in zip(axes.get_yticklabels(), ordered["trial"], strict=True):
+                tick.set_fontweight("bold" if trial == chosen else "normal")
+        if not narrow:
+            panels[1].set_yticks([])
+    return figure
+
+
+def _bar_text(
+    axes: Axes, row: Mapping[str, Any], metric: str, y: int, largest: float, text: str, bold: bool
+) -> None:
+    value = row[metric]
+    end = 0.0 if math.isnan(value) else value
+    arms = None if metric != "latency_ms" or math.isnan(value) else _arms(row, metric)
+    if arms is not None:
+        axes.errorbar([value], [y], xerr=arms, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        end += arms[1][0]
+    axes.annotate(
+        text, (min(end, largest), y), (5, 0), textcoords="offset points", va="center",
+        fontsize=8.5, color=INK, fontweight="bold" if bold else "normal",
+    )  # fmt: skip
+
+
+def _latency_text(row: Mapping[str, Any]) -> str:
+    if math.isnan(row["latency_ms"]):
+        return "not timed"
+    text = number(row["latency_ms"])
+    return text if math.isnan(row["speedup"]) else f"{text}  ({ratio(row['speedup'])})"
+
+
+def _size_text(row: Mapping[str, Any]) -> str:
+    return "unknown" if math.isnan(row["size_bytes"]) else size(row["size_bytes"])
+
+
+# --- from matplotlib to the page -----------------------------------------------------------------
+
+
+def _picture(
+    draw: Callable[[float], Figure], title: str, name: str, labels: Mapping[str, str]
+) -> Picture:
+    with mpl.rc_context(dict(STYLE)), warnings.catch_warnings():
+        # the font only decides how much room a label gets; the browser draws it with its own
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        wide = _svg(draw(WIDE), f"{name}-wide", title, labels)
+        narrow = _svg(draw(NARROW), f"{name}-narrow", title, labels)
+    return Picture(title, wide, narrow)
+
+
+def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, str]) -> Markup:
+    """The figure as an SVG element: ids unique in the page, colours as variables, no fixed size."""
+    sink = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(sink, format="svg", metadata=metadata)
+    text = sink.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = _unique_ids(text, name, labels)
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, f"var({variable}, {color})")
+    box = re.search(r'viewBox="([^"]*)"', text)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box.group(1) if box else ""}" role="img" aria-label="{escape(title)}" '
+        'stroke-linejoin="round" stroke-linecap="butt">'
+    )
+    return Markup(head + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes text)
+
+
+def _unique_ids(text: str, name: str, labels: Mapping[str, str]) -> str:
+    """Drop ids that nothing refers to, prefix the others, and give marks their titles."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+
+    def rewrite(match: re.Match[str]) -> str:
+        own = match.group(1)
+        return f' id="{name}-{own}"' if own in used else ""
+
+    for own, label in labels.items():
+        text = text.replace(f'<g id="{own}">', f"<g><title>{escape(label)}</title>")
+    text = re.sub(r' id="([^"]+)"', rewrite, text)
+    return re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{name}-\g<2>", text)

@@ -1,0 +1,57 @@
+"""Glossary: what the words, statuses and columns of a report mean, and how each was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STATUS_MEANING: Mapping[str, str] = {
+    "ok": "built, scored and timed",
+    "no-op": "nothing in it computes in integers although that was asked for: the tool quantized nothing",
+    "unsupported": "the framework or the machine cannot do this; the reason says why",
+    "invalid": "its outputs are not finite or far from the float model's, so it was not timed",
+    "failed": "an error in the framework; the reason holds its message",
+    "timeout": "stopped at its time limit",
+    "crashed": "its process died",
+    "out-of-memory": "stopped at its memory limit",
+}
+STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "unsupported": "–"}
+
+FLAG_MEANING: Mapping[str, str] = {
+    "not-steady": "its times had not settled when the warm-up ended",
+    "slower-than-10x": "left the timing after one generation, more than 10× slower than the reference",
+    "outputs-differ": "the timed outputs differ from the scored ones",
+}
+
+VERDICT_MEANING: Mapping[str, str] = {
+    "faster": "the interval of the speed-up lies above 1, by more than the noise",
+    "slower": "the interval of the speed-up lies below 1, by more than the noise",
+    "equal within 2 %": "the whole interval lies within 2 % of the reference",
+    "undecided (speed)": "the interval is too wide to say",
+    "keeps": "the loss is below the margin of the experiment with 95 % confidence",
+    "loses": "the loss is above the margin with 95 % confidence",
+    "undecided (quality)": "the test samples are too few to say",
+}
+
+TERMS: Mapping[str, str] = {
+    "Trial": "one model quantized with one method by one backend, run on one target.",
+    "Method": "what is quantized and how; a preset name, with the axes that were changed after a +.",
+    "Backend": "a framework's quantizer with its runtime.",
+    "Target": "the hardware and settings that the artifact runs on.",
+    "Reference": "the fp32 trial that speed-up, loss, agreement and SQNR are relative to.",
+    "Interval": "the range in small print holds the true value with 95 % confidence.",
+    "Latency": "median time of the inference call alone, one process at a time; inputs are bound before the clock starts and outputs are read after it stops.",
+    "Speed-up": "time of the reference divided by the time of the trial, paired in interleaved rounds of several fresh processes; above 1× is faster.",
+    "Quality": "the task's own score on the test split (top-1 accuracy for a classifier), with Wilson's interval where it is a share.",
+    "Loss": "quality of the reference minus quality of the trial on the same samples, in percentage points, with the paired Bonett-Price interval; a negative loss is a gain.",
+    "At most": "the one-sided 95 % upper bound of the loss; the recommendation is judged by it.",
+    "Agreement": "share of test samples on which the trial gives the answer of the float reference, right or wrong.",
+    "SQNR": "power of the float outputs over the power of their error, in decibels; 6 dB is one bit.",
+    "Size": "bytes of all files needed at run time; 1 kB is 1000 bytes.",
+    "Integer MACs": "share of the multiply-accumulates that the runtime really executes on integers.",
+    "Memory": "peak resident memory of a fresh process that loads the artifact and runs it, runtime included.",
+    "Load": "time from the file to a session that is ready to run.",
+    "Generation": "one fresh process per artifact; a comparison has several, because two processes of the same file differ.",
+    "Round": "every process runs one burst, in random order, so that a slow moment of the machine hits all alike.",
+    "A/A control": "the reference timed a second time under another name: what it differs from itself is noise.",
+    "Pareto front": "the trials that no other trial beats in both latency and quality.",
+}

@@ -1,0 +1,123 @@
+"""Quantities as people read them: times, sizes, shares and ratios, with their intervals."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+
+from harness.statistics import Interval
+
+MISSING = "–"
+
+Formatter = Callable[[float], str]
+
+
+def number(x: float, digits: int = 3) -> str:
+    """``x`` with so many significant digits, without an exponent.
+
+    >>> [number(x) for x in (0.083449, 1.5, 123.4, 98765.0)]
+    ['0.0834', '1.50', '123', '98765']
+    """
+    if not math.isfinite(x):
+        return "∞" if x > 0 else ("−∞" if x < 0 else MISSING)
+    if x == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(x))))
+    return f"{x:.{places}f}".replace("-", "−")
+
+
+def milliseconds(x: float) -> str:
+    """A time given in milliseconds.
+
+    >>> milliseconds(0.083449)
+    '0.0834 ms'
+    """
+    return f"{number(x)} ms"
+
+
+def size(x: float) -> str:
+    """Bytes, in decimal units as files are sold and downloaded.
+
+    >>> [size(x) for x in (712, 92_300, 1_234_567)]
+    ['712 B', '92.3 kB', '1.23 MB']
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(x) >= scale:
+            return f"{number(x / scale)} {unit}"
+    return f"{x:.0f} B"
+
+
+def percent(x: float) -> str:
+    """A share.
+
+    >>> percent(0.9888)
+    '98.9 %'
+    """
+    return f"{100 * x:.1f} %"
+
+
+def points(x: float) -> str:
+    """A difference of shares, in percentage points.
+
+    >>> points(0.00334)
+    '0.33 pp'
+    """
+    return f"{_signless_zero(100 * x, 2)} pp"
+
+
+def ratio(x: float) -> str:
+    """How many times.
+
+    >>> ratio(11.76), ratio(0.4)
+    ('11.8×', '0.40×')
+    """
+    if not math.isfinite(x):
+        return number(x)
+    return f"{x:.0f}×" if x >= 99.5 else (f"{x:.1f}×" if x >= 9.95 else f"{x:.2f}×")
+
+
+def decibels(x: float) -> str:
+    """A signal-to-noise ratio; infinite where the outputs are identical."""
+    return "identical" if x == math.inf else f"{number(x)} dB"
+
+
+def plain(x: float) -> str:
+    """A quality that is not a share (a negative squared error, a correlation)."""
+    return number(x, 4)
+
+
+def _signless_zero(x: float, places: int) -> str:
+    text = f"{x:.{places}f}"
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
+
+
+def span(interval: Interval, formatter: Formatter) -> str:
+    """The ends of an interval, the unit once; empty where neither is known.
+
+    >>> span(Interval(2.0, 1.5, 2.5), ratio)
+    '1.50 to 2.50×'
+    """
+    low, high = interval.low, interval.high
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    if math.isinf(low) or math.isinf(high) or (low <= 0 and high == math.inf):
+        return "interval unknown"
+    first, last = formatter(low), formatter(high)
+    unit = re.search(r"[^\d.]*$", last)
+    suffix = unit.group() if unit else ""
+    return f"{first.removesuffix(suffix)} to {last}"
+
+
+def one_line(text: str, limit: int = 0) -> str:
+    """Any text made fit to be shown: no control characters, white space folded, at most ``limit``.
+
+    Characters that change the direction of text are dropped: a name must not turn its neighbours.
+
+    >>> one_line(" a\\n\\x07b ", 0), one_line("abcdef", 4)
+    ('a b', 'abc…')
+    """
+    folded = " ".join(str(text).split())
+    clean = "".join(c for c in folded if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    return clean if not limit or len(clean) <= limit else clean[: limit - 1] + "…"

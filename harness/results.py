@@ -1,0 +1,220 @@
+"""Results: the tidy Parquet files of a run, their schema, and how they are read.
+
+The schema here is the contract other tools rely on (docs/results.md describes each column). Every
+file carries ``SCHEMA_VERSION`` in its metadata; a reader refuses another version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import NotComparable
+from harness.files import write_atomically
+from harness.method import AXES, Method
+
+SCHEMA_VERSION = 1
+
+STATUSES = (
+    "ok", "no-op", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
+)  # fmt: skip
+FAILURES = ("invalid", "failed", "timeout", "crashed", "out-of-memory")
+"""Statuses that make `quantbench run` exit with 1."""
+
+_AXIS_TYPES: Mapping[type, pa.DataType] = {
+    str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), tuple: pa.list_(pa.string()),
+}  # fmt: skip
+_EXAMPLE = Method("fp32")
+
+TRIALS = pa.schema(
+    [
+        ("run", pa.string()),
+        ("trial", pa.string()),
+        ("experiment", pa.string()),
+        ("model", pa.string()),
+        ("task", pa.string()),
+        ("backend", pa.string()),
+        ("method", pa.string()),
+        ("label", pa.string()),  # method with the axes that were overridden, for people
+        *((axis, _AXIS_TYPES[type(getattr(_EXAMPLE, axis))]) for axis in AXES),
+        ("target", pa.string()),
+        ("device", pa.string()),
+        ("threads", pa.int64()),
+        ("isa", pa.string()),
+        ("kernels", pa.string()),
+        ("seed", pa.int64()),
+        ("precision", pa.string()),
+        ("machine", pa.string()),
+        ("status", pa.string()),
+        ("stage", pa.string()),  # build, score or clock: where the status was decided
+        ("reason", pa.string()),
+        ("artifact", pa.string()),  # content key in the cache
+        ("sha256", pa.string()),
+        (
+            "parity_max_abs",
+            pa.float64(),
+        ),  # of this backend's fp32 against the model's reference form
+        ("parity_samples", pa.int64()),
+        ("built_s", pa.float64()),
+        ("scored_s", pa.float64()),
+        ("effective", pa.string()),  # JSON: settings as the runtime reported them
+        ("flags", pa.list_(pa.string())),  # e.g. not-steady, slower-than-10x, outputs-differ
+    ]
+)
+MEASUREMENTS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("scenario", pa.string()),  # artifact, score, single-stream, memory, start
+        ("batch_size", pa.int64()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("unit", pa.string()),
+        ("n", pa.int64()),
+        ("reference", pa.string()),  # the trial a ratio or difference is relative to
+        ("verdict", pa.string()),
+        ("reason", pa.string()),  # why value is null, or how it was limited
+    ]
+)
+SAMPLES = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("batch_size", pa.int64()),
+        ("generation", pa.int64()),
+        ("round", pa.int64()),
+        ("position", pa.int64()),
+        ("calls", pa.int64()),
+        ("nanoseconds", pa.int64()),
+    ]
+)
+PREDICTIONS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("sample", pa.int64()),
+        ("label", pa.float64()),
+        ("prediction", pa.float64()),
+        ("outcome", pa.float64()),  # what the metric averages, per sample
+    ]
+)
+ARTIFACTS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("kind", pa.string()),  # weights (from the file), operator (from the file), executed
+        ("name", pa.string()),
+        ("dtype", pa.string()),
+        ("bytes", pa.int64()),
+        ("count", pa.int64()),
+        ("macs", pa.int64()),
+        ("integer", pa.bool_()),
+        ("engine", pa.string()),
+    ]
+)
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "trials": TRIALS,
+    "measurements": MEASUREMENTS,
+    "samples": SAMPLES,
+    "predictions": PREDICTIONS,
+    "artifacts": ARTIFACTS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run as pandas frames, one per Parquet file, with its machine and its run description.
+
+    ``frames`` holds ``trials``, ``measurements``, ``samples``, ``predictions`` and ``artifacts``,
+    each also an attribute of that name.
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    trials: pd.DataFrame
+    measurements: pd.DataFrame
+    samples: pd.DataFrame
+    predictions: pd.DataFrame
+    artifacts: pd.DataFrame
+
+
+def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:
+    """Write ``folder/name.parquet`` under the schema of that name, atomically."""
+    schema = SCHEMAS[name].with_metadata({"quantbench_schema": str(SCHEMA_VERSION)})
+    if isinstance(rows, pa.Table):
+        table = rows.cast(SCHEMAS[name]).replace_schema_metadata(schema.metadata)
+    else:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomically(folder / f"{name}.parquet", sink.getvalue().to_pybytes())
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read one Parquet file of a run.
+
+    Raises
+    ------
+    NotComparable
+        If the file is missing, unreadable or of another schema version.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise NotComparable(f"{path} cannot be read ({error}); is {folder} a run?") from error
+    version = (table.schema.metadata or {}).get(b"quantbench_schema", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise NotComparable(
+            f"{path} has schema version {version}, this quantbench reads {SCHEMA_VERSION}; "
+            "run the experiment again, or use the quantbench that wrote it"
+        )
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a run, or the newest run of an experiment's folder.
+
+    Raises
+    ------
+    NotComparable
+        If there is no finished run at ``path``, or it has another schema version.
+    """
+    folder = find_run(Path(path))
+    return Results(
+        folder=folder,
+        run=read_json(folder / "run.json"),
+        machine=read_json(folder / "machine.json"),
+        **{name: read_table(folder, name) for name in SCHEMAS},
+    )
+
+
+def find_run(path: Path) -> Path:
+    """The run at ``path``, or the newest run below it."""
+    if (path / "trials.parquet").exists():
+        return path
+    runs = sorted(path.glob("*/trials.parquet"), key=lambda file: file.stat().st_mtime)
+    if not runs:
+        raise NotComparable(
+            f"no run at {path}: expected a folder with trials.parquet; "
+            "start one with: quantbench run EXPERIMENT.yaml"
+        )
+    return runs[-1].parent
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a run; raises `NotComparable` where it is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotComparable(f"{path} cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise NotComparable(f"{path} is not a JSON object")
+    return data

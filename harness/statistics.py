@@ -1,0 +1,292 @@
+"""Statistics: intervals, tests and verdicts for paired latencies and paired quality.
+
+Formulas and their evidence: docs/measuring.md. All functions are pure and take NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+
+Z95 = 1.959963984540054  # two-sided 95 %
+Z95_ONE_SIDED = 1.6448536269514722
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with its 95 % confidence interval, in the unit of the estimate."""
+
+    value: float
+    low: float
+    high: float
+
+    def excludes(self, x: float) -> bool:
+        """Whether ``x`` lies outside the interval."""
+        return not self.low <= x <= self.high
+
+    @property
+    def half_width(self) -> float:
+        """Half of ``high - low``."""
+        return (self.high - self.low) / 2
+
+
+class TooFewObservations(ValueError):
+    """The sample is too small for the interval asked for."""
+
+
+# --- quality -------------------------------------------------------------------------------------
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """95 % interval of a share (Wilson 1927); ``value`` is the plain share.
+
+    >>> i = wilson(174, 200)
+    >>> round(i.low, 4), round(i.high, 4)
+    (0.8163, 0.9097)
+    """
+    if n < 1:
+        raise TooFewObservations("a share needs at least one observation")
+    share, z2 = successes / n, Z95 * Z95
+    centre = (successes + z2 / 2) / (n + z2)
+    half = Z95 * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
+    return Interval(share, min(share, centre - half), max(share, centre + half))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDrop:
+    """Quality lost against a reference on the same samples.
+
+    ``interval``: the drop (reference minus candidate) with its two-sided 95 % interval;
+    ``upper``: one-sided 95 % upper bound, which non-inferiority is judged by;
+    ``p``: two-sided p-value of no difference.
+    """
+
+    interval: Interval
+    upper: float
+    p: float
+    n: int
+
+
+def bonett_price(lost: int, won: int, n: int) -> PairedDrop:
+    """Drop in accuracy from discordant counts.
+
+    Parameters
+    ----------
+    lost, won : int
+        Samples that only the reference, and only the candidate, has right.
+    n : int
+        All samples.
+
+    Source: Bonett and Price, JEBS 37 (2012), adjusted Wald interval of a paired difference;
+    p: McNemar's test, mid-p (Fagerland et al., BMC MRM 13:91).
+
+    >>> d = bonett_price(109, 87, 10_000)
+    >>> [round(100 * x, 2) for x in (d.interval.value, d.interval.low, d.interval.high, d.upper)]
+    [0.22, -0.06, 0.5, 0.45]
+    """
+    if n < 1:
+        raise TooFewObservations("a paired drop needs at least one sample")
+    p1, p2 = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    centre = p1 - p2
+    error = math.sqrt((p1 + p2 - centre**2) / (n + 2))
+    drop = (lost - won) / n
+    return PairedDrop(
+        Interval(drop, min(drop, centre - Z95 * error), max(drop, centre + Z95 * error)),
+        centre + Z95_ONE_SIDED * error,
+        mcnemar_mid_p(lost, won),
+        n,
+    )
+
+
+def mcnemar_mid_p(lost: int, won: int) -> float:
+    """Two-sided mid-p value of McNemar's test; 1 where the counts are equal."""
+    if lost == won:
+        return 1.0
+    few, pairs = min(lost, won), lost + won
+    return float(2 * stats.binom.cdf(few, pairs, 0.5) - stats.binom.pmf(few, pairs, 0.5))
+
+
+def paired_drop(reference: FloatArray, candidate: FloatArray) -> PairedDrop:
+    """Drop in the mean of per-sample outcomes.
+
+    Parameters
+    ----------
+    reference, candidate : float64 [n]
+        Outcomes of the same samples. Where all are 0 or 1, `bonett_price`; else the normal
+        interval of the mean difference.
+    """
+    if reference.shape != candidate.shape:
+        raise ValueError(f"not paired: {reference.shape} against {candidate.shape}")
+    binary = bool(np.isin(reference, (0, 1)).all() and np.isin(candidate, (0, 1)).all())
+    if binary:
+        lost = int(((reference == 1) & (candidate == 0)).sum())
+        won = int(((reference == 0) & (candidate == 1)).sum())
+        return bonett_price(lost, won, len(reference))
+    difference = reference - candidate
+    n = len(difference)
+    if n < 2:
+        raise TooFewObservations("a mean difference needs at least two samples")
+    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(n)
+    p = 1.0 if error == 0 else float(2 * stats.norm.sf(abs(mean) / error))
+    return PairedDrop(
+        Interval(mean, mean - Z95 * error, mean + Z95 * error), mean + Z95_ONE_SIDED * error, p, n
+    )
+
+
+def quality_verdict(drop: PairedDrop, margin: float) -> str:
+    """``keeps`` if the one-sided upper bound stays under ``margin``; ``loses`` if surely above.
+
+    ``margin`` in the unit of the drop. ``loses`` needs the two-sided lower bound above it.
+    """
+    if drop.upper < margin:
+        return "keeps"
+    return "loses" if drop.interval.low > margin else "undecided"
+
+
+# --- latency -------------------------------------------------------------------------------------
+
+
+def order_statistic_ranks(n: int, confidence: float = 0.95) -> tuple[int, int]:
+    """1-based ranks (low, high) of the distribution-free interval of a median.
+
+    ``low`` is the largest j with ``2 P(Bin(n, 1/2) <= j - 1) <= 1 - confidence``.
+    Source: Hahn and Meeker, Statistical Intervals (1991), section 5.2.
+
+    >>> [order_statistic_ranks(n) for n in (15, 21, 31, 35)]
+    [(4, 12), (6, 16), (10, 22), (12, 24)]
+    """
+    j = 0
+    while 2 * stats.binom.cdf(j, n, 0.5) <= 1 - confidence:
+        j += 1
+    if j == 0:
+        raise TooFewObservations(f"{n} observations cannot bound a median at {confidence:.0%}")
+    return j, n + 1 - j
+
+
+def lag1(x: FloatArray) -> float:
+    """Lag-1 autocorrelation of ``x`` winsorised at 3 MAD, with the 1/n bias added back."""
+    centre = np.median(x)
+    mad = np.median(np.abs(x - centre))
+    if mad == 0 or len(x) < 3:
+        return 0.0
+    clipped = np.clip(x, centre - 3 * 1.4826 * mad, centre + 3 * 1.4826 * mad)
+    d = clipped - clipped.mean()
+    return float((d[1:] * d[:-1]).sum() / (d * d).sum() + 1 / len(x))
+
+
+def within_interval(x: FloatArray) -> Interval:
+    """Median of rounds with its order-statistic interval, widened for autocorrelation.
+
+    Both sides are multiplied by ``sqrt((1 + r) / (1 - r))``, r the lag-1 autocorrelation in
+    [0, 0.9]. Fewer than 6 rounds bound nothing: the interval is then infinite.
+    """
+    middle = float(np.median(x))
+    try:
+        low, high = order_statistic_ranks(len(x))
+    except TooFewObservations:
+        return Interval(middle, -math.inf, math.inf)
+    ordered = np.sort(x)
+    r = min(max(lag1(x), 0.0), 0.9)
+    factor = math.sqrt((1 + r) / (1 - r))
+    return Interval(
+        middle,
+        middle - factor * (middle - float(ordered[low - 1])),
+        middle + factor * (float(ordered[high - 1]) - middle),
+    )
+
+
+def between_interval(medians: FloatArray) -> Interval:
+    """Mean of generation medians with Student's t interval; infinite for a single generation."""
+    k, mean = len(medians), float(medians.mean())
+    if k < 2:
+        return Interval(mean, -math.inf, math.inf)
+    half = float(stats.t.ppf(0.975, k - 1) * medians.std(ddof=1) / math.sqrt(k))
+    return Interval(mean, mean - half, mean + half)
+
+
+def rounds_interval(generations: Sequence[FloatArray]) -> Interval:
+    """Interval of a quantity observed in rounds of several generations.
+
+    Parameters
+    ----------
+    generations : sequence of float64 [rounds]
+        The value of each round (a log ratio, a log time), one array per generation.
+
+    Returns
+    -------
+    Interval
+        The median of all rounds; its interval is the hull of the between-generation t interval
+        and the within-round order-statistic interval, so that it holds the estimate. With one
+        generation only the rounds speak, and the spread between processes is unknown.
+    """
+    rounds = np.concatenate([np.asarray(g, dtype=np.float64) for g in generations])
+    within = within_interval(rounds)
+    between = between_interval(np.array([np.median(g) for g in generations]))
+    known = [i for i in (within, between) if math.isfinite(i.low)]
+    if not known:
+        return Interval(within.value, -math.inf, math.inf)
+    return Interval(
+        within.value,
+        min(within.value, *(i.low for i in known)),
+        max(within.value, *(i.high for i in known)),
+    )
+
+
+def exp_interval(interval: Interval) -> Interval:
+    """The interval of ``exp(x)`` from that of ``x``; infinite ends become 0 and infinity."""
+    high = math.exp(interval.high) if math.isfinite(interval.high) else math.inf
+    return Interval(math.exp(interval.value), math.exp(interval.low), high)
+
+
+def rounds_p_value(generations: Sequence[FloatArray]) -> float:
+    """p-value of a zero median: the larger of the sign test on rounds and t on generations."""
+    rounds = np.concatenate([np.asarray(g, dtype=np.float64) for g in generations])
+    above, below = int((rounds > 0).sum()), int((rounds < 0).sum())
+    if above + below == 0:
+        return 1.0
+    sign = float(stats.binomtest(above, above + below).pvalue)
+    medians = np.array([np.median(g) for g in generations])
+    if len(medians) < 2:
+        return 1.0
+    if medians.std() == 0:
+        return sign
+    return max(sign, float(stats.ttest_1samp(medians, 0.0).pvalue))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted, worst = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = worst
+    return adjusted
+
+
+def latency_verdict(speedup: Interval, p_adjusted: float, noise: float) -> str:
+    """What may be said about a speed-up.
+
+    Parameters
+    ----------
+    speedup : Interval
+        Ratio of reference time to candidate time.
+    p_adjusted : float
+        Holm-adjusted p-value over the comparison.
+    noise : float
+        Half-width of the A/A control's ratio; nothing is claimed below ``max(1 %, 2 noise)``.
+    """
+    floor = max(0.01, 2 * noise)
+    if speedup.excludes(1.0) and abs(speedup.value - 1) > floor and p_adjusted < 0.05:
+        return "faster" if speedup.value > 1 else "slower"
+    return "equal within 2 %" if speedup.low >= 0.98 and speedup.high <= 1.02 else "undecided"

@@ -1,0 +1,102 @@
+"""Store: the state of one run on disk, from which it continues after any interruption.
+
+Each finished step is one JSON file, written whole; a step without its file is done again. The
+Parquet files are assembled from these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BadInput
+from harness.files import write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of one run: ``state/<phase>/<digest of the trial's id>.json``, ``logs/``."""
+
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        """Jobs, their results and what workers printed."""
+        return self.folder / "logs"
+
+    def path(self, phase: str, name: str) -> Path:
+        """Where a step's state is kept."""
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return self.folder / "state" / phase / f"{digest}.json"
+
+    def get(self, phase: str, name: str) -> dict[str, Any] | None:
+        """The state of a finished step, or None."""
+        try:
+            state: dict[str, Any] = json.loads(self.path(phase, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return state
+
+    def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
+        """Record a finished step."""
+        write_json(self.path(phase, name), {"name": name, **state})
+
+    def generations(self, comparison: str) -> Path:
+        """The folder of a comparison's generations."""
+        return self.path("clock", comparison).with_suffix("")
+
+
+def open_run(results: Path, experiment: str, key: str, *, fresh: bool) -> Store:
+    """The newest run of the same content ``key`` to continue, or a new one.
+
+    Raises
+    ------
+    BadInput
+        If the results folder is not writable.
+    """
+    parent = results / experiment
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+        same = sorted(parent.glob(f"*-{key[:8]}"))
+        if same and not fresh:
+            return Store(same[-1])
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        folder = parent / f"{stamp}-{key[:8]}"
+        while folder.exists():
+            folder = folder.with_name(f"{stamp}x-{key[:8]}")
+        (folder / "state").mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write results to {parent} ({error.strerror}); "
+            "choose another folder with --results"
+        ) from error
+    return Store(folder)
+
+
+@contextlib.contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Hold the run; the kernel lets go of it when this process ends, however it does.
+
+    Raises
+    ------
+    BadInput
+        If another process is working on the same run.
+    """
+    with (store.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(
+                f"another quantbench is working on {store.folder}; wait for it or stop it"
+            ) from error
+        yield

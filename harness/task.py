@@ -1,0 +1,70 @@
+"""Task: named inputs, splits and a metric; Samples and Data: the arrays themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.tensors import Array, Arrays, TensorSpec
+
+SPLITS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Named input arrays and labels, all with the same first axis."""
+
+    inputs: Arrays
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Array) -> Samples:
+        """The samples at ``index`` (int64 [k]), in that order."""
+        return Samples({name: a[index] for name, a in self.inputs.items()}, self.labels[index])
+
+    def batches(self, size: int) -> Iterator[dict[str, Array]]:
+        """Input batches of ``size`` samples in order; the last may be smaller."""
+        for start in range(0, len(self), size):
+            yield {name: np.asarray(a[start : start + size]) for name, a in self.inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a quantizer may see: calibration and training samples, never the test split."""
+
+    calibration: Samples
+    train: Samples | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a model is for.
+
+    Parameters
+    ----------
+    name : str
+        Registered name.
+    inputs : tuple of TensorSpec
+        The task's own arrays, before any model's ``preprocess``.
+    metric : str
+        A name in `harness.metrics.METRICS`.
+    load : str
+        Locator of ``(split: str) -> Samples`` for train, calibration and test. Raises `DataMissing`.
+    version : str
+        Part of every cache key: changes whenever ``load`` returns other arrays.
+    classes : tuple of str
+        Class names by label, empty where there are none.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    metric: str
+    load: str
+    version: str
+    classes: tuple[str, ...] = ()
+    description: str = ""

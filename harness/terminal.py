@@ -1,0 +1,60 @@
+"""Terminal: a finished run in a few lines."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from harness.results import Results
+
+
+def show(found: Results, console: Console) -> None:
+    """Print one line per trial, fastest first, and where the files are."""
+    values = found.measurements.pivot_table(
+        index="trial", columns=["metric"], values="value", aggfunc="first"
+    )
+    trials = found.trials.set_index("trial").join(values)
+    for column in ("latency_ms", "quality", "size_bytes"):
+        if column not in trials:
+            trials[column] = math.nan
+    ratios = _against_reference(found)
+    table = Table(box=None, pad_edge=False, title=None)
+    for title, side in (
+        ("trial", "left"), ("ms", "right"), ("speed-up", "right"), ("quality", "right"), ("kB", "right"),
+    ):  # fmt: skip
+        table.add_column(title, justify="left" if side == "left" else "right", overflow="fold")
+    shown = trials[trials["status"].isin(["ok", "no-op"])].sort_values("latency_ms")
+    for name, row in shown.iterrows():
+        table.add_row(
+            str(name),
+            _number(row["latency_ms"], "{:.3f}"),
+            ratios.get(str(name), ""),
+            _number(100 * row["quality"], "{:.2f} %"),
+            _number(row["size_bytes"] / 1000, "{:,.0f}"),
+        )
+    console.print(table)
+    for name, row in trials[~trials["status"].isin(["ok"])].iterrows():
+        console.print(f"{row['status']}: {name}: {row['reason']}", markup=False, soft_wrap=True)
+    console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
+    console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else form.format(value)
+
+
+def _against_reference(found: Results) -> dict[str, str]:
+    """Speed-up with its interval against the comparison's own reference."""
+    references = set(found.run["reference"].values())
+    rows = found.measurements[
+        (found.measurements["metric"] == "speedup")
+        & found.measurements["reference"].isin(references)
+    ].drop_duplicates("trial")
+    shown = {
+        str(row.trial): f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        for row in rows.itertuples()
+    }
+    return shown | dict.fromkeys(references, "reference")

@@ -1,0 +1,52 @@
+"""Fixtures of the engine's tests: a fake framework in the registry, caches and results apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness import registry
+from tests.harness import fake
+
+
+@pytest.fixture
+def fakery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The registry holds only the fake framework; returns a fresh folder."""
+    known = {
+        "quantbench.backends": {"fakery": fake.BACKEND, "other": fake.OTHER, "absent": fake.ABSENT},
+        "quantbench.models": {"fake": fake.MODEL},
+        "quantbench.tasks": {"fake-task": fake.TASK},
+        "quantbench.converters": {},
+    }
+    monkeypatch.setattr(
+        registry,
+        "_entry_points",
+        lambda group: {
+            name: SimpleNamespace(load=lambda found=found: found, value=name)
+            for name, found in known[group].items()
+        },
+    )
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def experiment_file(fakery: Path):
+    """A function that writes an experiment file for the fake framework."""
+
+    def write(methods: str = "[fp32, static-int8]", **more: str) -> Path:
+        lines = {
+            "models": "[fake]",
+            "backends": "[fakery]",
+            "methods": methods,
+            "precision": "{name: test, generations: 1, max_generations: 1, rounds: 6, "
+            "warmup_s: 0.01, burst_ms: 1.0, memory_processes: 1}",
+            **more,
+        }
+        path = fakery / "test.yaml"
+        path.write_text("\n".join(f"{key}: {value}" for key, value in lines.items()) + "\n")
+        return path
+
+    return write

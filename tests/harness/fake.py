@@ -1,0 +1,153 @@
+"""A fake framework: a linear model in NumPy, quantized, run and made to fail as a test asks.
+
+The route of a method says how it behaves: ``crash`` and ``hang`` in the build worker, ``eat``
+(memory), ``error``, ``nan`` (outputs), ``noise`` (wrong outputs), ``float`` (quantizes nothing),
+``slow`` (20x), ``score-crash``, ``clock-crash``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from harness.method import Method
+from harness.model import Model
+from harness.protocol import Artifact, Backend, Operation, Record
+from harness.target import Target
+from harness.task import Data, Samples, Task
+from harness.tensors import TensorSpec, check_inputs
+
+X, Y = TensorSpec("x", (None, 16), "float32"), TensorSpec("y", (None, 4), "float32")
+TASK = Task("fake-task", (X,), "top1", "tests.harness.fake:load", "1")
+MODEL = Model(
+    "fake", "fake-task", (X,), (Y,), "tests.harness.fake:weights", "tests.harness.fake:state",
+    {"numpy": "tests.harness.fake:form"},
+)  # fmt: skip
+BACKEND = Backend(
+    "fakery", "tests.harness.fake:FakeQuantizer", "tests.harness.fake:FakeRuntime",
+    ("numpy",), ("numpy",), "pip install numpy", ("numpy",), {"static-int8": {"samples": 8}},
+)  # fmt: skip
+OTHER = Backend(
+    "other", "tests.harness.fake:FakeQuantizer", "tests.harness.fake:OtherRuntime",
+    ("numpy",), ("numpy",), "pip install numpy", ("numpy",), {"static-int8": {"samples": 8}},
+)  # fmt: skip
+ABSENT = Backend(
+    "absent", "tests.harness.fake:FakeQuantizer", "tests.harness.fake:FakeRuntime",
+    ("no-such-package",), (), "pip install no-such-package",
+)  # fmt: skip
+
+
+def weights() -> Path:
+    return Path(__file__)
+
+
+def state(path: Path) -> dict[str, np.ndarray]:
+    return {"w": np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)}
+
+
+def form() -> np.ndarray:
+    return state(weights())["w"]
+
+
+def load(split: str) -> Samples:
+    rng = np.random.default_rng({"calibration": 1, "test": 2}[split])
+    x = rng.normal(size=(300 if split == "test" else 32, 16)).astype(np.float32)
+    return Samples({"x": x}, (x @ form()).argmax(axis=1))
+
+
+class FakeQuantizer:
+    name = "fakery"
+    takes = frozenset({"numpy"})
+
+    def refuse(self, model: Model, method: Method) -> str | None:
+        return "the fake has no bfloat16; use fp32" if method.name == "bf16" else None
+
+    def layers(self, model: Model) -> tuple[str, ...]:
+        return ("w",)
+
+    def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
+        misbehave(method.route)
+        w = form()
+        if method.weights == "int8" and method.route != "float":
+            scale = np.abs(w).max() / 127
+            np.save(folder / "w.npy", np.rint(w / scale).astype(np.int8))
+            np.save(folder / "scale.npy", scale)
+        else:
+            np.save(folder / "w.npy", w)
+            np.save(folder / "scale.npy", np.float32(1))
+        (folder / "route").write_text(method.route or "none")
+        files = ("w.npy", "scale.npy", "route")
+        return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,)).save()
+
+    def inspect(self, artifact: Artifact) -> Record:
+        w = np.load(artifact.path)
+        return Record({str(w.dtype): w.nbytes}, {"matmul": 1})
+
+
+def misbehave(route: str) -> None:
+    if route == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if route == "hang":
+        time.sleep(600)
+    if route == "eat":
+        hog = [np.ones(2_000_000) for _ in range(1000)]
+        time.sleep(600 + len(hog))
+    if route == "error":
+        raise RuntimeError("the converter gave up\nwith a second line")
+
+
+class FakeRuntime:
+    name = "fakery"
+    factor = 1.0
+
+    def refuse(self, target: Target, method: Method) -> str | None:
+        return "the fake has no GPU" if target.device == "cuda" else None
+
+    def environment(self, target: Target) -> dict[str, str]:
+        return {"FAKE_THREADS": str(target.threads)}
+
+    def load(self, artifact: Artifact, target: Target, batch_size: int) -> FakeSession:
+        return FakeSession(artifact, batch_size, self.factor)
+
+    def operations(self, artifact, target, inputs) -> tuple[Operation, ...]:
+        integer = np.load(artifact.path).dtype == np.int8
+        return (Operation("w", "matmul", 64, bool(integer), "numpy"),)
+
+
+class OtherRuntime(FakeRuntime):
+    """Computes another function: parity fails."""
+
+    factor = 2.0
+
+
+class FakeSession:
+    def __init__(self, artifact: Artifact, batch_size: int, factor: float) -> None:
+        self.inputs, self.outputs = artifact.inputs, artifact.outputs
+        self.effective = {"threads": os.environ.get("FAKE_THREADS", "?")}
+        scale = np.load(artifact.folder / "scale.npy")
+        self._w = np.load(artifact.path).astype(np.float32) * scale * np.float32(factor)
+        self._route = (artifact.folder / "route").read_text()
+        self._batch, self._calls = batch_size, 0
+
+    def bind(self, inputs) -> None:
+        check_inputs(self.inputs, inputs, self._batch)
+        self._x = inputs["x"].copy()
+
+    def run(self) -> None:
+        self._calls += 1
+        if self._route == "score-crash" or (self._route == "clock-crash" and self._calls == 400):
+            os.kill(os.getpid(), signal.SIGABRT)
+        repeats = 20 if self._route == "slow" else 1
+        for _ in range(repeats * 20):
+            self._y = self._x @ self._w
+        if self._route == "nan":
+            self._y = self._y * np.nan
+        if self._route == "noise":
+            self._y = -self._y
+
+    def read(self):
+        return {"y": self._y}
