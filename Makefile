@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check
+.PHONY: help install report test check publish figures
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,3 +26,9 @@ check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
+	$(BIN)/python docs/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)
+
+figures: install  ## Write the numbers of the published runs into README and docs
+	$(BIN)/python docs/figures.py write

@@ -116,8 +116,8 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     -------
     DataFrame
         The columns of ``trials``, then for each of `METRICS` its value (null where not measured)
-        and the same name with ``_low``, ``_high``, ``_verdict`` and ``_reason``; ``reference``
-        (the trial that drop and speed-up are relative to) and ``is_reference``. The drop of the
+        and the same name with ``_low``, ``_high``, ``_n``, ``_verdict``, ``_unit`` and
+        ``_reason``; ``reference`` (the trial that drop and speed-up are relative to) and ``is_reference``. The drop of the
         reference is 0. Where the one-sided bound is missing, ``quality_drop_bound`` is the upper
         end of the drop's interval.
     """
@@ -135,7 +135,7 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     columns: dict[str, list[Any]] = {}
     for metric in METRICS:
         rows = [found.get((trial, metric), {}) for trial in frame["trial"]]
-        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"), ("_n", "n")):
             columns[metric + suffix] = [_number(row.get(key)) for row in rows]
         for suffix, key in (("_verdict", "verdict"), ("_reason", "reason"), ("_unit", "unit")):
             columns[metric + suffix] = [_word(row.get(key)) for row in rows]
@@ -158,9 +158,9 @@ def _rows_by_trial(
         if row["scenario"] == TIMED and _number(row["batch_size"]) != batch:
             continue
         relative = _word(row["reference"])
-        if metric in ("speedup", "quality_drop", "quality_drop_bound") and relative:
-            if relative != references.get(trial):
-                continue
+        is_relative = metric in ("speedup", "quality_drop", "quality_drop_bound")
+        if is_relative and relative not in ("", references.get(trial)):
+            continue
         found.setdefault((trial, metric), row)
     return found
 
@@ -201,10 +201,10 @@ def control(
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
     for row in _records(results.measurements):
-        if row["metric"] == "aa_control" and row["trial"] == reference:
-            if batch is None or _number(row["batch_size"]) == batch:
-                found = Interval(*(_number(row[key]) for key in ("value", "low", "high")))
-                return None if math.isnan(found.value) else found
+        same_batch = batch is None or _number(row["batch_size"]) == batch
+        if row["metric"] == "aa_control" and row["trial"] == reference and same_batch:
+            found = Interval(*(_number(row[key]) for key in ("value", "low", "high")))
+            return None if math.isnan(found.value) else found
     return None
 
 
@@ -364,16 +364,18 @@ def _choose(
         equal = [row for row in allowed if row["size_bytes"] == best["size_bytes"]]
         chosen = min(equal, key=lambda row: _last(row["latency_ms"]))
     ahead = [
-        PassedOver(row["trial"], why)
+        PassedOver(str(row["trial"]), refused)
         for row in measured
-        if row[metric] < chosen[metric] and (why := refusal(row, max_drop)) is not None
+        if row[metric] < chosen[metric] and (refused := refusal(row, max_drop)) is not None
     ]
     word = {"latency": "fastest", "size": "smallest"}[objective]
-    reason = f"{word} of {len(allowed)} trials within the allowed loss"
+    reason = f"the {word} of {len(allowed)} trials within the allowed loss"
+    if len(allowed) == 1:
+        reason = "the only measured trial within the allowed loss"
     if len(equal) > 1:
         by = "the smallest file" if objective == "latency" else "the lowest latency"
         reason = (
-            f"{by} of {len(equal)} that tie as {word} of {len(allowed)} within the allowed loss"
+            f"{by} of {len(equal)} that tie as the {word} of {len(allowed)} within the allowed loss"
         )
     ties = tuple(str(row["trial"]) for row in equal if row is not chosen)
     return Choice(model, target, str(chosen["trial"]), reason, ties, tuple(ahead), len(allowed))

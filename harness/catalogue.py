@@ -8,6 +8,7 @@ from harness import registry
 from harness.errors import QuantbenchError
 from harness.experiment import Experiment
 from harness.method import PRESETS, preset
+from harness.registry import locate
 from harness.target import presets
 
 Rows = tuple[list[str], list[list[str]]]
@@ -43,7 +44,7 @@ def _backends() -> Rows:
         backend = registry.backend(name)
         missing = registry.missing_packages(backend.build_packages + backend.run_packages)
         state = f"missing {', '.join(missing)}: {backend.install}" if missing else "ready"
-        lines.append([name, ", ".join(backend.methods), state])
+        lines.append([name, ", ".join(m for m in PRESETS if _takes(name, m)), state])
     return ["backend", "methods", "state"], lines
 
 
@@ -51,10 +52,18 @@ def _methods() -> Rows:
     lines = []
     for name in PRESETS:
         method = preset(name)
-        taken = [b for b in registry.names("backends") if name in registry.backend(b).methods]
+        taken = [b for b in registry.names("backends") if _takes(b, name)]
         axes = f"weights {method.weights}, activations {method.activations}, scales {method.scales}"
         lines.append([name, axes, ", ".join(taken)])
     return ["method", "what", "backends"], lines
+
+
+def _takes(backend: str, method: str) -> bool:
+    """Whether a backend builds a preset with its own defaults, for the first model there is."""
+    described = registry.backend(backend)
+    model = registry.model(registry.names("models")[0])
+    resolved = preset(method, described.methods.get(method))
+    return locate(described.quantizer)().refuse(model, resolved) is None
 
 
 def _targets() -> Rows:

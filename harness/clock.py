@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,7 @@ def save_generation(folder: Path, generation: Generation) -> None:
             "cpu": generation.cpu,
             "peak_rss_bytes": generation.peak_rss_bytes,
             "seconds": generation.seconds,
+            "killed": generation.killed,
         },
     )
 
@@ -297,7 +299,10 @@ def run_comparison(
     NotComparable
         If the reference itself cannot be timed.
     """
-    generations = load_generations(folder)
+    generations = list(takewhile(lambda g: not g.killed, load_generations(folder)))
+    for stale in folder.glob("generation-*"):
+        if int(stale.stem[-2:]) >= len(generations):
+            stale.unlink()
     tries = 0
     while why_stop(comparison, generations, precision) is None:
         _check_reference(comparison, generations)

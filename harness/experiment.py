@@ -159,6 +159,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "precision": tuple(_PrecisionEntry.model_fields),
     "limits": tuple(_LimitsEntry.model_fields),
 }
+_BRANCHES = ("str", "dict[str,any]", "_TargetEntry", "_PrecisionEntry")
 _SELECTORS = ("backend", "method", "label", "route")
 
 
@@ -209,11 +210,13 @@ class _Reader:
         )
 
     def _problem(self, line: int, text: str) -> None:
-        self.problems.append((line, text))
+        if (line, text) not in self.problems:
+            self.problems.append((line, text))
 
     def _raise(self) -> None:
         if self.problems:
-            lines = [f"{self.path}:{line}: {text}" for line, text in sorted(self.problems)]
+            found = sorted(self.problems, key=lambda problem: problem[0])
+            lines = [f"{self.path}:{line}: {text}" for line, text in found]
             raise BadExperiment("\n".join(lines))
 
     def _text(self) -> str:
@@ -247,16 +250,12 @@ class _Reader:
         try:
             return _File.model_validate(_plain(tree))
         except ValidationError as error:
-            seen = set()
             for problem in error.errors():
-                where = tuple(
-                    p for p in problem["loc"] if not (isinstance(p, str) and p.startswith("_"))
-                )
-                where = tuple(p for p in where if p not in ("str", "dict[str,any]"))
-                text = self._say(where, problem)
-                if (key := (where, text)) not in seen:
-                    seen.add(key)
-                    self._problem(_line(tree, where), text)
+                # a union reports each of its branches; the one that fits the kind of value speaks
+                if problem["type"] == "string_type" and isinstance(problem["input"], dict):
+                    continue
+                where = tuple(p for p in problem["loc"] if p not in _BRANCHES)
+                self._problem(_line(tree, where), self._say(where, problem))
             return None
 
     def _say(self, where: tuple[Any, ...], problem: Any) -> str:

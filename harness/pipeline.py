@@ -76,10 +76,10 @@ class Pipeline:
 
     def _open(self, cell: Cell) -> bool:
         """Whether the cell still has to be built or scored."""
-        built = self.store.get("build", cell.trial.id)
+        built = self.store.done("build", cell.trial.id)
         if built is None:
             return True
-        return built["status"] == "ok" and self.store.get("score", cell.trial.id) is None
+        return built["status"] == "ok" and self.store.done("score", cell.trial.id) is None
 
     def _ask(self, job: Job, *, cached: bool, then: Then) -> Iterable[Job]:
         """Run a job, unless its result is there, and go on with ``then``."""
@@ -116,7 +116,7 @@ class Pipeline:
     def _fail_model(self, name: str, ending: Ending) -> list[Job]:
         for cell in self._of(name):
             if self._open(cell):
-                self._end(cell, "build", ending.status, ending.reason)
+                self._end(cell, "build", ending.status, ending.reason, killed=ending.killed)
                 self.reporter.done(f"{cell.trial.id}: {ending.status}")
         return []
 
@@ -149,7 +149,7 @@ class Pipeline:
             judged = (self.store.get("parity", name) or {})["backends"].get(cell.backend.name, {})
             if ending.status != "ok":
                 reason = f"its float form could not be made: {ending.reason}"
-                self._end(cell, "build", ending.status, reason)
+                self._end(cell, "build", ending.status, reason, killed=ending.killed)
                 self.reporter.done(f"{cell.trial.id}: {ending.status}")
             elif not judged["holds"]:
                 self._end(cell, "build", "invalid", judged["reason"])
@@ -235,14 +235,14 @@ class Pipeline:
     def _after_build(self, cell: Cell, ending: Ending) -> Iterable[Job]:
         trial = cell.trial
         if ending.status != "ok":
-            self._end(cell, "build", ending.status, ending.reason, built_s=ending.seconds)
+            self._end(cell, "build", ending.status, ending.reason, killed=ending.killed)
             self.reporter.done(f"{trial.id}: {ending.status}")
             return []
         key = self._artifact_key(cell)
         folder = entry("artifacts", key)
         artifact = Artifact.open(folder, verify=False)
         record = read_json(folder / RECORD)
-        if self.store.get("build", trial.id) is None:
+        if self.store.done("build", trial.id) is None:
             self._end(
                 cell, "build", "ok", "",
                 artifact=key, sha256=artifact.digest, built_s=record["built_s"], record=record,
@@ -288,7 +288,7 @@ class Pipeline:
     def _after_score(self, cell: Cell, ending: Ending) -> list[Job]:
         trial = cell.trial
         status, reason = ending.status, ending.reason
-        more: dict[str, Any] = {"scored_s": ending.seconds}
+        more: dict[str, Any] = {"scored_s": ending.seconds, "killed": ending.killed}
         if ending.status == "ok":
             key = self._score_key(cell)
             folder = entry("scores", key)

@@ -99,7 +99,7 @@ def run(
             _measure(context)
             report.phase("write", 1)
             assembly.write(context.experiment, cells, store, comparisons(context))
-            description["finished"] = _now()
+            description["finished"] = "" if store.interrupted() else _now()
             description["reference"] = {c.id: c.reference for c in comparisons(context)}
             write_json(store.folder / "run.json", description)
         found = load_results(store.folder)
@@ -150,7 +150,7 @@ def _now() -> str:
 def _start_up(context: Context) -> None:
     """Memory, load time and first inference, in processes of their own."""
     store, experiment = context.store, context.experiment
-    todo = [c for c in context.scored() if store.get("start", c.trial.id) is None]
+    todo = [c for c in context.scored() if store.done("start", c.trial.id) is None]
     cells = {c.trial.id: c for c in todo}
     seen: dict[str, list[dict[str, Any]]] = {name: [] for name in cells}
     context.reporter.phase("start", len(todo))
@@ -160,8 +160,8 @@ def _start_up(context: Context) -> None:
             "start "
         )
         if ending.status != "ok":
-            state = {"status": ending.status, "reason": ending.reason, "observed": []}
-            store.put("start", trial, state)
+            failed = {"status": ending.status, "reason": ending.reason, "killed": ending.killed}
+            store.put("start", trial, {**failed, "observed": []})
             context.reporter.done(f"{trial}: {ending.status}")
             return []
         seen[trial].append(ending.value)
@@ -253,7 +253,11 @@ def _clock(context: Context) -> None:
     precision, store = context.experiment.precision, context.store
     todo = comparisons(context)
     stored = {c.id: load_generations(store.generations(c.id)) for c in todo}
-    left = [c for c in todo if why_stop(c, stored[c.id], precision) is None]
+    left = [
+        c
+        for c in todo
+        if why_stop(c, stored[c.id], precision) is None or any(g.killed for g in stored[c.id])
+    ]
     rounds = precision.rounds * precision.generations
     context.reporter.phase("clock", rounds * len(left))
     for comparison in left:

@@ -178,7 +178,8 @@ def lag1(x: FloatArray) -> float:
         return 0.0
     clipped = np.clip(x, centre - 3 * 1.4826 * mad, centre + 3 * 1.4826 * mad)
     d = clipped - clipped.mean()
-    return float((d[1:] * d[:-1]).sum() / (d * d).sum() + 1 / len(x))
+    power = float((d * d).sum())
+    return float((d[1:] * d[:-1]).sum() / power + 1 / len(x)) if power > 0 else 0.0
 
 
 def within_interval(x: FloatArray) -> Interval:

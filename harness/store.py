@@ -45,6 +45,16 @@ class Store:
             return None
         return state
 
+    def done(self, phase: str, name: str) -> dict[str, Any] | None:
+        """The state of a step, or None where it has to be done (again): somebody killed it."""
+        state = self.get(phase, name)
+        return None if state is None or state.get("killed") else state
+
+    def interrupted(self) -> bool:
+        """Whether somebody killed a step for good; the same command then tries it again."""
+        paths = (self.folder / "state").rglob("*.json")
+        return any(json.loads(path.read_text(encoding="utf-8")).get("killed") for path in paths)
+
     def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
         """Record a finished step."""
         write_json(self.path(phase, name), {"name": name, **state})

@@ -24,5 +24,6 @@ BACKEND = Backend(
     build_packages=("torch",),
     run_packages=("torch",),
     install="pip install 'quantbench[pytorch]'",
+    run_modules=("torch",),
     methods=DEFAULTS,
 )

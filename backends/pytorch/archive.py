@@ -68,7 +68,7 @@ def forget_traces() -> None:
 def deprecated_torchscript() -> Iterator[None]:
     """Silence TorchScript's deprecation, and tracer warnings about PyTorch's own modules.
 
-    TorchScript is the one way to save a torch.ao model without pickled code. What the tracer says
+    TorchScript is the one way to save and run a torch.ao model without pickled code. What the tracer says
     of the model's own code stays visible.
     """
     with warnings.catch_warnings():

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
-import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch.utils.show_pickle import DumpUnpickler
 
+from backends.pytorch.archive import deprecated_torchscript
 from harness.errors import BadArtifact
 from harness.protocol import Artifact, Record
 
-_SAFETENSORS = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
@@ -40,7 +36,10 @@ def record(artifact: Artifact) -> Record:
         if artifact.path.suffix == ".safetensors":
             return Record(_safetensors_bytes(artifact.path), {})
         return Record(_archive_bytes(artifact.path), _operators(artifact.path))
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, ValueError, KeyError, RuntimeError),
+        *(zipfile.BadZipFile, safetensors.SafetensorError),
+    ) as error:
         raise BadArtifact(
             f"artifact {artifact.path} cannot be read ({' '.join(str(error).split())[:300]}); "
             "delete its folder and run again to rebuild it"
@@ -48,14 +47,11 @@ def record(artifact: Artifact) -> Record:
 
 
 def _safetensors_bytes(path: Path) -> dict[str, int]:
-    # the format: 8 bytes length, a JSON header, the payload
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     total: Counter[str] = Counter()
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            start, end = tensor["data_offsets"]
-            total[_SAFETENSORS[tensor["dtype"]]] += end - start
+    with safetensors.safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - not a dict: it has no iterator
+            tensor = file.get_tensor(name)
+            total[str(tensor.dtype).removeprefix("torch.")] += tensor.nbytes
     return dict(total)
 
 
@@ -77,18 +73,16 @@ class _StorageReader(DumpUnpickler):
     """Notes the class of each tensor storage by its key in the archive."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)  # type: ignore[no-untyped-call]
+        super().__init__(file)
         self.storages: dict[str, str] = {}
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: Any) -> None:
         _, storage, key, *_ = pid
         self.storages[key] = storage.name
-        return super().persistent_load(pid)
 
 
 def _operators(path: Path) -> dict[str, int]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+    with deprecated_torchscript():
         graph = torch.jit.load(path, map_location="cpu").inlined_graph  # type: ignore[no-untyped-call]
     return dict(Counter(kind for kind in _kinds(graph) if not kind.startswith("prim::")))
 

@@ -52,7 +52,10 @@ _AXES: Mapping[str, Axes] = {
         "weights": (("int8",), "this quantbench version builds quantize_dynamic with qint8 only"),
         "activations": (("uint8",), "the dynamic kernels quantize activations to uint8"),
         "scales": (("dynamic",), "quantize_dynamic finds activation scales at run time"),
-        "granularity": (("per-tensor", "per-channel"), "torch.ao has no groups of weights"),
+        "granularity": (
+            ("per-tensor", "per-channel"),
+            "torch.ao has weight scales per tensor or per channel only",
+        ),
         "symmetric_activations": ((False,), "the dynamic kernels choose a zero point themselves"),
         "calibrator": (("none",), "quantize_dynamic calibrates nothing"),
         "samples": ((0,), "quantize_dynamic calibrates nothing"),
@@ -68,10 +71,13 @@ _AXES: Mapping[str, Axes] = {
             "for other dtypes",
         ),
         "scales": (("static",), "static-int8 fixes activation scales by calibration"),
-        "granularity": (("per-channel", "per-tensor"), "torch.ao has no groups of weights"),
+        "granularity": (
+            ("per-channel", "per-tensor"),
+            "torch.ao has weight scales per tensor or per channel only",
+        ),
         "calibrator": (
             ("histogram", "minmax", "moving-average"),
-            "torch.ao has no such observer",
+            "FX estimates static ranges with one of torch.ao's observers",
         ),
         "route": (("fx",), "this quantbench version builds FX graph mode only"),
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.jit import _fuser
+from torch.jit._fuser import optimized_execution
 
+from backends.pytorch.archive import deprecated_torchscript
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
 from harness.protocol import Artifact
 from harness.registry import locate
@@ -81,6 +81,8 @@ class PyTorchSession:
 
 def load(artifact: Artifact, target: Target, batch_size: int) -> PyTorchSession:
     """Apply ``target``, read the artifact and compile it where its route says so."""
+    if artifact.runtime != "pytorch":
+        raise BadArtifact(f"artifact {artifact.path} is for runtime '{artifact.runtime}'")
     effective = apply(target, artifact)
     module = read_module(artifact, target)
     arguments = buffers(artifact.inputs, artifact.details["precision"], target, batch_size)
@@ -180,9 +182,7 @@ def read_module(artifact: Artifact, target: Target) -> nn.Module:
 
 
 def _read_torchscript(path: Path, target: Target) -> nn.Module:
-    with warnings.catch_warnings():
-        # TorchScript is the one way to run a torch.ao model without pickled code
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+    with deprecated_torchscript():
         script: nn.Module = torch.jit.load(path, map_location=target.device)  # type: ignore[no-untyped-call]
     return script.eval()
 
@@ -204,7 +204,7 @@ def unoptimized(module: nn.Module) -> Call:
     """``module`` with TorchScript's graph passes switched off; the same as is in eager mode."""
 
     def call(*arguments: Tensor) -> Any:
-        with _fuser.optimized_execution(False):
+        with optimized_execution(False):
             return module(*arguments)
 
     return call
@@ -217,12 +217,16 @@ def compiled(
     backend: str | Call = "inductor",
 ) -> Call:
     """``module`` compiled for exactly these arguments, called until nothing is left to compile."""
-    import torch._inductor.config as inductor
-
     if not target.optimize:
         raise TargetNotApplied("route compiled cannot run without graph optimization")
-    call: Call = torch.compile(module, dynamic=False, backend=backend)
-    with torch.inference_mode(), inductor.patch(freezing=True, compile_threads=1):
+    import torch._inductor.config as inductor
+
+    with (
+        deprecated_torchscript(),  # inductor defines a few scripted modules of its own
+        torch.inference_mode(),
+        inductor.patch(freezing=True, compile_threads=1),
+    ):
+        call: Call = torch.compile(module, dynamic=False, backend=backend)
         call(*arguments)
         with torch.compiler.set_stance("fail_on_recompile"):
             call(*arguments)

@@ -11,6 +11,7 @@ BACKEND = Backend(
     build_packages=("tensorflow", "tf-keras", "ai-edge-litert"),
     run_packages=("ai-edge-litert",),
     install="pip install 'quantbench[tflite]'",
+    run_modules=("ai_edge_litert.interpreter",),
     methods={
         "fp32": {"route": "keras"},
         # the file stores float16, LiteRT's CPU kernels compute in float32

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.files import write_atomically
 from harness.report import glossary
@@ -32,6 +33,7 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("template.html.j2").render(
         page=summarise(results),
         glossary=glossary,
@@ -40,6 +42,11 @@ def render(results: Results) -> str:
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _breakable(name: str) -> Markup:
+    """A name, escaped, that may be broken after its ``+`` and ``=``."""
+    return Markup(re.sub(r"([+=])", r"\1<wbr>", str(escape(name))))  # noqa: S704
 
 
 def _source(name: str) -> str:

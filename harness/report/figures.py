@@ -20,7 +20,10 @@ import seaborn as sns
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.advice import pareto
@@ -127,15 +130,28 @@ def bars(
     return _picture(lambda width: _bars(frame, colors, chosen, width), title, name, {})
 
 
-def trial_name(row: Mapping[str, Any], limit: int = 34) -> str:
-    """Backend and method, short enough for a figure."""
-    return one_line(f"{row['backend']} {row['label']}", limit)
+def trial_name(row: Mapping[str, Any]) -> str:
+    """Backend and method on one line."""
+    return one_line(f"{row['backend']} {row['label']}", 200)
+
+
+def _fit(text: str, width: float, points: float = 9.0) -> str:
+    """``text`` cut to at most ``width`` SVG units in a font of ``points``."""
+    font = FontProperties(size=points)
+    for length in range(min(len(text), 60), 0, -1):
+        shown = text if length == len(text) else f"{text[:length].rstrip()}…"
+        # never too long where no glyph is wider than an em
+        if len(shown) * points <= width:
+            return shown
+        if text_to_path.get_text_width_height_descent(shown, font, False)[0] <= width:
+            return shown
+    return "…"
 
 
 def _labels(frame: pd.DataFrame) -> dict[str, str]:
     return {
         f"mark-{i}": (
-            f"{trial_name(row, 80)}: {milliseconds(row['latency_ms'])}, "
+            f"{one_line(trial_name(row), 80)}: {milliseconds(row['latency_ms'])}, "
             f"quality {_quality(row['quality'], row['quality_unit'])}"
         )
         for i, row in enumerate(_rows(frame))
@@ -163,8 +179,13 @@ def _tradeoff(
     width: float,
 ) -> Figure:
     narrow = width == NARROW
-    figure = Figure(figsize=(width, 4.9 if narrow else 4.2), dpi=72, layout="constrained")
-    axes = figure.subplots()
+    keys, columns = _keys(frame, colors, shapes), 3 if narrow else 6
+    legend_height = 0.21 * sum(math.ceil(len(block) / columns) for block in keys)
+    plot_height = 4.0 if narrow else 3.8
+    figure = Figure(figsize=(width, plot_height + legend_height), dpi=72, layout="constrained")
+    legend, axes = figure.subplots(2, 1, height_ratios=[legend_height, plot_height])
+    _legend(legend, keys, columns)
+    frame = _with_loss_arms(frame)
     share = bool((frame["quality_unit"] == "fraction").all())
     low, high = _quality_limits(frame, max_drop) if share else (None, None)
     if low is not None:
@@ -177,10 +198,9 @@ def _tradeoff(
     _time_axis(axes, frame)
     if share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_ylabel("quality")
     axes.set_xlabel("latency, ms (less is better)")
-    _legend(figure, frame, colors, shapes, narrow)
     _name_points(axes, frame.assign(shown=shown), chosen, narrow)
     return figure
 
@@ -189,12 +209,21 @@ def _quality_limits(frame: pd.DataFrame, max_drop: float) -> tuple[float, float]
     """Zoomed to what is worth shipping: what lost far more is drawn on the lower edge."""
     quality, top = frame["quality"], float(frame["quality"].max())
     near = quality[quality >= top - 6 * max_drop]
-    ends = frame.loc[near.index, ["quality_low", "quality_high"]]
-    low = min(float(near.min()), float(ends["quality_low"].min(skipna=True)), top - 1.6 * max_drop)
+    ends = frame.loc[near.index, ["arm_low", "arm_high"]]
+    low = min(float(near.min()), float(ends["arm_low"].min(skipna=True)), top - 1.6 * max_drop)
     low = max(low, top - 7 * max_drop)
-    high = max(top, float(ends["quality_high"].max(skipna=True)))
+    high = max(top, float(ends["arm_high"].max(skipna=True)))
     room = 0.09 * (high - low)
     return low - room, min(high + room, 1 + room)
+
+
+def _with_loss_arms(frame: pd.DataFrame) -> pd.DataFrame:
+    """The interval of the loss as ends of quality: paired with the reference, so its error cancels."""
+    float_quality = frame["quality"] + frame["quality_drop"]
+    return frame.assign(
+        arm_low=(float_quality - frame["quality_drop_high"]).fillna(frame["quality"]),
+        arm_high=(float_quality - frame["quality_drop_low"]).fillna(frame["quality"]),
+    )
 
 
 def _allowed_loss(axes: Axes, frame: pd.DataFrame, max_drop: float | None) -> None:
@@ -224,8 +253,8 @@ def _mark(
 ) -> None:
     x, y, clipped = row["latency_ms"], row["shown"], low is not None and row["quality"] < low
     bars = {
-        "yerr": None if clipped else _arms(row, "quality"),
-        "xerr": _arms(row, "latency_ms"),
+        "yerr": None if clipped else _arms(row["quality"], row["arm_low"], row["arm_high"]),
+        "xerr": _arms(x, row["latency_ms_low"], row["latency_ms_high"]),
     }
     axes.errorbar(
         [x], [y], **bars, fmt="none", ecolor=color, elinewidth=1, alpha=0.45, zorder=2
@@ -243,8 +272,7 @@ def _mark(
         )  # fmt: skip
 
 
-def _arms(row: Mapping[str, Any], metric: str) -> list[list[float]] | None:
-    value, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
+def _arms(value: float, low: float, high: float) -> list[list[float]] | None:
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
     return [[max(0.0, value - low)], [max(0.0, high - value)]]
@@ -276,9 +304,10 @@ def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bo
     figure.draw_without_rendering()
     dots = axes.transData.transform(frame[["latency_ms", "shown"]].to_numpy())
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    taken += [_ends(text) for text in axes.texts]
     inside = axes.get_window_extent()
     for row in best + others + ([] if narrow else named):
-        text = trial_name(row, 30)
+        text = _fit(trial_name(row), 170, 8.5)
         weight = "bold" if row["trial"] == chosen else "normal"
         note = axes.annotate(
             text, (row["latency_ms"], row["shown"]), (0, 8), textcoords="offset points",
@@ -288,12 +317,12 @@ def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bo
             note.set_position((dx, dy))
             note.set_horizontalalignment(ha)
             note.set_verticalalignment(va)
-            box = note.get_window_extent()
-            ends = (box.x0, box.y0, box.x1, box.y1)
-            if (
-                inside.x0 <= box.x0 and box.x1 <= inside.x1 + 8 and box.y0 >= inside.y0
-                and box.y1 <= inside.y1 and not any(_overlap(ends, other) for other in taken)
-            ):  # fmt: skip
+            ends = _ends(note)
+            within = (
+                inside.x0 <= ends[0] and ends[2] <= inside.x1 + 8
+                and inside.y0 <= ends[1] and ends[3] <= inside.y1
+            )  # fmt: skip
+            if within and not any(_overlap(ends, other) for other in taken):
                 taken.append(ends)
                 break
         else:
@@ -316,31 +345,42 @@ _PLACES = [
 ]
 
 
+def _ends(text: Text) -> tuple[float, float, float, float]:
+    box = text.get_window_extent()
+    return box.x0, box.y0, box.x1, box.y1
+
+
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _legend(
-    figure: Figure,
-    frame: pd.DataFrame,
-    colors: Mapping[str, str],
-    shapes: Mapping[str, str],
-    narrow: bool,
-) -> None:
-    backends = [b for b in colors if (frame["backend"] == b).any()]
-    methods = [m for m in shapes if (frame["method"] == m).any()]
-    blank = {"linestyle": "", "markersize": 6.5, "markeredgecolor": "none"}
-    entries = [
-        Line2D([], [], marker="o", color=colors[b], label=one_line(b, 24), **blank)  # type: ignore[arg-type]
-        for b in backends
-    ] + [
-        Line2D([], [], marker=shapes[m], color=MUTED, label=one_line(m, 24), **blank)  # type: ignore[arg-type]
-        for m in methods
-    ]
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=2 if narrow else min(len(entries), 5),
-        handletextpad=0.3, columnspacing=1.4,
-    )  # fmt: skip
+def _legend(axes: Axes, keys: Sequence[Sequence[Line2D]], columns: int) -> None:
+    """Fill ``axes``, which shows nothing else, with one block of keys above the other."""
+    axes.set_axis_off()
+    rows = [math.ceil(len(block) / columns) for block in keys]
+    for i, block in enumerate(keys):
+        top = 1 - sum(rows[:i]) / sum(rows)
+        legend = axes.legend(
+            handles=block, loc="upper left", bbox_to_anchor=(0, top), ncols=columns,
+            handletextpad=0.1, columnspacing=1.2, borderaxespad=0, borderpad=0,
+        )  # fmt: skip
+        legend.set_in_layout(False)
+        axes.add_artist(legend)
+
+
+def _keys(
+    frame: pd.DataFrame, colors: Mapping[str, str], shapes: Mapping[str, str]
+) -> tuple[list[Line2D], list[Line2D]]:
+    def key(name: str, color: str, shape: str) -> Line2D:
+        return Line2D(
+            [], [], marker=shape, color=color, label=_fit(one_line(name), 80), linestyle="",
+            markersize=6.5, markeredgewidth=0, markeredgecolor=color,
+        )  # fmt: skip
+
+    return (
+        [key(b, colors[b], "o") for b in colors if (frame["backend"] == b).any()],
+        [key(m, MUTED, shapes[m]) for m in shapes if (frame["method"] == m).any()],
+    )
 
 
 def _bars(
@@ -349,11 +389,12 @@ def _bars(
     narrow, count = width == NARROW, len(frame)
     ordered = frame.sort_values(["latency_ms", "size_bytes"], na_position="last")
     ordered = ordered.assign(key=[str(i) for i in range(count)])
-    names = [trial_name(row, 26 if narrow else 34) for row in _rows(ordered)]
+    names = [_fit(trial_name(row), 135 if narrow else 200) for row in _rows(ordered)]
     height = 0.75 + 0.27 * count
-    with mpl.rc_context({"axes.grid.axis": "x", "axes.spines.left": False}):
+    with mpl.rc_context({"axes.spines.left": True, "axes.spines.bottom": False}):
         shape = (2, 1) if narrow else (1, 2)
         figure = Figure(figsize=(width, height * 2 if narrow else height), layout="constrained")
+        figure.set_layout_engine("constrained", w_pad=0.1)
         panels = figure.subplots(*shape)
         hues = {key: colors[b] for key, b in zip(ordered["key"], ordered["backend"], strict=True)}
         for axes, metric, title, write in (
@@ -366,17 +407,13 @@ def _bars(
             )  # fmt: skip
             largest = float(ordered[metric].max()) if ordered[metric].notna().any() else 1.0
             for y, row in enumerate(_rows(ordered)):
-                _bar_text(axes, row, metric, y, largest, write(row), row["trial"] == chosen)
+                _bar_text(axes, row, metric, y, write(row), row["trial"] == chosen)
             axes.set_xlim(0, largest * (1.62 if narrow else 1.5))
             axes.set_xlabel("")
             axes.set_ylabel("")
             axes.set_title(f"{title} (less is better)", loc="left", color=MUTED)
             axes.tick_params(axis="y", length=0)
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            if metric == "size_bytes":
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size(x) if x else "0"))
-            else:
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.set_xticks([])
             axes.set_ylim(count - 0.4, -0.6)
             axes.set_yticks(range(count), names)
             for tick, trial in zip(axes.get_yticklabels(), ordered["trial"], strict=True):
@@ -387,18 +424,20 @@ def _bars(
 
 
 def _bar_text(
-    axes: Axes, row: Mapping[str, Any], metric: str, y: int, largest: float, text: str, bold: bool
+    axes: Axes, row: Mapping[str, Any], metric: str, y: int, text: str, bold: bool
 ) -> None:
     value = row[metric]
     end = 0.0 if math.isnan(value) else value
-    arms = None if metric != "latency_ms" or math.isnan(value) else _arms(row, metric)
+    arms = None
+    if metric == "latency_ms" and not math.isnan(value):
+        arms = _arms(value, row["latency_ms_low"], row["latency_ms_high"])
     if arms is not None:
-        axes.errorbar([value], [y], xerr=arms, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        axes.errorbar([value], [y], xerr=arms, fmt="none", color=INK, elinewidth=1, capsize=2)
         end += arms[1][0]
     axes.annotate(
-        text, (min(end, largest), y), (5, 0), textcoords="offset points", va="center",
+        text, (end, y), (5, 0), textcoords="offset points", va="center",
         fontsize=8.5, color=INK, fontweight="bold" if bold else "normal",
-    )  # fmt: skip
+    ).set_in_layout(False)  # fmt: skip
 
 
 def _latency_text(row: Mapping[str, Any]) -> str:

@@ -93,8 +93,8 @@ def _signless_zero(x: float, places: int) -> str:
     return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
 
 
-def span(interval: Interval, formatter: Formatter) -> str:
-    """The ends of an interval, the unit once; empty where neither is known.
+def span(interval: Interval, formatter: Formatter, *, unit: bool = True) -> str:
+    """The ends of an interval, the unit once or not at all; empty where an end is unknown.
 
     >>> span(Interval(2.0, 1.5, 2.5), ratio)
     '1.50 to 2.50×'
@@ -105,17 +105,18 @@ def span(interval: Interval, formatter: Formatter) -> str:
     if math.isinf(low) or math.isinf(high) or (low <= 0 and high == math.inf):
         return "interval unknown"
     first, last = formatter(low), formatter(high)
-    unit = re.search(r"[^\d.]*$", last)
-    suffix = unit.group() if unit else ""
-    return f"{first.removesuffix(suffix)} to {last}"
+    tail = re.search(r"[^\d.]*$", last)
+    suffix = tail.group() if tail else ""
+    shown = last if unit else last.removesuffix(suffix)
+    return f"{first.removesuffix(suffix)} to {shown}"
 
 
 def one_line(text: str, limit: int = 0) -> str:
-    """Any text made fit to be shown: no control characters, white space folded, at most ``limit``.
+    r"""Any text made fit to be shown: no control characters, white space folded, at most ``limit``.
 
     Characters that change the direction of text are dropped: a name must not turn its neighbours.
 
-    >>> one_line(" a\\n\\x07b ", 0), one_line("abcdef", 4)
+    >>> one_line(" a\n\x07b ", 0), one_line("abcdef", 4)
     ('a b', 'abc…')
     """
     folded = " ".join(str(text).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +19,17 @@ from harness.report import figures
 from harness.report.figures import Picture
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.quantities import (
-    MISSING, Formatter, decibels, milliseconds, number, one_line, percent, plain, points, ratio,
-    size, span,
+    MISSING,
+    Formatter,
+    decibels,
+    milliseconds,
+    one_line,
+    percent,
+    plain,
+    points,
+    ratio,
+    size,
+    span,
 )  # fmt: skip
 from harness.results import FAILURES, Results
 from harness.statistics import Interval
@@ -32,10 +42,10 @@ SUFFIXES: Mapping[str, str] = {"onnxruntime": ".onnx", "tflite": ".tflite", "pyt
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number as text, what stands under it in small print, and what it sorts by."""
+    """A number as text, the lines of small print under it, and what it sorts by."""
 
     text: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
     sort: str = ""
     tone: str = ""
 
@@ -84,7 +94,6 @@ class Card:
     target: str
     place: str
     headline: str
-    name: str
     reason: str
     facts: tuple[Fact, ...]
     command: str
@@ -104,6 +113,7 @@ class Support:
     text: str
     detail: str = ""
     notes: tuple[int, ...] = ()
+    tone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
     frame = advice.trial_frame(results)
     choices = advice.recommend(results, max_drop)
     chosen = {choice.trial for choice in choices if choice.trial}
-    matrices, reasons = _support(frame)
+    matrices, reasons = _support(frame, max_drop)
     run, machine = results.run, results.machine
     cards = tuple(_card(results, frame, choice, max_drop, i) for i, choice in enumerate(choices))
     sizes = advice.batch_sizes(results)
@@ -214,14 +224,14 @@ def _card(
 ) -> Card:
     here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
     rows: dict[str, Row] = {row["trial"]: row for row in _rows(here)}
-    pictures = _pictures(here, choice, max_drop, index)
+    pictures = _pictures(frame, here, choice, max_drop, index)
     noise = _noise_sentence(advice.control(results, choice.model, choice.target))
     passed = tuple((_name(rows[p.trial]), p.reason) for p in choice.passed_over[:6])
     place = _place(choice.model, choice.target)
     untimed = int(here["latency_ms"].isna().sum())
     if choice.trial is None:
         return Card(
-            choice.model, choice.target, place, "Nothing to ship", "", choice.reason, (), "", (),
+            choice.model, choice.target, place, "Nothing to ship", choice.reason, (), "", (),
             passed, *pictures, untimed, noise,
         )  # fmt: skip
     row = rows[choice.trial]
@@ -236,7 +246,6 @@ def _card(
         target=choice.target,
         place=place,
         headline=headline,
-        name=_name(row),
         reason=choice.reason,
         facts=(
             _speed_fact(results, choice.trial, row, rows),
@@ -259,10 +268,8 @@ def _card(
 def export_command(results: Results, trial: str, backend: str) -> str:
     """The command that writes the deployable file of a trial, quoted for a shell."""
     folder = results.folder
-    try:
+    with contextlib.suppress(ValueError):
         folder = folder.resolve().relative_to(Path.cwd().resolve())
-    except ValueError:
-        pass
     name = "-".join(part for part in trial.replace("/", " ").split())
     safe = "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name).strip("-.") or "model"
     words = [
@@ -284,10 +291,8 @@ def _speed_fact(results: Results, trial: str, row: Row, rows: Mapping[str, Row])
         against = rows.get(gain.reference)
         name = _name(against) if against else one_line(gain.reference)
         verdict = "" if gain.verdict in ("", "faster") else f"; {gain.verdict}"
-        lines.append(
-            f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''} "
-            f"against {name}, {gain.versus}{verdict}"
-        )
+        measured = f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
+        lines.append(f"{measured} against {name}, {gain.versus}{verdict}")
     latency = interval(row, "latency_ms")
     if latency is not None:
         ends = span(latency, milliseconds)
@@ -318,7 +323,8 @@ def _quality_fact(row: Row, reference: Row | None) -> Fact:
     found = interval(row, "quality")
     lines = []
     if found is not None and (ends := span(found, write)):
-        lines.append(f"{ends} with 95 % confidence")
+        samples = "" if math.isnan(row["quality_n"]) else f", {row['quality_n']:.0f} test samples"
+        lines.append(f"{ends} with 95 % confidence{samples}")
     if reference is not None and not row["is_reference"]:
         lines.append(f"float reference: {_value(reference, 'quality', write)}")
     if not math.isnan(row["agreement"]):
@@ -346,11 +352,12 @@ def _loss_fact(row: Row, max_drop: float) -> Fact:
 
 
 def _pictures(
-    here: pd.DataFrame, choice: Choice, max_drop: float, index: int
+    frame: pd.DataFrame, here: pd.DataFrame, choice: Choice, max_drop: float, index: int
 ) -> tuple[Picture | None, Picture | None]:
     """The scatter and the bars of a comparison, each None where there is nothing to draw."""
-    colors = figures.palette(list(here["backend"]))
-    shapes = figures.markers(list(here["method"]))
+    # of the whole run, so that a colour means the same in every figure
+    colors = figures.palette(list(frame["backend"]))
+    shapes = figures.markers(list(frame["method"]))
     timed = here[here["latency_ms"].notna() & here["quality"].notna()]
     timed = timed[(timed["latency_ms"] > 0) & timed["status"].isin(("ok", "no-op"))]
     known = here[here["latency_ms"].notna() | here["size_bytes"].notna()]
@@ -367,7 +374,7 @@ def _pictures(
 # --- the support matrix --------------------------------------------------------------------------
 
 
-def _support(frame: pd.DataFrame) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
+def _support(frame: pd.DataFrame, max_drop: float) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
     """One matrix per model and target, and the numbered reasons they refer to."""
     reasons: dict[str, int] = {}
     matrices = []
@@ -384,7 +391,10 @@ def _support(frame: pd.DataFrame) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
                 tuple(
                     (
                         one_line(label),
-                        tuple(_support_cell(cells.get((label, b), []), reasons) for b in backends),
+                        tuple(
+                            _support_cell(cells.get((label, b), []), reasons, max_drop)
+                            for b in backends
+                        ),
                     )
                     for label in labels
                 ),
@@ -393,9 +403,9 @@ def _support(frame: pd.DataFrame) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
     return tuple(matrices), tuple(reasons)
 
 
-def _support_cell(rows: Sequence[Row], reasons: dict[str, int]) -> Support:
+def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float) -> Support:
     if not rows:
-        return Support("absent", "", "not in the experiment")
+        return Support("absent", MISSING)
     worst = max(rows, key=lambda row: _SEVERITY.get(row["status"], 1))
     status = str(worst["status"])
     if status == "ok":
@@ -404,9 +414,10 @@ def _support_cell(rows: Sequence[Row], reasons: dict[str, int]) -> Support:
         speed = worst["speedup"]
         drop = worst["quality_drop"]
         return Support(
-            "ok",
+            "ok" if worst["quality_drop_bound"] <= max_drop else "over",
             ratio(speed) if not math.isnan(speed) else "ok",
             "" if math.isnan(drop) else f"loss {_loss_writer(worst)(drop)}",
+            tone="good" if speed > 1 else "",
         )
     notes = tuple(
         reasons.setdefault(_reason(row), len(reasons) + 1) for row in rows if row["status"] != "ok"
@@ -471,7 +482,10 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
             lambda row: _cell(row, "integer_macs_fraction", percent),
         ),
         (
-            Column("Memory", "peak resident memory of a fresh process, runtime included"),
+            Column(
+                "Memory",
+                "peak resident memory of a fresh process, runtime included; the model's share of it",
+            ),
             _memory_cell,
         ),
         (
@@ -520,7 +534,7 @@ def _more(cell: Cell, batch: int, other: Row, metric: str, write: Formatter) -> 
     if math.isnan(other[metric]):
         return cell
     note = f"batch {batch}: {write(other[metric])}"
-    return Cell(cell.text, f"{cell.note}; {note}" if cell.note else note, cell.sort, cell.tone)
+    return Cell(cell.text, (*cell.notes, note), cell.sort, cell.tone)
 
 
 def _seed(row: Row, frame: pd.DataFrame) -> str:
@@ -530,52 +544,56 @@ def _seed(row: Row, frame: pd.DataFrame) -> str:
 def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
     found = interval(row, metric)
     if found is None:
-        return Cell(MISSING, one_line(_text(row[f"{metric}_reason"]), 120))
-    return Cell(write(found.value), span(found, write), repr(found.value), tone)
+        return Cell(MISSING, _lines(one_line(_text(row[f"{metric}_reason"]), 120)))
+    return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
+
+
+def _lines(*notes: str) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
 
 
 def _speedup_cell(row: Row) -> Cell:
     if row["is_reference"] and row["status"] == "ok":
-        return Cell("1×", "the reference", "1.0")
+        return Cell("1×", ("the reference",), "1.0")
     verdict = row["speedup_verdict"]
     tone = {"faster": "good", "slower": "bad"}.get(verdict, "")
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", "faster", "slower"):
         return cell
-    return Cell(cell.text, f"{cell.note}; {verdict}" if cell.note else verdict, cell.sort, tone)
+    return Cell(cell.text, (*cell.notes, verdict), cell.sort, tone)
 
 
 def _loss_cell(row: Row) -> Cell:
     if row["is_reference"] and not math.isnan(row["quality"]):
-        return Cell("0", "the reference", "0.0")
+        return Cell("0", ("the reference",), "0.0")
     write = _loss_writer(row)
     cell = _cell(row, "quality_drop", write)
     if not cell.sort:
         return cell
-    notes = [f"at most {write(row['quality_drop_bound'])}"]
     verdict = row["quality_drop_verdict"]
-    if verdict and verdict != "keeps":
-        notes.append(verdict)
+    bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
-    return Cell(cell.text, "; ".join(notes), cell.sort, tone)
+    return Cell(cell.text, _lines(bound, verdict if verdict != "keeps" else ""), cell.sort, tone)
 
 
 def _size_cell(row: Row) -> Cell:
     cell, times = _cell(row, "size_bytes", size), row["compression"]
-    smaller = not math.isnan(times) and not row["is_reference"]
-    return Cell(cell.text, f"{ratio(times)} smaller" if smaller else cell.note, cell.sort)
+    if not cell.sort or math.isnan(times) or row["is_reference"] or ratio(times) == ratio(1.0):
+        return cell
+    note = f"{ratio(times)} smaller" if times > 1 else f"{ratio(1 / times)} larger"
+    return Cell(cell.text, (note,), cell.sort)
 
 
 def _memory_cell(row: Row) -> Cell:
     cell, model = _cell(row, "peak_rss_bytes", size), row["model_rss_bytes"]
-    note = cell.note if math.isnan(model) else f"{size(model)} of it the model's"
-    return Cell(cell.text, note, cell.sort)
+    notes = cell.notes if math.isnan(model) else (f"model {size(model)}",)
+    return Cell(cell.text, notes, cell.sort)
 
 
 def _load_cell(row: Row) -> Cell:
     cell, first = _cell(row, "load_ms", milliseconds), row["first_inference_ms"]
-    note = cell.note if math.isnan(first) else f"first run {milliseconds(first)}"
-    return Cell(cell.text, note, cell.sort)
+    notes = cell.notes if math.isnan(first) else (f"first run {milliseconds(first)}",)
+    return Cell(cell.text, notes, cell.sort)
 
 
 # --- how it was measured -------------------------------------------------------------------------
@@ -594,14 +612,11 @@ def _preview(run: Row) -> str:
     generations, rounds = settings.get("generations"), settings.get("rounds")
     shape = ""
     if generations and rounds:
-        shape = (
-            f" ({generations} generations of {rounds} rounds, however wide the interval still is)"
-        )
+        shape = f" ({generations} generations of {rounds} rounds, with a short warm-up)"
     return (
-        f"This run was made with the preview setting: a short measurement{shape}, with a short "
-        "warm-up and memory read in one process per artifact. It is made to choose what deserves a "
-        "closer look. Its intervals hold, but they are wider, and small differences stay "
-        "undecided. Measure again with precision: standard before you publish a number."
+        f"A short measurement{shape}, made to see what deserves a closer look. The intervals hold, "
+        "but they are wide, and small differences stay undecided; memory was read only once per "
+        "artifact. Measure again with precision: standard before you publish a number."
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_json
-from harness.method import AXES, preset
+from harness.method import AXES, PRESETS, preset
 from harness.results import SCHEMAS, Results, load_results, write_table
 from harness.statistics import bonett_price, wilson
 
@@ -115,7 +115,7 @@ def _references(trials: Sequence[Invented]) -> dict[str, Invented]:
 
 
 def _trial(t: Invented, experiment: str) -> dict[str, Any]:
-    method = preset(t.method if t.method != "other" else "fp32")
+    method = preset(t.method if t.method in PRESETS else "fp32")
     return {
         "run": "20260102-030405",
         "trial": t.id,
@@ -191,7 +191,13 @@ def _measurements(
     add("artifact", "size_bytes", t.size_bytes, "B")
     add("artifact", "size_gzip_bytes", t.size_bytes * 0.91, "B")
     if reference is not None:
-        add("artifact", "compression", reference.size_bytes / t.size_bytes, "ratio", reference=reference.id)
+        add(
+            "artifact",
+            "compression",
+            reference.size_bytes / t.size_bytes,
+            "ratio",
+            reference=reference.id,
+        )
     add("artifact", "integer_macs_fraction", t.integer, "fraction")
     add("memory", "peak_rss_bytes", 71e6 + 4 * t.size_bytes, "B")
     add("memory", "model_rss_bytes", 4 * t.size_bytes, "B")

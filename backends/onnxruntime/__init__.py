@@ -1,0 +1,39 @@
+"""The ONNX Runtime backend: models exported from PyTorch, quantized and run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from harness.protocol import Backend, Converter
+
+# MLAS multiplies uint8 by int8 on x86 (int8 by int8 is slower than float32 there), and int8 by
+# int8 on ARM.
+FASTEST_ACTIVATIONS = "int8" if platform.machine().lower() in ("aarch64", "arm64") else "uint8"
+
+# What ONNX Runtime does where nobody says otherwise. Dynamic activations are always uint8, and
+# ConvInteger knows one weight scale per tensor only.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "dynamic-int8": {"activations": "uint8", "granularity": "per-tensor"},
+    "static-int8": {"activations": FASTEST_ACTIVATIONS, "route": "qdq"},
+}
+
+BACKEND = Backend(
+    name="onnxruntime",
+    quantizer="backends.onnxruntime.quantizer:OnnxQuantizer",
+    runtime="backends.onnxruntime.runtime:OnnxRuntime",
+    build_packages=("onnx", "onnxruntime"),
+    run_packages=("onnxruntime",),
+    install="pip install 'quantbench[onnxruntime]'",
+    run_modules=("onnxruntime",),
+    methods=DEFAULTS,
+)
+
+FROM_TORCH = Converter(
+    source="torch",
+    target="onnx",
+    convert="backends.onnxruntime.from_torch:convert",
+    packages=("torch", "onnx"),
+    install="pip install 'quantbench[pytorch,onnxruntime]'",
+)

@@ -1,0 +1,87 @@
+"""The converter from a model's torch form to an ONNX file, by PyTorch's own exporter."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
+
+from harness.errors import BadInput
+from harness.model import Model
+from harness.registry import locate
+from harness.tensors import TensorSpec
+
+FILE = "model.onnx"
+OPSET = 17
+# 2, not 1: an axis of length 1 would be traced as one that broadcasts
+EXAMPLE_BATCH = 2
+EXAMPLE_LENGTH = 8
+
+
+def convert(model: Model, folder: Path) -> Path:
+    """Export the torch form with its weights to ``folder/model.onnx``.
+
+    Inputs and outputs have the names of the model's, every free axis is dynamic, and the same model
+    gives the same bytes. Batch norm is folded into convolutions by the exporter.
+
+    Raises
+    ------
+    BadInput
+        If the weights do not fit the torch form.
+    """
+    path = folder / FILE
+    module = load(model)
+    specs = (*model.inputs, *model.outputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        # dynamo=False needs no onnxscript and keeps module paths in node names
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)
+        # torch's own layers check shapes while they are traced
+        warnings.filterwarnings("ignore", category=TracerWarning, module=r"torch\.")
+        # recurrent layers take their first state from the input, so that the batch stays dynamic
+        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size")
+        torch.onnx.export(
+            module,
+            tuple(example(spec) for spec in model.inputs),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in model.inputs],
+            output_names=[spec.name for spec in model.outputs],
+            dynamic_axes={spec.name: free_axes(spec) for spec in specs},
+        )
+    return path
+
+
+def load(model: Model) -> nn.Module:
+    """The torch form with the model's weights, in evaluation mode."""
+    module: nn.Module = locate(model.forms["torch"])()
+    state = locate(model.state)(locate(model.weights)())
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    try:
+        module.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"weights of model '{model.name}' do not fit its torch form: {reason}"
+        ) from (error)
+    return module.eval()
+
+
+def example(spec: TensorSpec) -> Tensor:
+    """Zeros of the input's dtype, with some length for every free axis."""
+    lengths = (EXAMPLE_LENGTH if length is None else length for length in spec.shape[1:])
+    return torch.from_numpy(np.zeros((EXAMPLE_BATCH, *lengths), spec.dtype))
+
+
+def free_axes(spec: TensorSpec) -> dict[int, str]:
+    """The axes without a length, each with a name for its dimension in the file."""
+    return {
+        axis: f"{spec.name}_{axis}" if axis else "batch"
+        for axis, length in enumerate(spec.shape)
+        if length is None
+    }

@@ -1,0 +1,88 @@
+"""Layers: canonical layer names, and the graph's nodes that belong to them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnx import ModelProto
+
+from backends.onnxruntime import form
+from harness.errors import BadInput, did_you_mean
+from harness.model import Model
+from harness.registry import locate
+
+
+def of_model(model: Model) -> tuple[str, ...]:
+    """Names of the layers whose weights have two axes or more (no batch norm, no biases)."""
+    if "torch" not in model.forms:
+        return _of_graph(form.read(Path(model.forms["onnx"])))
+    state = locate(model.state)(locate(model.weights)())
+    keys = (key.rpartition(".") for key, array in state.items() if array.ndim > 1)
+    return tuple(dict.fromkeys(path for path, _, name in keys if path and "weight" in name))
+
+
+def matching(patterns: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers that any of the names or ``*`` patterns names.
+
+    Raises
+    ------
+    BadInput
+        If a pattern names none.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        named = fnmatch.filter(layers, pattern)
+        if not named:
+            raise BadInput(f"keep_float: no layer '{pattern}'.{did_you_mean(pattern, layers)}")
+        found.update(dict.fromkeys(named))
+    return tuple(found)
+
+
+def nodes(model: ModelProto, kept: tuple[str, ...], layers: tuple[str, ...]) -> list[str]:
+    """Names of the nodes that compute the ``kept`` ones of all ``layers``.
+
+    Raises
+    ------
+    BadInput
+        If a layer has no node of its own.
+    """
+    owners = {node.name: owner(node.name, layers) for node in model.graph.node}
+    lost = set(kept) - set(owners.values())
+    if lost:
+        raise BadInput(
+            f"keep_float: the ONNX graph has no node of its own for {sorted(lost)}; "
+            "name the layer around it"
+        )
+    return [name for name, layer in owners.items() if layer in kept]
+
+
+def owner(node: str, layers: tuple[str, ...]) -> str | None:
+    """The innermost of ``layers`` that a node belongs to, by the module path in its name.
+
+    PyTorch's exporter names nodes ``/blocks/blocks.0/conv1/Conv``: one part for each module that was
+    called, where a child of a container repeats the container's own name.
+
+    >>> owner("/blocks/blocks.0/conv1/Conv", ("blocks.0.conv1", "linear"))
+    'blocks.0.conv1'
+    """
+    if node in layers:
+        return node
+    path: list[str] = []
+    found = None
+    for part in node.strip("/").split("/")[:-1]:
+        if path and part.startswith(f"{path[-1]}."):
+            path[-1] = part
+        else:
+            path.append(part)
+        name = ".".join(path)
+        if name in layers:
+            found = name
+    return found
+
+
+def _of_graph(model: ModelProto) -> tuple[str, ...]:
+    """Nodes that hold weights, where the file is all there is."""
+    weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    return tuple(node.name for node in model.graph.node if weights & set(node.input))

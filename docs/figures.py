@@ -1,0 +1,160 @@
+"""Figures: the numbers that README and docs quote, written from the published runs.
+
+``python docs/figures.py write`` fills every block ``<!-- figures: NAME -->`` ... ``<!-- end -->``;
+``check`` fails where a text differs from the runs; ``publish RUN FOLDER`` copies a run's tables,
+machine and report (not its state and logs).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from harness.report import write_report
+from harness.results import SCHEMAS, Results, find_run, load_results
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference"
+TEXTS = ("README.md", "docs/reference-figures.md")
+BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def trials(results: Results) -> str:
+    """A Markdown table of every timed trial, fastest first."""
+    lines = [
+        "| backend | method | ms | speed-up | top-1 | drop, points | kB | integer MACs |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    reference = next(iter(results.run["reference"].values()))
+    wide = results.measurements.query("metric == 'latency_ms' and value == value")
+    for name in wide.sort_values("value")["trial"]:
+        trial = results.trials.set_index("trial").loc[name]
+        speed = "reference" if name == reference else ratio(results, name, reference)
+        lines.append(
+            f"| {trial['backend']} | {trial['label']} | {one(results, name, 'latency_ms'):.3f} "
+            f"| {speed} | {one(results, name, 'quality'):.2%} | {drop(results, name)} "
+            f"| {one(results, name, 'size_bytes') / 1000:.0f} "
+            f"| {one(results, name, 'integer_macs_fraction'):.0%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def rows(results: Results, trial: str, metric: str) -> pd.DataFrame:
+    """Measurement rows of a trial and metric."""
+    found = results.measurements
+    return found[(found["trial"] == trial) & (found["metric"] == metric)]
+
+
+def one(results: Results, trial: str, metric: str) -> float:
+    """A trial's first value of a metric."""
+    return float(rows(results, trial, metric)["value"].iloc[0])
+
+
+def ratio(results: Results, trial: str, reference: str) -> str:
+    """A speed-up with its interval, like ``12.1x [11.9, 12.4]``."""
+    found = rows(results, trial, "speedup").query("reference == @reference").iloc[0]
+    return f"{found['value']:.2f}x [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def drop(results: Results, trial: str) -> str:
+    """A quality drop in points with its interval; empty for the reference itself."""
+    found = rows(results, trial, "quality_drop")
+    if found.empty:
+        return ""
+    value, low, high = (100 * found[column].iloc[0] for column in ("value", "low", "high"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def resnet20_claims(results: Results) -> str:
+    """The figures that the ResNet-20 experiment was built to reach, each from the run."""
+    speed = results.measurements.query("metric == 'latency_ms' and value == value")
+    known = results.trials.set_index("trial")
+    integer = [t for t in speed.sort_values("value")["trial"] if known.loc[t, "weights"] == "int8"]
+    best = integer[0]
+    floats = [t for t in speed["trial"] if known.loc[t, "method"] == "fp32"]
+    torch = [t for t in floats if known.loc[t, "backend"] == "pytorch"]
+    fastest = min(torch, key=lambda t: one(results, t, "latency_ms"))
+    eager = "resnet20/pytorch/fp32/cpu-1"
+    small = "resnet20/tflite/static-int8/cpu-1"
+    scores = ", ".join(
+        f"{known.loc[t, 'backend']} {one(results, t, 'quality'):.2%}"
+        for t in known.index
+        if known.loc[t, "label"] == "fp32" and t in set(speed["trial"])
+    )
+    compressed = one(results, small, "compression")
+    return (
+        f"- fp32 top-1: {scores} (published 91.73 %).\n"
+        f"- Best int8 artifact: `{best}`, {ratio(results, best, eager)} against PyTorch fp32 eager, "
+        f"{ratio(results, best, fastest)} against the fastest PyTorch fp32 (`{fastest}`); one "
+        "thread, batch 1.\n"
+        f"- Full-int8 TFLite file: {compressed:.2f}x smaller than its fp32 file.\n"
+    )
+
+
+def memory(results: Results) -> str:
+    """The largest resident memory of any process that scored or timed a light runtime's artifact."""
+    known = results.trials.set_index("trial")["backend"]
+    found = results.measurements.query("metric == 'peak_rss_bytes'").dropna(subset=["value"])
+    light = found[found["trial"].map(known).isin(["tflite", "onnxruntime"])]
+    worst = light.groupby(light["trial"].map(known))["value"].max() / 1e6
+    said = ", ".join(f"{backend} {mb:.0f} MB" for backend, mb in worst.items())
+    return f"- Largest process that scored, timed or only loaded a digits artifact: {said}.\n"
+
+
+def block(experiment: str, write: Callable[[Results], str]) -> str:
+    """The text of a block from a published run."""
+    return write(load_results(REFERENCE / experiment))
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "quickstart": lambda: block("quickstart", trials),
+    "quickstart-memory": lambda: block("quickstart", memory),
+    "resnet20": lambda: block("resnet20_cifar10", trials),
+    "resnet20-claims": lambda: block("resnet20_cifar10", resnet20_claims),
+}
+
+
+def filled(text: str) -> str:
+    """The text with every block as the published runs have it."""
+    return BLOCK.sub(lambda m: m[1] + BLOCKS[m["name"]]() + m[4], text)
+
+
+def publish(run: Path, folder: Path) -> None:
+    """Copy a finished run's tables, machine and report."""
+    source = find_run(run)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in [*(f"{n}.parquet" for n in SCHEMAS), "machine.json", "run.json"]:
+        shutil.copyfile(source / name, folder / name)
+    write_report(load_results(folder), folder / "report.html")
+
+
+def main(arguments: list[str]) -> int:
+    """Run ``write``, ``check`` or ``publish``; 1 where a check found a difference."""
+    if arguments[:1] == ["publish"] and len(arguments) == 3:
+        publish(Path(arguments[1]), Path(arguments[2]))
+        return 0
+    if arguments not in (["write"], ["check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    stale = []
+    for name in TEXTS:
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8")
+        new = filled(old)
+        if new != old and arguments == ["write"]:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            stale.append(name)
+    for name in stale:
+        print(f"{name} differs from the published runs; run: make figures", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,484 @@
+"""What is specific to the PyTorch backend, on models small enough to count by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from backends.pytorch import BACKEND  # noqa: E402
+from backends.pytorch.quantizer import PyTorchQuantizer  # noqa: E402
+from backends.pytorch.runtime import PyTorchRuntime  # noqa: E402
+from harness.errors import BadArtifact, BadInput, TargetNotApplied  # noqa: E402
+from harness.method import Method, preset  # noqa: E402
+from harness.model import Model  # noqa: E402
+from harness.protocol import Artifact, integer_macs_fraction  # noqa: E402
+from harness.registry import locate  # noqa: E402
+from harness.target import Target  # noqa: E402
+from harness.task import Data, Samples  # noqa: E402
+from harness.tensors import TensorSpec  # noqa: E402
+
+CPU = Target("cpu-1")
+QUANTIZER = PyTorchQuantizer()
+RUNTIME = PyTorchRuntime()
+
+
+class Convolutional(nn.Module):
+    """3x8x8 -> conv 3x3 to 4 channels, batch norm, relu -> grouped conv to 6 -> linear to 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 6, 3, stride=2, groups=2)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, image):
+        x = nn.functional.relu(self.norm(self.first(image)))
+        return self.head(nn.functional.relu(self.second(x)).mean((2, 3)))
+
+
+FIRST, SECOND, HEAD = 4 * 8 * 8 * 27, 6 * 3 * 3 * 18, 5 * 6
+
+
+class Recurrent(nn.Module):
+    """6 steps of 5 features -> bidirectional LSTM of 7 -> GRU of 3 -> linear to 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(14, 3, batch_first=True)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, sequence):
+        return self.head(self.gru(self.lstm(sequence)[0])[0][:, -1])
+
+
+RECURRENT = 6 * (2 * (28 * 5 + 28 * 7) + 9 * 14 + 9 * 3)
+
+
+class Paired(nn.Module):
+    """Two inputs, one of them integers; a tuple of two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, 4)
+        self.left = nn.Linear(3, 4)
+        self.right = nn.Linear(4, 2)
+
+    def forward(self, values, tokens):
+        hidden = nn.functional.relu(self.left(values) + self.embedding(tokens).mean(1))
+        return self.right(hidden), hidden
+
+
+class Tied(nn.Module):
+    """Three linear layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.c.weight = self.a.weight
+
+    def forward(self, values):
+        return self.c(self.b(self.a(values)))
+
+
+def convolutional() -> nn.Module:
+    return Convolutional()
+
+
+def recurrent() -> nn.Module:
+    return Recurrent()
+
+
+def paired() -> nn.Module:
+    return Paired()
+
+
+def tied() -> nn.Module:
+    return Tied()
+
+
+def no_weights() -> Path:
+    return Path()
+
+
+def seeded(form: str) -> dict[str, np.ndarray]:
+    torch.manual_seed(3)
+    module = locate(form)()
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def convolutional_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:convolutional")
+
+
+def recurrent_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:recurrent")
+
+
+def paired_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:paired")
+
+
+def tied_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:tied")
+
+
+def a_model(form: str, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> Model:
+    return Model(
+        name=form,
+        task="none",
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        weights=f"{__name__}:no_weights",
+        state=f"{__name__}:{form}_state",
+        forms={"torch": f"{__name__}:{form}"},
+    )
+
+
+CONVOLUTIONAL = a_model(
+    "convolutional",
+    [TensorSpec("image", (None, 3, 8, 8), "float32", "NCHW")],
+    [TensorSpec("logits", (None, 5), "float32")],
+)
+RECURRENT_MODEL = a_model(
+    "recurrent",
+    [TensorSpec("sequence", (None, 6, 5), "float32")],
+    [TensorSpec("logits", (None, 2), "float32")],
+)
+PAIRED = a_model(
+    "paired",
+    [TensorSpec("values", (None, 3), "float32"), TensorSpec("tokens", (None, None), "int64")],
+    [TensorSpec("logits", (None, 2), "float32"), TensorSpec("hidden", (None, 4), "float32")],
+)
+
+
+TIED = a_model(
+    "tied",
+    [TensorSpec("values", (None, 4), "float32")],
+    [TensorSpec("logits", (None, 4), "float32")],
+)
+
+
+def a_method(name: str, **overrides) -> Method:
+    axes = {**BACKEND.methods.get(name, {}), **overrides}
+    if name == "static-int8":
+        axes.setdefault("samples", 40)
+    return preset(name, axes)
+
+
+def inputs_of(model: Model, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for spec in model.inputs:
+        shape = (count, *(n or 7 for n in spec.shape[1:]))
+        integers = spec.dtype == "int64"
+        arrays[spec.name] = (
+            rng.integers(0, 10, shape) if integers else rng.normal(size=shape).astype("float32")
+        )
+    return arrays
+
+
+def build(model: Model, method: Method, folder: Path) -> Artifact:
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = Samples(inputs_of(model, method.samples), np.zeros(method.samples))
+    assert QUANTIZER.refuse(model, method) is None
+    return QUANTIZER.quantize(model, method, Data(samples, None, 0), folder)
+
+
+def outputs_of(artifact: Artifact, inputs: dict[str, np.ndarray], target: Target = CPU):
+    session = RUNTIME.load(artifact, target, len(next(iter(inputs.values()))))
+    session.bind(inputs)
+    session.run()
+    return session.read()
+
+
+def plain(model: Model, inputs: dict[str, np.ndarray]):
+    module = locate(model.forms["torch"])().eval()
+    state = locate(model.state)(Path())
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    with torch.no_grad():
+        outputs = module(*(torch.from_numpy(inputs[spec.name]) for spec in model.inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {s.name: o.numpy() for s, o in zip(model.outputs, outputs, strict=True)}
+
+
+@pytest.mark.parametrize("model", [CONVOLUTIONAL, RECURRENT_MODEL, PAIRED], ids=lambda m: m.name)
+@pytest.mark.parametrize("route", ["eager", "traced"])
+def test_float_outputs_equal_a_plain_call_at_any_batch_size(model, route, tmp_path):
+    artifact = build(model, a_method("fp32", route=route), tmp_path)
+
+    for count in (1, 5):
+        inputs = inputs_of(model, count)
+        for name, want in plain(model, inputs).items():
+            got = outputs_of(artifact, inputs)[name]
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("fp16", 5e-3), ("bf16", 5e-2)])
+def test_half_precision_is_near_float_and_half_the_bytes(name, tolerance, tmp_path):
+    inputs = inputs_of(CONVOLUTIONAL, 2)
+    artifact = build(CONVOLUTIONAL, a_method(name), tmp_path)
+
+    got = outputs_of(artifact, inputs)["logits"]
+    want = plain(CONVOLUTIONAL, inputs)["logits"]
+
+    assert 0 < np.abs(got - want).max() < tolerance
+    # weights of both convolutions, 4 vectors of batch norm, two biases, the head; and a counter
+    numbers = 4 * 27 + 6 * 18 + 4 * 4 + 6 + 5 + 5 * 6
+    dtype = {"fp16": "float16", "bf16": "bfloat16"}[name]
+    assert QUANTIZER.inspect(artifact).weight_bytes == {dtype: 2 * numbers, "int64": 8}
+
+
+def test_a_shared_weight_is_stored_once(tmp_path):
+    artifact = build(TIED, a_method("fp32"), tmp_path)
+    inputs = inputs_of(TIED, 2)
+
+    assert QUANTIZER.inspect(artifact).weight_bytes == {"float32": 4 * (4 * 4 + 3 * 4)}
+    np.testing.assert_allclose(
+        outputs_of(artifact, inputs)["logits"], plain(TIED, inputs)["logits"], atol=1e-6
+    )
+
+
+def test_static_int8_multiplies_integers_only(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8"), tmp_path)
+
+    operations = RUNTIME.operations(artifact, CPU, inputs_of(CONVOLUTIONAL, 1))
+
+    macs = [op.macs for op in operations if op.macs]
+    assert macs == [FIRST, SECOND, HEAD]
+    assert integer_macs_fraction(operations) == 1.0
+    record = QUANTIZER.inspect(artifact)
+    assert record.operators["quantized::conv2d_relu"] == 2
+    assert record.weight_bytes["int8"] == 4 * 27 + 6 * 18 + 5 * 6
+
+
+def test_per_tensor_weights_have_no_vectors_of_scales(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8", granularity="per-tensor"), tmp_path)
+
+    assert "float64" not in QUANTIZER.inspect(artifact).weight_bytes
+
+
+def test_static_int8_without_fusion_keeps_batch_norm_as_an_operator(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8", fusion=False), tmp_path)
+
+    operators = QUANTIZER.inspect(artifact).operators
+
+    assert operators["quantized::batch_norm2d"] == 1
+    assert "quantized::conv2d_relu" not in operators
+
+
+@pytest.mark.parametrize("calibrator", ["histogram", "minmax", "moving-average"])
+def test_calibrators_give_different_files_near_float(calibrator, tmp_path):
+    method = a_method("static-int8", calibrator=calibrator)
+    artifact = build(CONVOLUTIONAL, method, tmp_path / calibrator)
+    other = build(CONVOLUTIONAL, a_method("static-int8", samples=7), tmp_path / "other")
+    inputs = inputs_of(CONVOLUTIONAL, 8, seed=1)
+
+    got, want = outputs_of(artifact, inputs)["logits"], plain(CONVOLUTIONAL, inputs)["logits"]
+
+    assert artifact.digest != other.digest
+    assert 0 < np.abs(got - want).max() < 0.1
+
+
+def test_symmetric_activations_stay_in_the_seven_bits_of_the_engine():
+    from backends.pytorch import methods
+
+    observer = methods.activation_observer(
+        a_method("static-int8", symmetric_activations=True, calibrator="minmax")
+    )()
+    observer(torch.tensor([-2.0, 3.0]))
+
+    scale, zero_point = observer.calculate_qparams()
+
+    assert zero_point.item() == 63
+    assert scale.item() == pytest.approx(3.0 / 63.5)
+
+
+def test_a_kept_layer_is_multiplied_in_float(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8", keep_float=["first"]), tmp_path)
+
+    operations = RUNTIME.operations(artifact, CPU, inputs_of(CONVOLUTIONAL, 1))
+
+    assert [op.macs for op in operations if op.macs and not op.integer] == [FIRST]
+    with pytest.raises(BadInput, match="Did you mean 'first'"):
+        build(CONVOLUTIONAL, a_method("static-int8", keep_float=["frist"]), tmp_path)
+
+
+def test_dynamic_int8_leaves_convolutions_in_float(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("dynamic-int8"), tmp_path)
+
+    operations = RUNTIME.operations(artifact, CPU, inputs_of(CONVOLUTIONAL, 1))
+
+    assert {op.macs: op.integer for op in operations if op.macs} == {
+        FIRST: False, SECOND: False, HEAD: True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "fraction"), [("fp32", 0.0), ("dynamic-int8", 1.0)])
+def test_recurrent_layers_are_counted_like_their_matrices(name, fraction, tmp_path):
+    artifact = build(RECURRENT_MODEL, a_method(name), tmp_path)
+
+    operations = RUNTIME.operations(artifact, CPU, inputs_of(RECURRENT_MODEL, 1))
+
+    assert sum(op.macs for op in operations) == RECURRENT + 3 * 2
+    assert integer_macs_fraction(operations) == fraction
+
+
+def test_two_inputs_and_two_outputs_are_quantized_too(tmp_path):
+    inputs = inputs_of(PAIRED, 4)
+    want = plain(PAIRED, inputs)
+
+    for name in ("dynamic-int8", "static-int8"):
+        got = outputs_of(build(PAIRED, a_method(name), tmp_path / name), inputs)
+        assert list(got) == ["logits", "hidden"]
+        for key in want:
+            assert 0 < np.abs(got[key] - want[key]).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        a_method("fp32"),
+        a_method("fp32", route="traced"),
+        a_method("dynamic-int8"),
+        a_method("static-int8"),
+    ],
+    ids=lambda m: f"{m.name}-{m.route}",
+)
+def test_the_same_build_gives_the_same_bytes_without_paths(method, tmp_path):
+    one = build(CONVOLUTIONAL, method, tmp_path / "one")
+    build(RECURRENT_MODEL, a_method("dynamic-int8"), tmp_path / "between")
+    two = build(CONVOLUTIONAL, method, tmp_path / "two")
+
+    assert one.digest == two.digest
+    if one.path.suffix == ".pt":
+        with zipfile.ZipFile(one.path) as archive:
+            content = b"".join(archive.read(name) for name in archive.namelist())
+        assert Path(__file__).name.encode() not in content
+
+
+def test_optimize_false_switches_torchscript_passes_off(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8"), tmp_path)
+    target = dataclasses.replace(CPU, optimize=False)
+    inputs = inputs_of(CONVOLUTIONAL, 2)
+
+    session = RUNTIME.load(artifact, target, 2)
+
+    assert session.effective["graph_optimization"] == "off"
+    np.testing.assert_array_equal(
+        outputs_of(artifact, inputs, target)["logits"], outputs_of(artifact, inputs)["logits"]
+    )
+
+
+def test_a_target_that_cannot_be_applied_is_an_error(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("fp32"), tmp_path)
+
+    with pytest.raises(TargetNotApplied, match="before torch is imported"):
+        RUNTIME.load(artifact, Target("avx2", isa="avx2"), 1)
+
+
+def test_truncated_files_are_bad_artifacts(tmp_path):
+    for name in ("fp32", "static-int8"):
+        artifact = build(CONVOLUTIONAL, a_method(name), tmp_path / name)
+        artifact.path.write_bytes(artifact.path.read_bytes()[:-200])
+        with pytest.raises(BadArtifact, match="cannot be read") as raised:
+            RUNTIME.load(artifact, CPU, 1)
+        assert "\n" not in str(raised.value)
+        with pytest.raises(BadArtifact):
+            QUANTIZER.inspect(artifact)
+
+
+def test_nan_in_calibration_samples_is_refused(tmp_path):
+    inputs = inputs_of(CONVOLUTIONAL, 4)
+    inputs["image"][2, 0, 0, 0] = np.nan
+    data = Data(Samples(inputs, np.zeros(4)), None, 0)
+
+    with pytest.raises(BadInput, match="NaN"):
+        QUANTIZER.quantize(CONVOLUTIONAL, a_method("static-int8", samples=4), data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "words"),
+    [
+        ("static-int8", {"activations": "int8"}, "use uint8"),
+        ("static-int8", {"calibrator": "entropy"}, "use histogram or minmax"),
+        ("static-int8", {"samples": 0}, "samples: 1 or more"),
+        ("static-int8", {"io": "int8"}, "use float32"),
+        ("dynamic-int8", {"fusion": False}, "use true"),
+        ("fp32", {"keep_float": ["head"]}, "use no layers"),
+        ("fp32", {"fusion": False}, "route: traced"),
+        ("fp32", {"route": "fx"}, "use eager or traced or compiled"),
+        ("qat-int8", {}, "use static-int8"),
+        ("weight-only-int4", {}, "use dynamic-int8"),
+    ],
+)
+def test_refusals_say_what_to_use(name, axes, words):
+    reason = QUANTIZER.refuse(CONVOLUTIONAL, a_method(name, **axes))
+
+    assert reason is not None
+    assert words in reason
+
+
+def test_int8_activations_would_really_stay_in_float(tmp_path, monkeypatch):
+    import torch.ao.quantization as ao
+
+    from backends.pytorch import methods
+
+    observer = ao.MinMaxObserver.with_args(dtype=torch.qint8, reduce_range=True)
+    monkeypatch.setattr(methods, "activation_observer", lambda method: observer)
+    artifact = build(CONVOLUTIONAL, a_method("static-int8"), tmp_path)
+
+    operations = RUNTIME.operations(artifact, CPU, inputs_of(CONVOLUTIONAL, 1))
+
+    assert integer_macs_fraction(operations) == 0.0
+
+
+def test_runtime_refusals_are_about_the_target():
+    assert "reference" in RUNTIME.refuse(Target("r", kernels="reference"), a_method("fp32"))
+    assert "GPU" in RUNTIME.refuse(Target("g", device="cuda"), a_method("fp32")) or (
+        "CPU only" in RUNTIME.refuse(Target("g", device="cuda"), a_method("static-int8"))
+    )
+    assert "route: eager" in RUNTIME.refuse(
+        Target("o", optimize=False), a_method("fp32", route="compiled")
+    )
+    assert RUNTIME.refuse(CPU, a_method("static-int8")) is None
+
+
+def test_describing_and_refusing_imports_no_framework():
+    code = (
+        "import sys; import backends.pytorch.quantizer, backends.pytorch.runtime;"
+        "from harness.method import preset; from harness.target import Target;"
+        "backends.pytorch.runtime.PyTorchRuntime().refuse(Target('t'), preset('fp32'));"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_compiled_code_equals_eager_and_hides_no_multiplication(tmp_path):
+    method = a_method("fp32", route="compiled")
+    if reason := RUNTIME.refuse(CPU, method):
+        pytest.skip(reason)
+    artifact = build(CONVOLUTIONAL, method, tmp_path)
+    inputs = inputs_of(CONVOLUTIONAL, 1)
+
+    got = outputs_of(artifact, inputs)["logits"]
+    operations = RUNTIME.operations(artifact, CPU, inputs)
+
+    np.testing.assert_allclose(got, plain(CONVOLUTIONAL, inputs)["logits"], atol=1e-5)
+    assert sum(op.macs for op in operations) == FIRST + SECOND + HEAD
+    assert any(op.engine == "onednn" and op.macs == FIRST for op in operations)

@@ -1,0 +1,237 @@
+"""Advice on synthetic runs whose right answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import advice
+from harness.advice import Choice, pareto, recommend
+from harness.errors import BadInput
+from harness.results import Results
+from harness.statistics import Interval
+from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
+
+FLOAT = Invented("pytorch", "fp32", 1.0, 400_000)
+FAST = Invented("onnxruntime", "static-int8", 0.10, 110_000, lost=3, won=2)
+
+
+def only_choice(folder: Path, trials: Sequence[Invented], **how: object) -> Choice:
+    (choice,) = recommend(sample_results(folder, trials), **how)  # type: ignore[arg-type]
+    return choice
+
+
+def test_the_fastest_trial_within_the_allowed_loss_is_chosen(tmp_path: Path) -> None:
+    slower = Invented("tflite", "static-int8", 0.20, 100_000)
+
+    choice = only_choice(tmp_path, [FLOAT, slower, FAST])
+
+    assert choice.trial == FAST.id
+    assert choice.ties == ()
+    assert choice.allowed == 3
+
+
+def test_a_trial_that_loses_too_much_is_passed_over_and_named(tmp_path: Path) -> None:
+    broken = Invented("tflite", "static-int8", 0.05, 100_000, lost=60, won=2)
+
+    choice = only_choice(tmp_path, [FLOAT, FAST, broken])
+
+    assert choice.trial == FAST.id
+    assert [p.trial for p in choice.passed_over] == [broken.id]
+    assert "loses 6.47 points" in choice.passed_over[0].reason
+
+
+def test_loss_is_judged_by_its_bound_not_by_its_estimate(tmp_path: Path) -> None:
+    # 0.56 points were measured, but 897 samples cannot rule out more than 1
+    unsure = Invented("tflite", "static-int8", 0.05, 100_000, lost=9, won=4)
+
+    choice = only_choice(tmp_path, [FLOAT, FAST, unsure])
+
+    assert choice.trial == FAST.id
+    assert "cannot rule out" in choice.passed_over[0].reason
+
+
+def test_a_larger_allowed_loss_admits_it(tmp_path: Path) -> None:
+    unsure = Invented("tflite", "static-int8", 0.05, 100_000, lost=9, won=4)
+
+    assert only_choice(tmp_path, [FLOAT, FAST, unsure], max_drop=0.02).trial == unsure.id
+
+
+def test_without_a_bound_the_upper_end_of_the_interval_judges(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, [FLOAT, FAST])
+    rows = results.measurements
+    without = dataclasses.replace(
+        results, measurements=rows[rows["metric"] != "quality_drop_bound"]
+    )
+
+    frame = advice.trial_frame(without).set_index("trial")
+
+    assert frame.loc[FAST.id, "quality_drop_bound"] == frame.loc[FAST.id, "quality_drop_high"]
+
+
+def test_a_trial_without_a_measured_loss_is_not_recommended(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, [FLOAT, FAST])
+    rows = results.measurements
+    kept = rows[~rows["metric"].isin(["quality_drop", "quality_drop_bound"])]
+
+    (choice,) = recommend(dataclasses.replace(results, measurements=kept))
+
+    assert choice.trial == FLOAT.id
+    assert choice.passed_over[0].reason == "its loss of quality was not measured"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"status": "no-op"}, "its status is no-op"),
+        ({"flags": ("outputs-differ",)}, "differ from those that were scored"),
+    ],
+)
+def test_what_is_not_what_it_says_is_never_recommended(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    doubtful = dataclasses.replace(FAST, **change)
+
+    choice = only_choice(tmp_path, [FLOAT, doubtful])
+
+    assert choice.trial == FLOAT.id
+    assert reason in choice.passed_over[0].reason
+
+
+def test_ties_within_noise_are_named_and_broken_by_size(tmp_path: Path) -> None:
+    same = Invented("tflite", "static-int8", 0.1008, 100_000, lost=3, won=2)
+
+    choice = only_choice(tmp_path, [FLOAT, FAST, same])
+
+    assert choice.trial == same.id
+    assert choice.ties == (FAST.id,)
+    assert "smallest file of 2" in choice.reason
+
+
+def test_disjoint_intervals_are_no_tie_unless_the_machine_is_noisy(tmp_path: Path) -> None:
+    slower = Invented("tflite", "static-int8", 0.105, 100_000, lost=3, won=2)
+    trials = [FLOAT, FAST, slower]
+
+    (quiet,) = recommend(sample_results(tmp_path / "quiet", trials, noise=0.004))
+    (noisy,) = recommend(sample_results(tmp_path / "noisy", trials, noise=0.03))
+
+    assert (quiet.trial, quiet.ties) == (FAST.id, ())
+    assert (noisy.trial, noisy.ties) == (slower.id, (FAST.id,))
+
+
+def test_size_can_be_the_objective(tmp_path: Path) -> None:
+    small = Invented("tflite", "dynamic-int8", 0.5, 90_000, lost=2, won=2)
+
+    assert only_choice(tmp_path, [FLOAT, FAST, small], objective="size").trial == small.id
+
+
+def test_each_target_has_its_own_choice(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, TYPICAL + OLD_MACHINE)
+
+    choices = {choice.target: choice.trial for choice in recommend(results)}
+
+    assert choices == {
+        "cpu-1": "digits/tflite/static-int8/cpu-1",
+        "cpu-avx2": "digits/pytorch/fp32/cpu-avx2",
+    }
+    assert [c.target for c in recommend(results, target="cpu-avx2")] == ["cpu-avx2"]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"objective": "latancy"}, "Did you mean 'latency'"),
+        ({"target": "cpu-2"}, "Did you mean 'cpu-1'"),
+    ],
+)
+def test_an_unknown_word_gets_the_nearest(
+    tmp_path: Path, how: dict[str, str], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        recommend(sample_results(tmp_path, [FLOAT]), **how)  # type: ignore[arg-type]
+
+
+def test_nothing_measured_is_a_choice_of_none_with_the_reason(tmp_path: Path) -> None:
+    failed = dataclasses.replace(FLOAT, status="failed", reason="no such operator")
+
+    choice = only_choice(tmp_path, [failed])
+
+    assert choice.trial is None
+    assert choice.reason == "no trial was measured to the end"
+
+
+def test_an_empty_run_has_no_choice(tmp_path: Path) -> None:
+    assert recommend(sample_results(tmp_path, [])) == []
+
+
+def test_gains_are_against_the_reference_and_the_fastest_floats(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, TYPICAL)
+
+    gains = advice.gains(results, "digits/tflite/static-int8/cpu-1")
+
+    assert [gain.reference for gain in gains] == [
+        "digits/pytorch/fp32/cpu-1",
+        "digits/pytorch/fp32+route=compiled/cpu-1",
+        "digits/tflite/fp32/cpu-1",
+    ]
+    assert gains[0].speedup.value == pytest.approx(0.982 / 0.0842)
+    assert gains[0].speedup.low < gains[0].speedup.value < gains[0].speedup.high
+
+
+def test_gains_name_each_float_once(tmp_path: Path) -> None:
+    own = Invented("pytorch", "static-int8", 0.3)
+
+    gains = advice.gains(sample_results(tmp_path, [FLOAT, own]), own.id)
+
+    assert [gain.versus for gain in gains] == ["the reference"]
+
+
+def test_the_reference_is_found_without_the_run_naming_it(tmp_path: Path) -> None:
+    results: Results = sample_results(tmp_path, [FAST, FLOAT], run={"reference": None})
+
+    assert advice.reference_trial(results, "digits", "cpu-1") == FLOAT.id
+
+
+def test_the_smallest_batch_is_compared(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, [FLOAT, FAST], batch_sizes=(1, 32))
+
+    frame = advice.trial_frame(results).set_index("trial")
+    large = advice.trial_frame(results, 32).set_index("trial")
+
+    assert advice.batch_sizes(results) == [1, 32]
+    assert frame.loc[FAST.id, "latency_ms"] == pytest.approx(0.10)
+    assert large.loc[FAST.id, "latency_ms"] > 1
+    assert large.loc[FAST.id, "quality"] == frame.loc[FAST.id, "quality"]
+
+
+def test_nothing_under_twice_the_control_is_claimed() -> None:
+    assert advice.smallest_claim(None) == 0.01
+    assert advice.smallest_claim(Interval(1.0, 0.999, 1.001)) == 0.01
+    assert advice.smallest_claim(Interval(1.0, 0.97, 1.03)) == pytest.approx(0.06)
+
+
+def test_a_row_with_a_null_is_never_on_the_front() -> None:
+    frame = pd.DataFrame({"latency_ms": [1.0, None], "quality": [0.9, 0.99]})
+
+    assert list(pareto(frame)) == [True, False]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
+def test_no_row_beats_the_front_and_the_front_beats_all_others(
+    points: list[tuple[int, int]],
+) -> None:
+    frame = pd.DataFrame(points, columns=["latency_ms", "quality"], dtype=float)
+
+    front = pareto(frame)
+
+    def beats(a: tuple[int, int], b: tuple[int, int]) -> bool:
+        return a != b and a[0] <= b[0] and a[1] >= b[1]
+
+    for i, point in enumerate(points):
+        assert front[i] == (not any(beats(other, point) for other in points))

@@ -1,0 +1,113 @@
+"""The command, as a user runs it: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = Path(sys.executable).parent / "quantbench"
+
+
+def quantbench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_version():
+    from harness import __version__
+
+    found = quantbench("--version")
+
+    assert (found.returncode, found.stdout) == (0, f"quantbench {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("models", "resnet20"), ("tasks", "cifar10"), ("backends", "onnxruntime"),
+        ("methods", "static-int8"), ("targets", "cpu-avx2"), ("experiments", "quickstart.yaml"),
+    ],
+)  # fmt: skip
+def test_list_shows_what_an_experiment_can_name(kind, word):
+    found = quantbench("list", kind)
+
+    assert found.returncode == 0
+    assert word in found.stdout
+    assert max(map(len, found.stdout.splitlines())) <= 80
+
+
+def test_dry_run_shows_trials_refusals_and_time_and_runs_nothing(tmp_path):
+    found = quantbench(
+        "run", "experiments/quickstart.yaml", "--dry-run", "--results", str(tmp_path / "r"),
+        "--only", "backend=tflite",
+    )  # fmt: skip
+
+    assert found.returncode == 0
+    assert "digits/tflite/static-int8/cpu-1" in found.stdout
+    assert "no bfloat16" in " ".join(found.stdout.split())
+    assert "5 trials, 4 to run, 1 unsupported" in " ".join(found.stdout.split())
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_mistake_in_the_file_is_one_line_and_exit_code_2(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("models: [digits]\nbackends: [tflite]\nmethods: [static-in8]\n")
+
+    found = quantbench("run", str(path))
+
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr == (
+        f"error: {path}:3: unknown method 'static-in8'. Did you mean 'static-int8'?\n"
+    )
+
+
+def test_an_unknown_option_is_a_usage_error():
+    assert quantbench("run", "--nope").returncode == 2
+
+
+def test_a_report_of_nothing_is_not_comparable(tmp_path):
+    found = quantbench("report", str(tmp_path))
+
+    assert found.returncode == 3
+    assert "no run at" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_missing_data_is_a_row_that_says_what_to_download(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("models: [resnet20]\nbackends: [tflite]\nmethods: [fp32]\n")
+
+    found = quantbench(
+        "run", str(path), "--results", str(tmp_path / "results"),
+        QUANTBENCH_DATA=str(tmp_path / "nowhere"), QUANTBENCH_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+
+    assert found.returncode == 1
+    assert "failed: resnet20/tflite/fp32/cpu-1:" in found.stdout
+    assert "resnet20-12fca82f.th" in found.stdout
+    assert "Traceback" not in found.stderr + found.stdout
+
+
+def test_doctor_names_backends_targets_and_what_is_missing():
+    found = quantbench("doctor", QUANTBENCH_DATA="/nonexistent")
+
+    assert found.returncode == 0
+    for word in ("pytorch on cpu-avx2", "tflite on cuda", "model resnet20", "cache"):
+        assert word in found.stdout
+
+
+def test_help_has_examples():
+    assert "quantbench run experiments/quickstart.yaml" in quantbench("run", "--help").stdout

@@ -1,0 +1,281 @@
+"""The runner with a fake framework: what every kind of trouble becomes, and how a run continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.errors import BadInput, NotComparable
+from harness.results import SCHEMAS, load_results
+from harness.runner import exit_code, run
+from harness.store import Store, locked
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory):
+    """One run in which every kind of trouble happens; used by several tests."""
+    from tests.harness import conftest
+
+    patch = pytest.MonkeyPatch()
+    folder = conftest.fakery.__wrapped__(patch, tmp_path_factory.mktemp("troubled"))
+    write = conftest.experiment_file.__wrapped__(folder)
+    path = write(
+        "[fp32, fp16, bf16, static-int8, {static-int8: {route: "
+        "[crash, hang, eat, error, nan, noise, float, slow, score-crash, clock-crash]}}]",
+        backends="[fakery, other, absent]",
+        targets="[cpu-1, cuda]",
+        limits="{build_s: 3.0, memory_mb: 1000.0}",
+    )
+    yield run(path, results=folder / "results")
+    patch.undo()
+
+
+def status(found, trial: str) -> tuple[str, str, str]:
+    row = found.trials.set_index("trial").loc[trial]
+    return row["status"], row["stage"], row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("route", "expected", "stage", "says"),
+    [
+        ("crash", "crashed", "build", "SIGSEGV"),
+        ("hang", "timeout", "build", "limit of 3 s"),
+        ("eat", "out-of-memory", "build", "1000 MB"),
+        ("error", "failed", "build", "RuntimeError: the converter gave up"),
+        ("nan", "invalid", "score", "not finite"),
+        ("noise", "invalid", "score", "SQNR -6.0 dB, below the limit of 3 dB"),
+        ("float", "no-op", "score", "no int8 weights in the file (float32)"),
+        ("score-crash", "crashed", "score", "SIGABRT"),
+        ("clock-crash", "crashed", "clock", "SIGABRT"),
+    ],
+)
+def test_trouble_in_one_trial_is_a_row_with_status_and_reason(
+    troubled, route, expected, stage, says
+):
+    found = status(troubled, f"fake/fakery/static-int8+route={route}/cpu-1")
+
+    assert found[:2] == (expected, stage)
+    assert says in found[2]
+    assert "\n" not in found[2]
+
+
+def test_the_other_trials_of_a_troubled_run_are_measured(troubled):
+    latency = troubled.measurements.query("metric == 'latency_ms'").set_index("trial")["value"]
+
+    assert latency["fake/fakery/fp32/cpu-1"] > 0
+    assert latency["fake/fakery/static-int8/cpu-1"] > 0
+    assert exit_code(troubled) == 1
+
+
+def test_there_is_one_row_per_trial_whatever_happened(troubled):
+    assert len(troubled.trials) == 3 * 14 * 2
+    assert troubled.trials["trial"].is_unique
+
+
+def test_refusals_carry_their_reason(troubled):
+    assert status(troubled, "fake/fakery/bf16/cpu-1")[::2] == (
+        "unsupported", "the fake has no bfloat16; use fp32",
+    )  # fmt: skip
+    assert status(troubled, "fake/absent/fp32/cpu-1")[::2] == (
+        "unsupported", "no-such-package is not installed; pip install no-such-package",
+    )  # fmt: skip
+    assert status(troubled, "fake/fakery/fp32/cuda")[::2] == ("unsupported", "the fake has no GPU")
+
+
+def test_a_backend_whose_float_form_is_another_function_is_invalid(troubled):
+    found, _, reason = status(troubled, "fake/other/static-int8/cpu-1")
+    row = troubled.trials.set_index("trial").loc["fake/other/fp32/cpu-1"]
+
+    assert found == "invalid"
+    assert "not the same function as fakery's" in reason
+    assert row["parity_samples"] == 300
+    assert row["parity_max_abs"] > 1
+
+
+def test_invalid_and_changed_nothing_are_never_timed(troubled):
+    timed = set(troubled.samples["trial"]) - {"calibration-loop"}
+
+    # whether the one that crashes while timed gets a round in depends on the machine's speed
+    assert timed - {"fake/fakery/static-int8+route=clock-crash/cpu-1"} == {
+        "fake/fakery/fp32/cpu-1",
+        "fake/fakery/fp32/cpu-1@control",
+        "fake/fakery/static-int8/cpu-1",
+        "fake/fakery/static-int8+route=slow/cpu-1",
+    }
+
+
+def test_much_slower_leaves_after_one_generation(troubled):
+    row = troubled.measurements.query(
+        "metric == 'speedup' and trial == 'fake/fakery/static-int8+route=slow/cpu-1'"
+    ).iloc[0]
+
+    assert row["value"] < 0.1
+    assert row["verdict"] == "slower, > 10x"
+
+
+def test_every_table_has_exactly_the_columns_of_its_schema(troubled):
+    for name, schema in SCHEMAS.items():
+        assert list(getattr(troubled, name).columns) == schema.names
+
+
+def test_the_score_can_be_recomputed_from_the_predictions(troubled):
+    kept = troubled.predictions.query("trial == 'fake/fakery/static-int8/cpu-1'")
+    score = troubled.measurements.query(
+        "metric == 'quality' and trial == 'fake/fakery/static-int8/cpu-1'"
+    )["value"].item()
+
+    assert (kept["label"] == kept["prediction"]).mean() == pytest.approx(score)
+
+
+def test_no_worker_outlives_a_run(troubled):
+    assert workers_of(os.getpid()) == []
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes of the worker module that were started by ``pid`` or whose parent is gone."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"harness.worker" in command and f"QUANTBENCH_PARENT={pid}".encode() in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_finished_run_is_only_read_and_fresh_times_again(experiment_file, fakery):
+    path = experiment_file()
+    first = run(path, results=fakery / "results")
+
+    again = run(path, results=fakery / "results")
+    fresh = run(path, results=fakery / "results", fresh=True)
+
+    assert again.folder == first.folder
+    pd.testing.assert_frame_equal(again.samples, first.samples)
+    assert fresh.folder != first.folder
+    assert list(fresh.samples["nanoseconds"]) != list(first.samples["nanoseconds"])
+    assert not list((fresh.folder / "logs").glob("build*")), "artifacts are cached"
+    assert not list((fresh.folder / "logs").glob("score*")), "scores are cached"
+
+
+def test_an_altered_artifact_in_the_cache_is_built_again(experiment_file, fakery):
+    first = run(experiment_file(), results=fakery / "results")
+    key = first.trials.set_index("trial").loc["fake/fakery/static-int8/cpu-1", "artifact"]
+    file = fakery / "cache" / "artifacts" / key / "w.npy"
+    file.write_bytes(file.read_bytes()[:-3])
+
+    fresh = run(experiment_file(), results=fakery / "results", fresh=True)
+
+    assert set(fresh.trials["status"]) == {"ok"}
+    assert list(fresh.trials["sha256"]) == list(first.trials["sha256"])
+
+
+def test_the_same_run_cannot_be_worked_on_twice(experiment_file, fakery):
+    found = run(experiment_file(), results=fakery / "results")
+
+    with locked(Store(found.folder)), pytest.raises(BadInput, match="another quantbench"):
+        run(experiment_file(), results=fakery / "results")
+
+
+def test_an_unwritable_results_folder_says_what_to_do(experiment_file, fakery):
+    (fakery / "file").write_text("")
+
+    with pytest.raises(BadInput, match="choose another folder with --results"):
+        run(experiment_file(), results=fakery / "file")
+
+
+def test_too_few_calibration_samples_is_said_in_the_row(experiment_file, fakery):
+    found = run(
+        experiment_file("[fp32, {static-int8: {samples: 100}}]"), results=fakery / "results"
+    )
+
+    row = found.trials.set_index("trial").loc["fake/fakery/static-int8+samples=100/cpu-1"]
+    assert row["status"] == "failed"
+    assert "calibration split has 32" in row["reason"]
+
+
+def test_results_of_another_schema_are_refused(experiment_file, fakery):
+    import pyarrow.parquet as pq
+
+    found = run(experiment_file("[fp32]"), results=fakery / "results")
+    path = found.folder / "trials.parquet"
+    table = pq.read_table(path).replace_schema_metadata({"quantbench_schema": "99"})
+    pq.write_table(table, path)
+
+    with pytest.raises(NotComparable, match="has schema version 99, this quantbench reads 1"):
+        load_results(found.folder)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import pytest
+from tests.harness import conftest
+patch = pytest.MonkeyPatch()
+folder = Path(sys.argv[1])
+conftest.fakery.__wrapped__(patch, folder)
+from harness.runner import run
+run(sys.argv[2], results=folder / "results")
+"""
+
+
+def test_a_run_killed_at_any_moment_continues_and_loses_nothing(experiment_file, fakery):
+    path = experiment_file("[fp32, fp16, {static-int8: {samples: [4, 8, 16]}}]")
+    (fakery / "whole").mkdir()
+    os.environ["QUANTBENCH_CACHE"] = str(fakery / "whole" / "cache")
+    whole = run(path, results=fakery / "whole" / "results")
+    command = [sys.executable, "-c", SCRIPT, str(fakery), str(path)]
+
+    for moment in (0.5, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8):
+        runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+        time.sleep(0.1)
+        assert workers_of(runner.pid) == []
+    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    found = load_results(fakery / "results" / "test")
+
+    columns = ["trial", "status", "stage", "reason", "sha256", "artifact"]
+    pd.testing.assert_frame_equal(found.trials[columns], whole.trials[columns])
+    pd.testing.assert_frame_equal(found.predictions, whole.predictions)
+    assert len(list((fakery / "results" / "test").iterdir())) == 1, "one run, continued"
+
+
+def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(experiment_file, fakery):
+    path = experiment_file("[fp32, {static-int8: {route: hang}}]")
+    command = [sys.executable, "-c", SCRIPT, str(fakery), str(path)]
+    runner = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True, text=True
+    )
+    while not workers_of(runner.pid):
+        time.sleep(0.05)
+
+    os.kill(runner.pid, signal.SIGINT)
+    _, said = runner.communicate(timeout=20)
+
+    assert "KeyboardInterrupt" in said
+    assert workers_of(runner.pid) == []
+
+
+def test_the_reference_follows_the_experiment_file(experiment_file, fakery):
+    path = experiment_file("[fp32, static-int8]", reference="{method: static-int8}")
+
+    found = run(path, results=fakery / "results")
+
+    assert set(found.run["reference"].values()) == {"fake/fakery/static-int8/cpu-1"}
+    ratios = found.measurements.query("metric == 'aa_control'")
+    assert list(ratios["trial"]) == ["fake/fakery/static-int8/cpu-1"]
+    assert json.loads(found.trials["effective"].iloc[0]) == {"threads": "1"}
