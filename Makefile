@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check publish figures
+.PHONY: help install report test check publish timings figures
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,9 @@ check: install  ## Linter, formatter and type checker
 
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
 	$(BIN)/python docs/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)
+
+timings: install  ## Time the quickstart, and publish its run
+	$(BIN)/python docs/figures.py time
 
 figures: install  ## Write the numbers of the published runs into README and docs
 	$(BIN)/python docs/figures.py write

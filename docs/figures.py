@@ -2,14 +2,20 @@
 
 ``python docs/figures.py write`` fills every block ``<!-- figures: NAME -->`` ... ``<!-- end -->``;
 ``check`` fails where a text differs from the runs; ``publish RUN FOLDER`` copies a run's tables,
-machine and report (not its state and logs).
+machine and report (not its state and logs); ``time`` runs the quickstart from an empty cache, again,
+and with ``--fresh``, publishes the first run and stores the three wall times beside it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -106,6 +112,38 @@ def memory(results: Results) -> str:
     return f"- Largest process that scored, timed or only loaded a digits artifact: {said}.\n"
 
 
+def timings() -> str:
+    """Wall times of the quickstart, as ``time`` measured them."""
+    seconds = json.loads((REFERENCE / "timings.json").read_text(encoding="utf-8"))
+    return "".join(f"- `{command}`: {spent:.0f} s ({note}).\n" for command, note, spent in seconds)
+
+
+def time_quickstart() -> None:
+    """Run the quickstart three times, publish the first run, store the wall times."""
+    command = [
+        str(Path(sys.executable).parent / "quantbench"),
+        "run",
+        "experiments/quickstart.yaml",
+    ]
+    cases = (
+        ((), "from an empty cache"),
+        ((), "again: the finished run is only reported"),
+        (("--fresh",), "everything timed again, artifacts and scores cached"),
+    )
+    measured = []
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "QUANTBENCH_CACHE": f"{folder}/cache"}
+        for i, (options, note) in enumerate(cases):
+            started = time.monotonic()
+            full = [*command, *options, "--results", f"{folder}/results"]
+            subprocess.run(full, cwd=ROOT, env=environment, check=True)  # noqa: S603 - ours
+            shown = " ".join(["quantbench", *command[1:], *options])
+            measured.append((shown, note, time.monotonic() - started))
+            if i == 0:
+                publish(Path(folder) / "results" / "quickstart", REFERENCE / "quickstart")
+    (REFERENCE / "timings.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
+
+
 def block(experiment: str, write: Callable[[Results], str]) -> str:
     """The text of a block from a published run."""
     return write(load_results(REFERENCE / experiment))
@@ -114,6 +152,7 @@ def block(experiment: str, write: Callable[[Results], str]) -> str:
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "quickstart": lambda: block("quickstart", trials),
     "quickstart-memory": lambda: block("quickstart", memory),
+    "timings": timings,
     "resnet20": lambda: block("resnet20_cifar10", trials),
     "resnet20-claims": lambda: block("resnet20_cifar10", resnet20_claims),
 }
@@ -135,9 +174,12 @@ def publish(run: Path, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run ``write``, ``check`` or ``publish``; 1 where a check found a difference."""
+    """Run ``write``, ``check``, ``publish`` or ``time``; 1 where a check found a difference."""
     if arguments[:1] == ["publish"] and len(arguments) == 3:
         publish(Path(arguments[1]), Path(arguments[2]))
+        return 0
+    if arguments == ["time"]:
+        time_quickstart()
         return 0
     if arguments not in (["write"], ["check"]):
         print(__doc__, file=sys.stderr)

@@ -13,19 +13,29 @@ from harness.errors import BadInput, did_you_mean
 from harness.results import Results
 from harness.statistics import Interval
 
-# What `trial_frame` makes a column of; a metric that no trial has is a column of nulls.
-METRICS = (
-    "quality", "quality_drop", "quality_drop_bound", "agreement", "sqnr_db",
-    "latency_ms", "throughput_per_s", "speedup",
-    "size_bytes", "size_gzip_bytes", "weight_bytes", "compression", "integer_macs_fraction",
-    "peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes", "load_ms", "first_inference_ms",
-)  # fmt: skip
 TIMED = "single-stream"
+# What `trial_frame` makes columns of, and the scenario they come from (the peak of memory, say,
+# is also known of scoring and timing); a metric that no trial has is a column of nulls.
+METRICS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("quality", "quality_drop", "quality_drop_bound", "agreement", "sqnr_db"), "score"
+    ),
+    **dict.fromkeys(("latency_ms", "throughput_per_s", "speedup"), TIMED),
+    **dict.fromkeys(
+        (
+            "size_bytes", "size_gzip_bytes", "weight_bytes", "compression", "integer_macs_fraction",
+        ),
+        "artifact",
+    ),
+    **dict.fromkeys(("peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes"), "memory"),
+    **dict.fromkeys(("load_ms", "first_inference_ms"), "start"),
+}  # fmt: skip
 
 OBJECTIVES: Mapping[str, str] = {"latency": "latency_ms", "size": "size_bytes"}
 """What `recommend` can minimise, and the metric behind it."""
 
 LARGEST_DROP = 0.01
+OUTPUTS_DIFFER = "outputs-differ"
 SMALLEST_CLAIM = 0.01
 """No difference in time under 1 %, or under twice the A/A half-width, is called a difference."""
 
@@ -86,14 +96,15 @@ def batch_sizes(results: Results) -> list[int]:
 
 
 def reference_trial(results: Results, model: str, target: str) -> str | None:
-    """The fp32 trial that a comparison is relative to, or None where there is none.
+    """The fp32 trial that speed-ups of a comparison are relative to, or None where there is none.
 
-    As the run names it; an older or partial run is asked for its A/A control, then for what its
-    drops are relative to.
+    As the run names it, under ``model/target`` or ``model/target/batchN``; a run that does not is
+    asked for its A/A control, then for what its losses are relative to.
     """
-    named = (results.run.get("reference") or {}).get(f"{model}/{target}")
-    if named is not None:
-        return str(named)
+    place = f"{model}/{target}"
+    for key, named in (results.run.get("reference") or {}).items():
+        if key == place or str(key).startswith(f"{place}/batch"):
+            return str(named)
     trials, rows = results.trials, results.measurements
     here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
     control = rows.loc[(rows["metric"] == "aa_control") & rows["trial"].isin(here), "trial"]
@@ -117,16 +128,18 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     DataFrame
         The columns of ``trials``, then for each of `METRICS` its value (null where not measured)
         and the same name with ``_low``, ``_high``, ``_n``, ``_verdict``, ``_unit`` and
-        ``_reason``; ``reference`` (the trial that drop and speed-up are relative to) and ``is_reference``. The drop of the
-        reference is 0. Where the one-sided bound is missing, ``quality_drop_bound`` is the upper
-        end of the drop's interval.
+        ``_reason``; ``batch_size``; ``reference`` (the trial that ``speedup`` is relative to) and
+        ``is_reference``. The drop of a trial that drops are measured against is 0. Where the
+        one-sided bound is missing, ``quality_drop_bound`` is the upper end of the drop's interval.
     """
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
     frame = results.trials.reset_index(drop=True).copy()
+    places = zip(frame["model"], frame["target"], strict=True)
+    references = {place: reference_trial(results, *place) for place in dict.fromkeys(places)}
+    frame["batch_size"] = batch
     frame["reference"] = [
-        reference_trial(results, model, target)
-        for model, target in zip(frame["model"], frame["target"], strict=True)
+        references[place] for place in zip(frame["model"], frame["target"], strict=True)
     ]
     frame["is_reference"] = frame["trial"] == frame["reference"]
     found = _rows_by_trial(
@@ -142,7 +155,9 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     frame = pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
     unknown = frame["quality_drop_bound"].isna()
     frame.loc[unknown, "quality_drop_bound"] = frame.loc[unknown, "quality_drop_high"]
-    itself = frame["is_reference"] & frame["quality"].notna()
+    drops = results.measurements[results.measurements["metric"] == "quality_drop"]
+    itself = frame["trial"].isin(drops["reference"].dropna()) | frame["is_reference"]
+    itself &= frame["quality"].notna() & frame["quality_drop"].isna()
     for column in ("quality_drop", "quality_drop_low", "quality_drop_high", "quality_drop_bound"):
         frame.loc[itself, column] = 0.0
     return frame
@@ -151,15 +166,15 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
 def _rows_by_trial(
     results: Results, references: Mapping[str, str | None], batch: int | None
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The measurement of each (trial, metric): at ``batch``, and relative to its reference."""
+    """The measurement of each (trial, metric): of its scenario, batch size and reference."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in _records(results.measurements):
         trial, metric = str(row["trial"]), str(row["metric"])
+        if METRICS.get(metric) != row["scenario"]:
+            continue
         if row["scenario"] == TIMED and _number(row["batch_size"]) != batch:
             continue
-        relative = _word(row["reference"])
-        is_relative = metric in ("speedup", "quality_drop", "quality_drop_bound")
-        if is_relative and relative not in ("", references.get(trial)):
+        if metric == "speedup" and _word(row["reference"]) not in ("", references.get(trial)):
             continue
         found.setdefault((trial, metric), row)
     return found
@@ -286,7 +301,8 @@ def refusal(row: Mapping[str, Any], max_drop: float) -> str | None:
     if row["status"] != "ok":
         return f"its status is {row['status']}"
     flags = row.get("flags")
-    if flags is not None and "outputs-differ" in list(flags):
+    differ = {OUTPUTS_DIFFER, f"{OUTPUTS_DIFFER}-at-batch-{row['batch_size']}"}
+    if flags is not None and differ & set(flags):
         return "the outputs that were timed differ from those that were scored"
     bound, drop = float(row["quality_drop_bound"]), float(row["quality_drop"])
     if math.isnan(bound):

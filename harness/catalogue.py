@@ -42,7 +42,7 @@ def _backends() -> Rows:
     lines = []
     for name in registry.names("backends"):
         backend = registry.backend(name)
-        missing = registry.missing_packages(backend.build_packages + backend.run_packages)
+        missing = registry.missing_packages(backend.packages)
         state = f"missing {', '.join(missing)}: {backend.install}" if missing else "ready"
         lines.append([name, ", ".join(m for m in PRESETS if _takes(name, m)), state])
     return ["backend", "methods", "state"], lines

@@ -46,13 +46,13 @@ def diagnose() -> Iterator[Finding]:
 def _backends() -> Iterator[Finding]:
     for name in registry.names("backends"):
         backend = registry.backend(name)
-        missing = registry.missing_packages(backend.build_packages + backend.run_packages)
+        missing = registry.missing_packages(backend.packages)
         if missing:
             yield Finding("missing", name, f"{', '.join(missing)} not installed; {backend.install}")
             continue
         versions = machine.installed_packages()
-        used = dict.fromkeys((*backend.run_packages, *backend.build_packages))
-        yield Finding("ok", name, ", ".join(f"{p} {versions.get(p, '?')}" for p in used))
+        text = ", ".join(f"{p} {versions.get(p, '?')}" for p in backend.packages)
+        yield Finding("ok", name, text)
         runtime = locate(backend.runtime)()
         for target in presets().values():
             refusal = runtime.refuse(target, preset("fp32", backend.methods.get("fp32")))

@@ -38,7 +38,7 @@ def plan(experiment: Experiment) -> list[Cell]:
 def resolve(trial: Trial) -> Cell:
     """One trial as a cell, refused where a package, target, method or form is missing."""
     model, backend = registry.model(trial.model), registry.backend(trial.backend)
-    missing = registry.missing_packages(backend.build_packages + backend.run_packages)
+    missing = registry.missing_packages(backend.packages)
     if missing:
         reason = f"{', '.join(missing)} is not installed; {backend.install}"
         return Cell(trial, model, backend, None, reason)

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 
 class Reporter:
@@ -37,10 +38,16 @@ class Reporter:
                 TextColumn("[bold]{task.description:<6}"),
                 BarColumn(bar_width=16),
                 MofNCompleteColumn(),
-                TimeElapsedColumn(),
+                TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
                 TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[step]}", style="dim", markup=False),
+                TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+                TextColumn(
+                    "{task.fields[step]}",
+                    style="dim",
+                    markup=False,
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
+                expand=True,
                 console=self.console,
                 transient=True,
             )
@@ -75,8 +82,10 @@ class Reporter:
     def done(self, text: str = "", steps: int = 1) -> None:
         """One or more steps are finished."""
         self._done += steps
+        self._total = max(self._total, self._done)  # timing may go on for more generations
         if self._live is not None and self._live.task_ids:
-            self._live.advance(self._live.task_ids[-1], steps)
+            task = self._live.task_ids[-1]
+            self._live.update(task, completed=self._done, total=max(self._total, 1))
         elif text:
             spent = time.monotonic() - self._started
             left = spent / max(self._done, 1) * max(self._total - self._done, 0)

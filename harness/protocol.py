@@ -53,6 +53,11 @@ class Backend:
     run_modules: tuple[str, ...] = ()
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Everything that must be installed, each once."""
+        return tuple(dict.fromkeys(self.build_packages + self.run_packages))
+
 
 @dataclass(frozen=True, slots=True)
 class Converter:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from harness.axes import FLOAT, Axes, first_refusal
 from harness.method import Method
-
-# axis -> (the values that work, why the others do not)
-Axes = Mapping[str, tuple[tuple[Any, ...], str]]
 
 _COMMON: Axes = {
     "io": (("float32",), "ONNX Runtime's quantizer leaves inputs and outputs in float"),
@@ -23,13 +20,8 @@ _COMMON: Axes = {
     ),
 }
 _FLOAT: Axes = {
+    **FLOAT,
     **_COMMON,
-    "scales": (("none",), "a float method has no scales"),
-    "granularity": (("none",), "a float method has no scales"),
-    "symmetric_weights": ((True,), "a float method has no zero points"),
-    "symmetric_activations": ((False,), "a float method has no zero points"),
-    "calibrator": (("none",), "a float method calibrates nothing"),
-    "samples": ((0,), "a float method calibrates nothing"),
     "route": (("",), "there is one way to a float ONNX file"),
 }
 _INT8: Axes = {
@@ -97,12 +89,8 @@ def refusal(method: Method) -> str | None:
     """Why ONNX Runtime's tools cannot build ``method``, in one sentence, or None."""
     if method.name not in _AXES:
         return _NOT_BUILT[method.name]
-    for axis, (allowed, why) in _AXES[method.name].items():
-        value = getattr(method, axis)
-        if value not in allowed and not (axis == "route" and not value):
-            return f"{axis} is {_word(value)}, but {why}; use {' or '.join(map(_word, allowed))}"
-    if method.name == "static-int8" and method.samples == 0:
-        return "static-int8 needs calibration samples; use samples: 1 or more"
+    if refused := first_refusal(method, _AXES[method.name]):
+        return refused
     if (
         method.name == "static-int8"
         and method.granularity == "per-channel"
@@ -114,11 +102,3 @@ def refusal(method: Method) -> str | None:
             "use symmetric_weights: true, or granularity: per-tensor"
         )
     return None
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(value) or "no layers"
-    if value == "":
-        return "no route"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from backends.pytorch import DEFAULTS
+from harness.axes import FLOAT, Axes, first_refusal
 from harness.method import Method
 from harness.model import Model
-
-# axis -> (the values that work, why the others do not)
-Axes = Mapping[str, tuple[tuple[Any, ...], str]]
 
 _COMMON: Axes = {
     "io": (("float32",), "this quantbench version builds PyTorch models with float inputs only"),
@@ -21,13 +18,8 @@ _COMMON: Axes = {
     "percentile": ((0.0,), "torch.ao has no percentile observer"),
 }
 _FLOAT: Axes = {
+    **FLOAT,
     **_COMMON,
-    "scales": (("none",), "a float method has no scales"),
-    "granularity": (("none",), "a float method has no scales"),
-    "symmetric_weights": ((True,), "a float method has no zero points"),
-    "symmetric_activations": ((False,), "a float method has no zero points"),
-    "calibrator": (("none",), "a float method calibrates nothing"),
-    "samples": ((0,), "a float method calibrates nothing"),
     "keep_float": (((),), "a float method leaves every layer in float"),
     "route": (("eager", "traced", "compiled"), "PyTorch runs a float model in one of three ways"),
 }
@@ -98,13 +90,8 @@ def refusal(model: Model, method: Method) -> str | None:
         return f"model '{model.name}' has no torch form; use a backend that takes its other forms"
     if method.name not in _AXES:
         return _NOT_BUILT[method.name]
-    for axis, (allowed, why) in _AXES[method.name].items():
-        value = getattr(method, axis)
-        by_default = axis == "route" and not value
-        if value not in allowed and not by_default:
-            return f"{axis} is {_word(value)}, but {why}; use {' or '.join(map(_word, allowed))}"
-    if method.name == "static-int8" and method.samples == 0:
-        return "static-int8 needs calibration samples; use samples: 1 or more"
+    if refused := first_refusal(method, _AXES[method.name]):
+        return refused
     if method.is_float and not method.fusion and route(method) != "traced":
         return (
             f"the {route(method)} route runs the float modules as they are and fuses none before; "
@@ -123,9 +110,3 @@ def _refuse_compilation(model: Model) -> str | None:
     if free:
         return f"inputs {free} have a free length, but code is compiled for one; use route: eager"
     return None
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(value) or "no layers"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.tflite.refusal import refusal
+from backends.tflite.refusals import refusal
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model

@@ -13,7 +13,6 @@ from markupsafe import Markup, escape
 
 from harness.files import write_atomically
 from harness.report import glossary
-from harness.report.summary import summarise
 from harness.results import Results
 
 
@@ -25,6 +24,8 @@ def write_report(results: Results, path: Path) -> Path:
 
 def render(results: Results) -> str:
     """The report as HTML text; the same text for the same results."""
+    from harness.report.summary import summarise  # seaborn takes a second to import
+
     style, script = _source("report.css"), _source("report.js")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),

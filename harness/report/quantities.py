@@ -50,12 +50,14 @@ def size(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    """A share.
+    """A share; one that is neither none nor all never reads as such.
 
-    >>> percent(0.9888)
-    '98.9 %'
+    >>> percent(0.9888), percent(0.0), percent(0.0002), percent(0.9998)
+    ('98.9 %', '0.0 %', '<0.1 %', '>99.9 %')
     """
-    return f"{100 * x:.1f} %"
+    if 0 < x < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= x < 1 else f"{100 * x:.1f} %"
 
 
 def points(x: float) -> str:

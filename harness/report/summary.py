@@ -36,8 +36,8 @@ from harness.statistics import Interval
 
 Row = Mapping[str, Any]
 
-# what `quantbench export` writes, by backend; others are exported under a bare name
-SUFFIXES: Mapping[str, str] = {"onnxruntime": ".onnx", "tflite": ".tflite", "pytorch": ".pt2"}
+# of the one file that `quantbench export` writes; other backends' files get no suffix
+SUFFIXES: Mapping[str, str] = {"onnxruntime": ".onnx", "tflite": ".tflite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,7 +474,10 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
             lambda row: _cell(row, "sqnr_db", decibels),
         ),
         (
-            Column("Size", "bytes of all files needed at run time"),
+            Column(
+                "Size",
+                "bytes of all files needed at run time; smaller than the same backend's fp32",
+            ),
             _size_cell,
         ),
         (
@@ -520,13 +523,19 @@ def _trial_rows(
                 status=status,
                 mark=STATUS_MARK.get(status, "✗"),
                 reason=one_line(_text(row["reason"])),
-                flags=tuple(FLAG_MEANING.get(f, one_line(f)) for f in _list(row["flags"])),
+                flags=tuple(map(_flag, _list(row["flags"]))),
                 cells=tuple(cells),
                 chosen=row["trial"] in chosen,
                 reference=bool(row["is_reference"]),
             )
         )
     return tuple(found)
+
+
+def _flag(flag: str) -> str:
+    meaning, _, batch = flag.partition("-at-batch-")
+    text = FLAG_MEANING.get(meaning, one_line(meaning))
+    return f"{text} (batch {batch})" if batch else text
 
 
 def _more(cell: Cell, batch: int, other: Row, metric: str, write: Formatter) -> Cell:
@@ -556,7 +565,7 @@ def _speedup_cell(row: Row) -> Cell:
     if row["is_reference"] and row["status"] == "ok":
         return Cell("1×", ("the reference",), "1.0")
     verdict = row["speedup_verdict"]
-    tone = {"faster": "good", "slower": "bad"}.get(verdict, "")
+    tone = "good" if verdict == "faster" else ("bad" if verdict.startswith("slower") else "")
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", "faster", "slower"):
         return cell
@@ -629,6 +638,13 @@ _PROTOCOL: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "warmup_s": ("shortest warm-up", lambda x: f"{x:g} s"),
     "burst_ms": ("one burst", lambda x: f"{x:g} ms of timed calls"),
     "memory_processes": ("processes per artifact for memory and start", str),
+    "batch_sizes": ("batch sizes", lambda x: ", ".join(map(str, x))),
+    "quality_margin": ("margin of quality, of the float score", lambda x: percent(float(x))),
+    "valid_sqnr_db": ("invalid below an SQNR of", lambda x: f"{x:g} dB"),
+    "limit_build_s": ("time limit of a build", lambda x: f"{x:g} s"),
+    "limit_score_s": ("time limit of a scoring", lambda x: f"{x:g} s"),
+    "limit_start_s": ("time limit of a start", lambda x: f"{x:g} s"),
+    "limit_memory_mb": ("memory limit of a trial", lambda x: f"{x:g} MB"),
 }
 
 
@@ -651,7 +667,7 @@ def _noise(results: Results, choices: Sequence[Choice]) -> tuple[tuple[str, str]
 def _noise_sentence(aa: Interval | None) -> str:
     if aa is None:
         return "no A/A control in this run: the noise is not known"
-    ends = span(aa, lambda x: f"{x:.3f}")
+    ends = span(aa, "{:.3f}".format)
     return (
         f"the reference timed against itself: ratio {aa.value:.3f}{f' ({ends})' if ends else ''}; "
         f"differences in time under {percent(advice.smallest_claim(aa))} are not called differences"
@@ -684,14 +700,9 @@ def _run_facts(results: Results, frame: pd.DataFrame) -> tuple[tuple[str, str], 
         ("made by quantbench", _text(run.get("quantbench"))),
         ("seed of the run", _text(run.get("seed"))),
         ("seeds of the trials", ", ".join(map(str, seeds))),
-        *((f"reference of {_place(*_split(key))}", _text(trial)) for key, trial in references),
+        *((f"reference of {key}", _text(trial)) for key, trial in references),
     ]
     return tuple((one_line(k), one_line(v) or "not recorded") for k, v in facts)
-
-
-def _split(key: str) -> tuple[str, str]:
-    model, _, target = str(key).rpartition("/")
-    return model, target
 
 
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:

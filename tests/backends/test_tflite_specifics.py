@@ -13,7 +13,7 @@ import pytest
 
 from backends.tflite import BACKEND, runtime
 from backends.tflite.quantizer import TfliteQuantizer
-from backends.tflite.refusal import BUILT
+from backends.tflite.refusals import BUILT
 from backends.tflite.runtime import LiteRTRuntime
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
 from harness.method import PRESETS, Method, preset

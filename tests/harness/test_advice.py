@@ -90,7 +90,7 @@ def test_a_trial_without_a_measured_loss_is_not_recommended(tmp_path: Path) -> N
     ("change", "reason"),
     [
         ({"status": "no-op"}, "its status is no-op"),
-        ({"flags": ("outputs-differ",)}, "differ from those that were scored"),
+        ({"flags": ("outputs-differ-at-batch-1",)}, "differ from those that were scored"),
     ],
 )
 def test_what_is_not_what_it_says_is_never_recommended(
@@ -208,6 +208,31 @@ def test_the_smallest_batch_is_compared(tmp_path: Path) -> None:
     assert frame.loc[FAST.id, "latency_ms"] == pytest.approx(0.10)
     assert large.loc[FAST.id, "latency_ms"] > 1
     assert large.loc[FAST.id, "quality"] == frame.loc[FAST.id, "quality"]
+
+
+def test_outputs_that_differ_at_another_batch_size_do_not_matter(tmp_path: Path) -> None:
+    fine = dataclasses.replace(FAST, flags=("outputs-differ-at-batch-32", "not-steady"))
+
+    assert only_choice(tmp_path, [FLOAT, fine]).trial == FAST.id
+
+
+def test_a_loss_may_be_against_another_trial_than_the_speedup(tmp_path: Path) -> None:
+    # as where the second target's own reference loses against the first target's
+    results = sample_results(tmp_path, [FLOAT, Invented("tflite", "fp32", 0.5), FAST])
+    run = {**results.run, "reference": {"digits/cpu-1/batch1": "digits/tflite/fp32/cpu-1"}}
+
+    frame = advice.trial_frame(dataclasses.replace(results, run=run)).set_index("trial")
+
+    assert frame.loc[FAST.id, "speedup"] == pytest.approx(5.0)
+    assert frame.loc[FAST.id, "quality_drop"] == pytest.approx(1 / 897)
+    assert frame.loc[FLOAT.id, "quality_drop"] == 0
+    assert frame.loc["digits/tflite/fp32/cpu-1", "quality_drop_bound"] > 0
+
+
+def test_memory_is_that_of_the_memory_scenario(tmp_path: Path) -> None:
+    frame = advice.trial_frame(sample_results(tmp_path, [FLOAT]))
+
+    assert frame["peak_rss_bytes"].iloc[0] < 100e6
 
 
 def test_nothing_under_twice_the_control_is_claimed() -> None:

@@ -85,9 +85,7 @@ def test_seeds_make_trials_of_their_own(tmp_path):
             "7: unknown key 'backnd' in reference. Did you mean 'backend'?"]),
     ],
 )  # fmt: skip
-def test_each_mistake_is_one_line_with_its_place_and_the_nearest_word(
-    tmp_path, old, new, expected
-):
+def test_each_mistake_is_one_line_with_its_place_and_the_nearest_word(tmp_path, old, new, expected):
     assert old in GOOD
 
     assert sorted(problems(tmp_path, GOOD.replace(old, new, 1))) == sorted(expected)

@@ -70,7 +70,15 @@ def test_twenty_random_kills_change_nothing_that_is_deterministic(tmp_path):
     )
     pd.testing.assert_frame_equal(killed.trials[DETERMINISTIC], whole.trials[DETERMINISTIC])
     pd.testing.assert_frame_equal(killed.predictions, whole.predictions)
-    deterministic = ["quality", "quality_drop", "agreement", "sqnr_db", "size_bytes", "weight_bytes", "integer_macs_fraction"]
+    deterministic = [
+        "quality",
+        "quality_drop",
+        "agreement",
+        "sqnr_db",
+        "size_bytes",
+        "weight_bytes",
+        "integer_macs_fraction",
+    ]
     columns = ["trial", "scenario", "metric", "value", "low", "high"]
     first, second = (
         run.measurements[run.measurements["metric"].isin(deterministic)][columns].reset_index(drop=True)

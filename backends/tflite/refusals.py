@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.method import AXES, PRESETS, Method
+from harness.axes import Axes, first_refusal
+from harness.method import AXES, Method
 
 _ROUTE = ("keras", "")
 _FLOAT: Mapping[str, tuple[Any, ...]] = {"route": _ROUTE}
@@ -85,23 +86,16 @@ def refusal(method: Method) -> str | None:
     if method.name not in BUILT:
         known = f"tflite builds {', '.join(BUILT)}; use one of them"
         return _NOT_BUILT.get(method.name, known)
-    if method.name == "static-int8" and method.samples == 0:
-        wanted = PRESETS["static-int8"]["samples"]
-        return f"static scales need calibration samples; use samples: {wanted}"
-    for axis in AXES:
-        if axis == "samples" and method.name == "static-int8":
-            continue
-        allowed = BUILT[method.name].get(axis, (getattr(_EXAMPLE, axis),))
-        value = getattr(method, axis)
-        if value not in allowed:
-            reason = _OWN_REASONS.get((method.name, axis), _REASONS[axis])
-            words = " or ".join(_word(one) for one in allowed if one != "" or len(allowed) == 1)
-            return f"{axis}={_word(value)}: {reason}; use {axis}: {words}"
-    return None
+    return first_refusal(method, _axes(method.name))
 
 
-def _word(value: Any) -> str:
-    """The value as it is written in an experiment."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _axes(name: str) -> Axes:
+    """Every axis of a preset with the values TFLiteConverter takes and why not the others."""
+    return {
+        axis: (
+            BUILT[name].get(axis, (getattr(_EXAMPLE, axis),)),
+            _OWN_REASONS.get((name, axis), _REASONS[axis]),
+        )
+        for axis in AXES
+        if (axis, name) != ("samples", "static-int8")
+    }

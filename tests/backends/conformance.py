@@ -1,0 +1,826 @@
+"""Conformance: what every backend must do, as one class of tests that each backend subclasses.
+
+A subclass states which cells (kind of layer x method) work and what they execute, what is refused,
+and how the framework is called plainly; it changes no test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import BadArtifact, BadInput, QuantbenchError
+from harness.method import AXES, CHOICES, PRESETS, Method, preset
+from harness.metrics import sqnr_db
+from harness.model import Model
+from harness.protocol import (
+    MANIFEST,
+    Artifact,
+    Backend,
+    Quantizer,
+    Runtime,
+    Session,
+    integer_macs_fraction,
+)
+from harness.registry import converter, locate, missing_packages
+from harness.target import COMMON_ENVIRONMENT, Target, presets
+from harness.task import Data, Samples
+from harness.tensors import Array, Arrays
+from tests.backends.samples import SAMPLES, Sample, numpy_forms
+
+ROOT = Path(__file__).parents[2]
+CPU = Target("cpu-1")
+CALIBRATION = 32
+COUNT = 32  # samples that a cell is judged on
+HEAVY = frozenset(
+    {
+        "torch", "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "onnx",
+        "onnxruntime", "ai_edge_litert", "pandas", "pydantic", "pyarrow", "scipy", "sklearn",
+        "matplotlib",
+    }
+)  # fmt: skip
+"""What a process on a device must not import, but for the runtime itself."""
+
+Built = Callable[[Backend, str, Method], Artifact]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A sample and a method that a backend must build and run.
+
+    Parameters
+    ----------
+    sample, method, axes
+        Which sample; which preset, with which axes instead of the backend's defaults.
+    floor_db : float
+        Least signal-to-noise ratio of each output, against the NumPy form in float64.
+    floats : tuple of str or None
+        Layers whose multiplications stay on floats; None for all.
+    weights : str
+        Dtype in which the file holds the weights of the layers that are not in ``floats``, or of
+        all layers where all are.
+    """
+
+    sample: str
+    method: str
+    floor_db: float
+    weights: str
+    floats: tuple[str, ...] | None = ()
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.sample, self.method, *(str(value) for value in self.axes.values())])
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Layers whose weights the file holds as ``weights``."""
+        layers = SAMPLES[self.sample].layers
+        return tuple(n for n in layers if self.floats is None or n not in self.floats)
+
+    @property
+    def integer_fraction(self) -> float:
+        """Share of the sample's multiply-accumulates that is done on integers."""
+        sample = SAMPLES[self.sample]
+        integer = () if self.floats is None else self.stored
+        return sum(map(sample.macs, integer)) / sum(map(sample.macs, sample.layers))
+
+
+def grid(
+    method: str,
+    floor_db: float,
+    weights: str,
+    floats: tuple[str, ...] | Mapping[str, tuple[str, ...] | None] | None = (),
+    **axes: Any,
+) -> Iterator[Cell]:
+    """A method's cells for every sample; ``floats`` may differ by sample."""
+    for name in SAMPLES:
+        left = floats.get(name, ()) if isinstance(floats, Mapping) else floats
+        yield Cell(
+            name,
+            method,
+            floor_db,
+            weights if left != SAMPLES[name].layers else "float32",
+            left,
+            axes,
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that a framework cannot do, and an attempt to make it do that all the same.
+
+    Parameters
+    ----------
+    says : str
+        Words of the backend's reason.
+    attempt : callable
+        Asks the framework itself, without this project's code, given a fresh folder.
+    fails, match
+        The exception that the attempt ends in; or
+    gives : object
+        what it returns, which shows that the framework did something else.
+    method, axes : str, mapping
+        The preset, and the axes that differ from the backend's defaults.
+    target : Target or None
+        What the runtime is asked for, instead of the quantizer.
+    """
+
+    says: str
+    attempt: Callable[[Path], object]
+    fails: type[BaseException] | None = None
+    match: str = ""
+    gives: object = None
+    method: str = "fp32"
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    target: Target | None = None
+
+    def __str__(self) -> str:
+        where = [self.target.name] if self.target else []
+        return "-".join([self.method, *(f"{k}={v}" for k, v in self.axes.items()), *where])
+
+
+@dataclass(frozen=True)
+class NotBuilt:
+    """A preset, or an axis of one, that only this version of quantbench does not build."""
+
+    method: str
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.method, *(f"{k}={v}" for k, v in self.axes.items())])
+
+
+class Conformance:
+    """The suite. Subclasses give the tables and `plain_call`."""
+
+    backend: Backend
+    cells: tuple[Cell, ...]
+    refusals: tuple[Refusal, ...]
+    not_built: tuple[NotBuilt, ...]
+    by_definition: tuple[str, ...]
+    """Words of refusals that hold by what a preset is, such as scales of a float method."""
+    applied: Mapping[str, Mapping[str, str]]
+    """Target preset -> what ``session.effective`` must say; those missing are refused."""
+    unoptimized: tuple[float, Mapping[str, str]]
+    """Without graph optimization: integer MACs of `STATIC`, and what ``effective`` must say."""
+
+    @staticmethod
+    def plain_call(artifact: Artifact, sample: Sample, inputs: Arrays) -> Arrays:
+        """Outputs by name, computed by the framework itself in the shortest way."""
+        raise NotImplementedError
+
+    # --- what the tests work with ---
+
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        missing = missing_packages(self.backend.build_packages + self.backend.run_packages)
+        if missing:
+            pytest.skip(f"{', '.join(missing)} is not installed; {self.backend.install}")
+
+    @pytest.fixture
+    def quantizer(self) -> Quantizer:
+        return locate(self.backend.quantizer)()
+
+    @pytest.fixture
+    def runtime(self) -> Runtime:
+        return locate(self.backend.runtime)()
+
+    @pytest.fixture
+    def artifact(self, built: Built) -> Callable[..., Artifact]:
+        """A function of sample, preset and axes."""
+        return lambda sample, name, **axes: built(self.backend, sample, self.method(name, **axes))
+
+    @pytest.fixture
+    def session(self, artifact: Callable[..., Artifact], runtime: Runtime):
+        """A session of the sample with two inputs and two outputs, for two samples a call."""
+        return runtime.load(artifact("pair", "fp32"), CPU, 2)
+
+    @classmethod
+    def method(cls, name: str, **axes: Any) -> Method:
+        return method_of(cls.backend, name, axes)
+
+    @property
+    def presets(self) -> list[str]:
+        """The presets that the backend builds."""
+        return list(dict.fromkeys(cell.method for cell in self.cells))
+
+    # --- the description ---
+
+    def test_the_backend_is_described_without_its_framework(self, quantizer, runtime):
+        assert quantizer.name == runtime.name == self.backend.name
+        assert self.backend.install.startswith("pip install ")
+        assert set(self.backend.methods) <= set(PRESETS)
+        assert set(self.backend.methods) >= set(self.presets) - {"fp32"}
+        for name in self.backend.methods:
+            assert quantizer.refuse(SAMPLES["conv"].model, self.method(name)) is None
+
+    def test_the_table_of_cells_covers_every_kind_of_layer(self):
+        assert {"fp32", "fp16", "dynamic-int8", "static-int8"} <= set(self.presets)
+        for name in self.presets:
+            assert {cell.sample for cell in self.cells if cell.method == name} == set(SAMPLES)
+
+    @pytest.mark.parametrize("name", SAMPLES)
+    def test_layers_have_their_canonical_names(self, quantizer, tmp_path, name):
+        model = with_form(self.backend, SAMPLES[name].model, tmp_path)
+
+        assert quantizer.layers(model) == SAMPLES[name].layers
+
+    # --- cells ---
+
+    def test_a_cell_gives_the_model_s_outputs(self, cell, built, runtime):
+        sample = SAMPLES[cell.sample]
+        artifact = built(self.backend, cell.sample, self.method(cell.method, **cell.axes))
+        inputs = sample.inputs(COUNT)
+
+        session = runtime.load(artifact, CPU, COUNT)
+        outputs = outputs_of(session, inputs)
+
+        assert list(outputs) == [spec.name for spec in sample.model.outputs]
+        reference = numpy_forms.outputs(cell.sample, inputs)
+        for spec in sample.model.outputs:
+            array = outputs[spec.name]
+            assert array.shape == (COUNT, *spec.shape[1:])
+            assert array.dtype == spec.dtype
+            assert np.isfinite(array).all()
+            assert sqnr_db(reference[spec.name], array) > cell.floor_db
+        names = [spec.name for spec in sample.model.inputs]
+        assert [spec.name for spec in session.inputs] == names
+        assert [spec.name for spec in session.outputs] == list(outputs)
+
+    def test_a_cell_executes_what_the_table_says(self, cell, built, runtime):
+        sample = SAMPLES[cell.sample]
+        artifact = built(self.backend, cell.sample, self.method(cell.method, **cell.axes))
+
+        operations = runtime.operations(artifact, CPU, sample.inputs(1))
+
+        assert sum(op.macs for op in operations) == sum(map(sample.macs, sample.layers))
+        assert integer_macs_fraction(operations) == pytest.approx(cell.integer_fraction)
+
+    def test_a_cell_stores_what_the_table_says(self, cell, built, quantizer):
+        sample = SAMPLES[cell.sample]
+        artifact = built(self.backend, cell.sample, self.method(cell.method, **cell.axes))
+
+        record = quantizer.inspect(artifact)
+
+        stored = sum(map(sample.elements, cell.stored)) * item_size(cell.weights)
+        # beside weights: scales, zero points, biases and batch norms, a few numbers per channel
+        channels = sum(sample.shapes[f"{n}.weight"][0] for n in sample.layers)
+        found = record.weight_bytes.get(cell.weights, 0)
+        assert stored <= found <= stored + 8 * channels * item_size(cell.weights)
+        rest = sum(sample.elements(n) for n in sample.layers if n not in cell.stored) * 4
+        others = sum(record.weight_bytes.values()) - found
+        assert rest <= others <= rest + 40 * channels
+        assert sum(record.weight_bytes.values()) <= artifact.size_bytes
+        assert all(count > 0 for count in record.operators.values())
+
+    @pytest.mark.parametrize("sample", ["conv", "pair", "residual"])
+    def test_outputs_equal_the_framework_s_own_plain_call(self, artifact, runtime, sample):
+        inputs = SAMPLES[sample].inputs(3)
+        for name in self.presets:
+            made = artifact(sample, name)
+
+            ours = outputs_of(runtime.load(made, CPU, 3), inputs)
+            plain = self.plain_call(made, SAMPLES[sample], inputs)
+
+            assert list(plain) == list(ours)
+            for key, array in plain.items():
+                np.testing.assert_allclose(ours[key], array, rtol=1e-6, atol=1e-6, err_msg=name)
+
+    def test_a_batch_gives_what_its_samples_give_one_by_one(self, artifact, runtime):
+        inputs = SAMPLES["pair"].inputs(3)
+        made = artifact("pair", "fp32")
+
+        together = outputs_of(runtime.load(made, CPU, 3), inputs)
+
+        single = runtime.load(made, CPU, 1)
+        for i in range(3):
+            alone = outputs_of(single, {name: array[i : i + 1] for name, array in inputs.items()})
+            for name, array in alone.items():
+                np.testing.assert_allclose(together[name][i : i + 1], array, rtol=1e-5, atol=1e-5)
+
+    # --- bad input ---
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda x: {"image": x["image"]}, ["features"]),
+            (lambda x: {**x, "imagen": x["image"]}, ["imagen"]),
+            (lambda x: {}, ["image", "features"]),
+            (lambda x: {**x, "image": x["image"].astype("float64")}, ["image", "float64"]),
+            (lambda x: {**x, "image": x["image"].astype("uint8")}, ["image", "uint8"]),
+            (lambda x: {**x, "image": x["image"][0]}, ["image", "(3, 12, 10)"]),
+            (lambda x: {**x, "image": x["image"].transpose(0, 2, 3, 1)}, ["image", "12, 10, 3"]),
+            (lambda x: {**x, "features": x["features"][:, :9]}, ["features", "(2, 9)"]),
+            (lambda x: {**x, "features": x["features"][:1]}, ["features", "batch_size=2"]),
+            (lambda x: {**x, "image": x["image"].repeat(2, 0)}, ["image", "batch_size=2"]),
+            (lambda x: {**x, "image": x["image"][:0]}, ["image", "batch_size=2"]),
+        ],
+        ids=[
+            "missing", "unknown", "none", "double", "integers", "no-batch", "other-layout",
+            "too-short", "one-sample", "four-samples", "no-samples",
+        ],
+    )  # fmt: skip
+    def test_inputs_that_do_not_fit_are_bad_input(self, session, spoil, words):
+        inputs = SAMPLES["pair"].inputs(2)
+
+        with pytest.raises(BadInput) as raised:
+            session.bind(spoil(inputs))
+
+        message = str(raised.value)
+        assert "\n" not in message
+        for word in words:
+            assert word in message
+
+    def test_a_session_survives_bad_input(self, session):
+        inputs = SAMPLES["pair"].inputs(2)
+        before = outputs_of(session, inputs)
+        with pytest.raises(BadInput):
+            session.bind({**inputs, "features": inputs["features"][:, :9]})
+
+        session.run()
+
+        assert_equal(session.read(), before)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_calibration_samples_must_be_finite(self, quantizer, tmp_path, value):
+        (tmp_path / "form").mkdir()
+        model = with_form(self.backend, SAMPLES["conv"].model, tmp_path / "form")
+        images = SAMPLES["conv"].inputs(CALIBRATION)["image"].copy()
+        images[5, 1, 2, 3] = value
+        data = Data(Samples({"image": images}, np.zeros(CALIBRATION)), None, 0)
+
+        with pytest.raises(BadInput, match="image") as raised:
+            quantizer.quantize(model, self.method("static-int8"), data, tmp_path / "built")
+        assert "\n" not in str(raised.value)
+
+    def test_weights_must_be_numbers(self, tmp_path):
+        spoiled = dataclasses.replace(
+            SAMPLES["conv"].model, state="tests.backends.samples:spoiled_state"
+        )
+
+        with pytest.raises(BadInput, match="NaN") as raised:
+            (tmp_path / "built").mkdir()
+            model = with_form(self.backend, spoiled, tmp_path)
+            build(self.backend, model, self.method("fp32"), tmp_path / "built")
+        assert "\n" not in str(raised.value)
+
+    # --- bind, run, read ---
+
+    def test_bind_copies(self, session):
+        inputs = SAMPLES["pair"].inputs(2)
+        expected = outputs_of(session, inputs)
+        mutable = {name: array.copy() for name, array in inputs.items()}
+
+        session.bind(mutable)
+        for array in mutable.values():
+            array[...] = 7
+        session.run()
+
+        assert_equal(session.read(), expected)
+
+    def test_bind_takes_views_and_read_only_arrays(self, session):
+        inputs = SAMPLES["pair"].inputs(2)
+        expected = outputs_of(session, inputs)
+        views = {
+            "image": np.asfortranarray(inputs["image"]),
+            "features": np.repeat(inputs["features"], 2, axis=1)[:, ::2],
+        }
+        for array in views.values():
+            array.setflags(write=False)
+
+        assert_equal(outputs_of(session, views), expected)
+
+    def test_run_again_gives_the_same_outputs_without_binding_again(self, artifact, runtime):
+        for name in self.presets:
+            session = runtime.load(artifact("pair", name), CPU, 2)
+            first = outputs_of(session, SAMPLES["pair"].inputs(2))
+
+            session.run()
+
+            assert_equal(session.read(), first)
+
+    def test_other_inputs_give_other_outputs(self, artifact, runtime):
+        for name in self.presets:
+            session = runtime.load(artifact("pair", name), CPU, 2)
+            first = outputs_of(session, SAMPLES["pair"].inputs(2, seed=1))
+            second = outputs_of(session, SAMPLES["pair"].inputs(2, seed=2))
+
+            for key, array in first.items():
+                assert not np.array_equal(second[key], array)
+
+    def test_read_gives_arrays_of_the_caller_s_own(self, session):
+        inputs = SAMPLES["pair"].inputs(2)
+        first = outputs_of(session, inputs)
+        expected = {name: array.copy() for name, array in first.items()}
+
+        for array in first.values():
+            array[...] = 7
+
+        assert_equal(session.read(), expected)
+        session.run()
+        assert_equal(session.read(), expected)
+
+    def test_two_sessions_of_one_artifact_do_not_share_buffers(self, artifact, runtime):
+        made = artifact("pair", "fp32")
+        one, other = runtime.load(made, CPU, 2), runtime.load(made, CPU, 2)
+        expected = outputs_of(one, SAMPLES["pair"].inputs(2, seed=1))
+
+        other.bind(SAMPLES["pair"].inputs(2, seed=2))
+        one.run()
+        other.run()
+
+        assert_equal(one.read(), expected)
+
+    def test_run_allocates_no_array_of_an_input_s_size(self, artifact, runtime):
+        inputs = SAMPLES["larger"].inputs(16)
+        size = inputs["photo"].nbytes
+        assert allocated_by(inputs["photo"].copy) >= size  # the probe sees a copy
+
+        for name in self.presets:
+            session = runtime.load(artifact("larger", name), CPU, 16)
+            session.bind(inputs)
+            session.run()
+
+            assert allocated_by(session.run) < size / 8, name
+
+    # --- processes of their own ---
+
+    def test_a_fresh_process_gives_the_same_outputs_with_nothing_but_the_runtime(
+        self, artifact, tmp_path
+    ):
+        inputs = SAMPLES["pair"].inputs(2)
+        for name in self.presets:
+            made = artifact("pair", name)
+            expected = outputs_of(locate(self.backend.runtime)().load(made, CPU, 2), inputs)
+
+            found, modules, _ = run_apart(self.backend, made, CPU, inputs, tmp_path)
+
+            own = {module.partition(".")[0] for module in self.backend.run_modules}
+            assert modules & HEAVY == own & HEAVY
+            assert_equal(found, expected)
+
+    def test_a_fresh_process_builds_the_same_bytes(self, artifact, tmp_path):
+        here = {name: artifact("pair", name).sha256 for name in self.presets}
+
+        code = (
+            "import json, sys; from pathlib import Path\n"
+            "from harness.registry import backend\n"
+            "from tests.backends.conformance import build, method_of, with_form\n"
+            "from tests.backends.samples import SAMPLES\n"
+            "chosen, folder, hashes = backend(sys.argv[1]), Path(sys.argv[2]), {}\n"
+            "model = with_form(chosen, SAMPLES['pair'].model, folder)\n"
+            "for name in sys.argv[3:]:\n"
+            "    (folder / name).mkdir()\n"
+            "    made = build(chosen, model, method_of(chosen, name, {}), folder / name)\n"
+            "    hashes[name] = dict(made.sha256)\n"
+            "print(json.dumps(hashes))\n"
+        )
+        there = apart(code, self.backend.name, str(tmp_path), *self.presets)
+
+        assert there == here
+
+    # --- damaged files ---
+
+    @pytest.mark.parametrize("left", [0.0, 0.5, 0.99], ids=["empty", "half", "end-missing"])
+    def test_a_truncated_file_is_a_bad_artifact(self, artifact, runtime, tmp_path, left):
+        for name in self.presets:
+            folder = copy_of(artifact("conv", name), tmp_path / name)
+            path = Artifact.open(folder).path
+            content = path.read_bytes()
+            path.write_bytes(content[: int(len(content) * left)])
+
+            with pytest.raises(BadArtifact, match="truncated or altered") as raised:
+                Artifact.open(folder)
+            assert one_line(raised.value)
+            with pytest.raises(BadArtifact) as raised:  # the runtime alone, without hashes
+                runtime.load(Artifact.open(folder, verify=False), CPU, 1)
+            assert one_line(raised.value)
+
+    def test_an_altered_byte_is_a_bad_artifact(self, artifact, tmp_path):
+        folder = copy_of(artifact("conv", "static-int8"), tmp_path / "copy")
+        path = Artifact.open(folder).path
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+        with pytest.raises(BadArtifact, match="truncated or altered") as raised:
+            Artifact.open(folder)
+        assert one_line(raised.value)
+
+    @pytest.mark.parametrize("which", ["manifest", "file"])
+    def test_a_missing_file_is_a_bad_artifact(self, artifact, tmp_path, which):
+        folder = copy_of(artifact("conv", "fp32"), tmp_path / "copy")
+        (folder / MANIFEST if which == "manifest" else Artifact.open(folder).path).unlink()
+
+        with pytest.raises(BadArtifact) as raised:
+            Artifact.open(folder)
+        assert one_line(raised.value)
+
+    # --- targets ---
+
+    def test_threads_are_applied(self, artifact, tmp_path):
+        made, inputs = artifact("conv", "fp32"), SAMPLES["conv"].inputs(1)
+        for threads in (1, 2):
+            target = Target("some", threads=threads)
+
+            _, _, effective = run_apart(self.backend, made, target, inputs, tmp_path)
+
+            assert effective["threads"] == str(threads)
+
+    @pytest.mark.parametrize("name", ["cpu-1", "cpu-all", "cpu-avx2", "cpu-reference", "cuda"])
+    def test_a_target_is_applied_or_refused(self, artifact, runtime, tmp_path, name):
+        target = dataclasses.replace(presets()[name], affinity=())
+        reason = runtime.refuse(target, self.method("static-int8"))
+        if name not in self.applied:
+            assert reason is not None
+            return
+        if reason is not None and name == "cpu-avx2":
+            assert "this CPU has no AVX2" in reason
+            pytest.skip(reason)
+        assert reason is None
+        inputs = SAMPLES["conv"].inputs(COUNT)
+
+        outputs, _, effective = run_apart(
+            self.backend, artifact("conv", "static-int8"), target, inputs, tmp_path
+        )
+
+        expected = {"threads": str(target.threads), **self.applied[name]}
+        assert {key: effective.get(key) for key in expected} == expected
+        reference = numpy_forms.outputs("conv", inputs)["logits"]
+        assert sqnr_db(reference, outputs["logits"]) > 20
+
+    def test_optimization_is_switched_off_where_the_target_says_so(self, artifact, runtime):
+        made, inputs = artifact("residual", "static-int8"), SAMPLES["residual"].inputs(1)
+        plain = Target("plain", optimize=False)
+        fraction, effective = self.unoptimized
+
+        session = runtime.load(made, plain, 1)
+
+        usual = runtime.load(made, CPU, 1).effective
+        assert {key: session.effective[key] for key in effective} == effective
+        assert {key: usual[key] for key in effective} != effective
+        operations = runtime.operations(made, plain, inputs)
+        assert integer_macs_fraction(operations) == fraction
+        assert sqnr_db(outputs_of(runtime.load(made, CPU, 1), inputs)["map"],
+                       outputs_of(session, inputs)["map"]) > 25  # fmt: skip
+
+    # --- refusals ---
+
+    @pytest.fixture(scope="class")
+    def asked(self) -> tuple[Mapping[str, str], frozenset[str]]:
+        """Reasons for every preset with every axis changed, and what asking has imported."""
+        code = (
+            "import json, sys\n"
+            "from harness.registry import backend\n"
+            "from tests.backends.conformance import every_reason\n"
+            "reasons = every_reason(backend(sys.argv[1]))\n"
+            "print(json.dumps([reasons, sorted({m.partition('.')[0] for m in sys.modules})]))\n"
+        )
+        reasons, modules = apart(code, self.backend.name)
+        return reasons, frozenset(modules)
+
+    def test_asking_imports_no_framework(self, asked):
+        _, modules = asked
+
+        assert not modules & HEAVY
+
+    def test_every_preset_is_built_or_refused(self, quantizer):
+        model = SAMPLES["conv"].model
+
+        taken = {name for name in PRESETS if quantizer.refuse(model, self.method(name)) is None}
+
+        assert taken == set(self.presets)
+        refused = {refusal.method for refusal in self.refusals if not refusal.axes}
+        assert set(PRESETS) - taken <= refused | {u.method for u in self.not_built if not u.axes} | {"as-is"}  # fmt: skip
+
+    def test_every_reason_is_one_sentence_with_a_way_out(self, asked):
+        reasons, _ = asked
+
+        for reason in reasons.values():
+            assert "\n" not in reason
+            assert reason == reason.strip()
+            assert "; use " in reason
+
+    def test_every_reason_is_the_framework_s_or_ours_and_says_which(self, asked):
+        reasons, _ = asked
+        known = [r.says for r in self.refusals if r.target is None] + list(self.by_definition)
+
+        unknown = {
+            reason: which
+            for which, reason in reasons.items()
+            if "quantbench" not in reason and not any(words in reason for words in known)
+        }
+
+        assert not unknown
+
+    def test_a_refusal_says_what_it_is_about(self, refusal, quantizer, runtime):
+        method = self.method(refusal.method, **refusal.axes)
+
+        if refusal.target is None:
+            reason = quantizer.refuse(SAMPLES["conv"].model, method)
+        else:
+            reason = runtime.refuse(refusal.target, method)
+
+        assert reason is not None
+        assert refusal.says in reason
+
+    def test_the_framework_itself_does_not_do_what_is_refused(self, refusal, tmp_path):
+        if refusal.fails is None:
+            assert refusal.attempt(tmp_path) == refusal.gives
+        else:
+            with pytest.raises(refusal.fails, match=refusal.match):
+                refusal.attempt(tmp_path)
+
+    def test_what_only_this_version_does_not_build_says_so(self, unbuilt, quantizer):
+        reason = quantizer.refuse(
+            SAMPLES["conv"].model, self.method(unbuilt.method, **unbuilt.axes)
+        )
+
+        assert reason is not None
+        assert "quantbench" in reason
+
+    def test_a_refused_method_is_not_built(self, quantizer, tmp_path):
+        data = calibration("conv", 0)
+        method = next(self.method(n) for n in PRESETS if n not in self.presets)
+
+        with pytest.raises(QuantbenchError):
+            quantizer.quantize(SAMPLES["conv"].model, method, data, tmp_path)
+
+        assert not list(tmp_path.iterdir())
+
+
+# --- the steps of the tests ----------------------------------------------------------------------
+
+
+def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
+    """A preset as the backend builds it where nobody says otherwise, but for ``axes``."""
+    method = preset(name, {**backend.methods.get(name, {}), **axes})
+    few = method.samples > CALIBRATION and "samples" not in axes
+    return dataclasses.replace(method, samples=CALIBRATION) if few else method
+
+
+def with_form(backend: Backend, model: Model, folder: Path) -> Model:
+    """The model with the form that the backend takes, converted into ``folder`` if need be."""
+    takes = locate(backend.quantizer).takes
+    if takes & model.forms.keys():
+        return model
+    for source in model.forms:
+        for target in takes:
+            if found := converter(source, target):
+                path = locate(found.convert)(model, folder)
+                return dataclasses.replace(model, forms={**model.forms, target: str(path)})
+    raise AssertionError(f"nothing converts a form of {model.name} for {backend.name}")
+
+
+def build(backend: Backend, model: Model, method: Method, folder: Path) -> Artifact:
+    """The artifact, built as the engine builds it: asked first, then with exactly the samples."""
+    quantizer: Quantizer = locate(backend.quantizer)()
+    assert quantizer.refuse(model, method) is None
+    return quantizer.quantize(model, method, calibration(model.name, method.samples), folder)
+
+
+def calibration(sample: str, count: int) -> Data:
+    return Data(Samples(SAMPLES[sample].inputs(count, seed=0), np.zeros(count)), None, 0)
+
+
+def outputs_of(session: Session, inputs: Arrays) -> Arrays:
+    session.bind(inputs)
+    session.run()
+    return session.read()
+
+
+def assert_equal(found: Arrays, expected: Arrays) -> None:
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def allocated_by(call: Callable[[], Any]) -> int:
+    """The most bytes that Python and NumPy held at once during a call, beyond those before it."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def item_size(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def copy_of(artifact: Artifact, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in (*artifact.files, MANIFEST):
+        (folder / name).write_bytes((artifact.folder / name).read_bytes())
+    return folder
+
+
+def one_line(error: BaseException) -> bool:
+    return bool(str(error)) and "\n" not in str(error)
+
+
+def every_reason(backend: Backend) -> dict[str, str]:
+    """Refusals of every preset, each with every value of every axis, as the backend gives them."""
+    quantizer: Quantizer = locate(backend.quantizer)()
+    values: dict[str, tuple[Any, ...]] = {
+        **CHOICES,
+        "group_size": (32,),
+        "symmetric_weights": (True, False),
+        "symmetric_activations": (True, False),
+        "percentile": (99.9,),
+        "samples": (0, 8),
+        "fusion": (True, False),
+        "route": ("eager", "traced", "compiled", "fx", "qdq", "keras", "other"),
+        "epochs": (1,),
+        "keep_float": (("first",),),
+    }
+    assert set(values) == set(AXES)
+    reasons = {}
+    for name in PRESETS:
+        for axis, choices in values.items():
+            for value in choices:
+                method = method_of(backend, name, {axis: value})
+                if reason := quantizer.refuse(SAMPLES["conv"].model, method):
+                    reasons[f"{name} {axis}={value}"] = reason
+    return reasons
+
+
+def apart(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
+    """What a fresh Python process prints last, read as JSON."""
+    # a hash seed of its own: nothing may depend on the order of a set
+    variables = {**os.environ, **COMMON_ENVIRONMENT, "PYTHONHASHSEED": "random"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, cwd=ROOT, env={**variables, **(environment or {})},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from harness.protocol import Artifact
+from harness.score import load_runtime
+from harness.target import Target
+
+folder, locator, target, batch = sys.argv[1:]
+artifact, where = Artifact.open(Path(folder)), Target.from_json(json.loads(target))
+inputs = {spec.name: np.load(f"{batch}/{spec.name}.npy") for spec in artifact.task_inputs}
+runtime = load_runtime(locator)
+session = runtime.load(artifact, where, len(next(iter(inputs.values()))))
+session.bind(inputs)
+session.run()
+for name, array in session.read().items():
+    np.save(f"{batch}/out-{name}.npy", array)
+runtime.operations(artifact, where, {name: array[:1] for name, array in inputs.items()})
+modules = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps([modules, dict(session.effective)]))
+"""
+
+
+def run_apart(
+    backend: Backend, artifact: Artifact, target: Target, inputs: Arrays, folder: Path
+) -> tuple[dict[str, Array], frozenset[str], dict[str, str]]:
+    """One call in a process as the engine starts it: outputs, imported packages, ``effective``."""
+    runtime: Runtime = locate(backend.runtime)()
+    for name, array in inputs.items():
+        np.save(folder / f"{name}.npy", array)
+    modules, effective = apart(
+        RUN, str(artifact.folder), backend.runtime, json.dumps(target.to_json()), str(folder),
+        environment=runtime.environment(target),
+    )  # fmt: skip
+    names = [spec.name for spec in artifact.task_outputs]
+    outputs = {name: np.load(folder / f"out-{name}.npy") for name in names}
+    return outputs, frozenset(modules), effective
+
+
+def instruction_set_caps(package: str) -> tuple[str, ...]:
+    """Names in a package's libraries that look like a variable that caps the instruction set."""
+    import re
+
+    word = re.compile(
+        rb"[A-Z][A-Z0-9_]*(?:MAX_CPU_ISA|CPU_CAPABILITY|ENABLE_INSTRUCTIONS|ISA_DISABLE)|"
+        rb"[A-Z0-9_]*(?:DISABLE|ENABLE|MAX|NO|FORCE)_(?:AVX|SSE|ISA|SIMD|VNNI|AMX)[A-Z0-9_]*"
+    )
+    (folder,) = importlib.import_module(package).__path__
+    found: set[bytes] = set()
+    for library in Path(folder).rglob("*.so*"):
+        found.update(word.findall(library.read_bytes()))
+    return tuple(sorted(name.decode() for name in found))
