@@ -44,7 +44,7 @@ def write(
     timed = {c.id: load_generations(store.generations(c.id)) for c in compared}
     clocked = _clock_states(compared, timed)
     views = [_View.of(cell, store) for cell in cells]
-    trials = [_trial_row(v, experiment, store, machine, clocked) for v in views]
+    trials = [_trial_row(v, experiment, store, machine, clocked, timed) for v in views]
     status = {row["trial"]: row["status"] for row in trials}
     predictions, quality = _quality(views, experiment, store, status)
     measurements = [
@@ -117,6 +117,7 @@ def _trial_row(
     store: Store,
     machine: str,
     clocked: Mapping[str, tuple[str, str]],
+    timed: Mapping[str, Sequence[Generation]],
 ) -> Row:
     trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
     last = view.scored or view.built
@@ -155,16 +156,18 @@ def _trial_row(
         "built_s": view.built.get("built_s"),
         "scored_s": view.scored.get("scored_s"),
         "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
-        "flags": _flags(view, store, experiment),
+        "flags": _flags(view, experiment, timed),
     }
 
 
-def _flags(view: _View, store: Store, experiment: Experiment) -> list[str]:
+def _flags(
+    view: _View, experiment: Experiment, timed: Mapping[str, Sequence[Generation]]
+) -> list[str]:
     """What makes a trial's numbers doubtful, in words of the glossary."""
     flags = set()
     for batch_size in experiment.batch_sizes:
         name = f"{view.cell.trial.model}/{view.cell.trial.target.name}/batch{batch_size}"
-        for generation in load_generations(store.generations(name)):
+        for generation in timed.get(name, ()):
             ready = generation.ready.get(view.id)
             if ready is None:
                 continue
