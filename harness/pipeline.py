@@ -268,7 +268,8 @@ class Pipeline:
         artifact = Artifact.open(entry("artifacts", self._artifact_key(cell)), verify=False)
         target = _unpinned(cell.trial.target).to_json()
         return content_key(
-            artifact=artifact.digest, runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
+            # the same file may be run in two ways (eager, compiled): the manifest's details differ
+            artifact=artifact.digest, details=dict(artifact.details), runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
             data=Path(self._data[cell.model.name]).name,
             target={k: v for k, v in target.items() if k != "name"},
             source=[
