@@ -284,6 +284,24 @@ def load_generations(folder: Path) -> list[Generation]:
     return found
 
 
+def resume(comparison: Comparison, folder: Path) -> list[Generation]:
+    """The stored generations that timing continues from; those that are no use are removed.
+
+    All up to one in which somebody killed a process; none if a contender was not among them, for
+    what is compared is timed interleaved.
+    """
+    stored = load_generations(folder)
+    usable = list(takewhile(lambda g: not g.killed, stored))
+    if usable:
+        first = usable[0].ready.keys() | usable[0].failures.keys()
+        if not {c.name for c in comparison.contenders} <= first:
+            usable = []
+    for stale in folder.glob("generation-*"):
+        if int(stale.stem[-2:]) >= len(usable):
+            stale.unlink()
+    return usable
+
+
 def run_comparison(
     comparison: Comparison,
     precision: Precision,
@@ -299,10 +317,7 @@ def run_comparison(
     NotComparable
         If the reference itself cannot be timed.
     """
-    generations = list(takewhile(lambda g: not g.killed, load_generations(folder)))
-    for stale in folder.glob("generation-*"):
-        if int(stale.stem[-2:]) >= len(generations):
-            stale.unlink()
+    generations = resume(comparison, folder)
     tries = 0
     while why_stop(comparison, generations, precision) is None:
         _check_reference(comparison, generations)

@@ -55,7 +55,8 @@ class Job:
 class Ending:
     """How a job ended: ``ok`` with a value, or another status with a one-line reason.
 
-    ``killed``: somebody else sent SIGKILL; the job may be tried again.
+    ``killed``: somebody else sent SIGKILL; the job may be tried again. ``mendable``: the reason
+    says what the user can do about it.
     """
 
     status: str
@@ -63,6 +64,12 @@ class Ending:
     value: Any
     seconds: float
     killed: bool = False
+    mendable: bool = False
+
+    @property
+    def again(self) -> bool:
+        """Whether the same command should try it again: something else than the job was at fault."""
+        return self.killed or self.mendable
 
 
 class Process:
@@ -157,7 +164,10 @@ class Process:
                 outcome = json.loads(self.result.read_text(encoding="utf-8"))
             except ValueError:
                 outcome = {"status": "failed", "reason": "the worker's result cannot be read"}
-            return Ending(outcome["status"], outcome["reason"], outcome.get("value"), seconds)
+            return Ending(
+                outcome["status"], outcome["reason"], outcome.get("value"), seconds,
+                mendable=outcome.get("mendable", False),
+            )  # fmt: skip
         reason = f"{_death(code)}{_last_words(self.log)}"
         return Ending("crashed", reason, None, seconds, killed=code == -signal.SIGKILL)
 

@@ -104,7 +104,7 @@ class Pipeline:
             self._weights[name] = weights_digest(model)
             key = data_key(model, task.load, task.version, SPLITS)
         except QuantbenchError as error:
-            return self._fail_model(name, Ending("failed", str(error), None, 0.0))
+            return self._fail_model(name, Ending("failed", str(error), None, 0.0, mendable=True))
         folder = entry("data", key)
         self._data[name] = str(folder)
         job = self._job(
@@ -116,7 +116,7 @@ class Pipeline:
     def _fail_model(self, name: str, ending: Ending) -> list[Job]:
         for cell in self._of(name):
             if self._open(cell):
-                self._end(cell, "build", ending.status, ending.reason, killed=ending.killed)
+                self._end(cell, "build", ending.status, ending.reason, again=ending.again)
                 self.reporter.done(f"{cell.trial.id}: {ending.status}")
         return []
 
@@ -149,7 +149,7 @@ class Pipeline:
             judged = (self.store.get("parity", name) or {})["backends"].get(cell.backend.name, {})
             if ending.status != "ok":
                 reason = f"its float form could not be made: {ending.reason}"
-                self._end(cell, "build", ending.status, reason, killed=ending.killed)
+                self._end(cell, "build", ending.status, reason, again=ending.again)
                 self.reporter.done(f"{cell.trial.id}: {ending.status}")
             elif not judged["holds"]:
                 self._end(cell, "build", "invalid", judged["reason"])
@@ -235,7 +235,7 @@ class Pipeline:
     def _after_build(self, cell: Cell, ending: Ending) -> Iterable[Job]:
         trial = cell.trial
         if ending.status != "ok":
-            self._end(cell, "build", ending.status, ending.reason, killed=ending.killed)
+            self._end(cell, "build", ending.status, ending.reason, again=ending.again)
             self.reporter.done(f"{trial.id}: {ending.status}")
             return []
         key = self._artifact_key(cell)
@@ -289,7 +289,7 @@ class Pipeline:
     def _after_score(self, cell: Cell, ending: Ending) -> list[Job]:
         trial = cell.trial
         status, reason = ending.status, ending.reason
-        more: dict[str, Any] = {"scored_s": ending.seconds, "killed": ending.killed}
+        more: dict[str, Any] = {"scored_s": ending.seconds, "again": ending.again}
         if ending.status == "ok":
             key = self._score_key(cell)
             folder = entry("scores", key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import __version__, assembly, machine
 from harness.cache import content_key, entry
-from harness.clock import Comparison, Contender, load_generations, run_comparison, why_stop
+from harness.clock import Comparison, Contender, resume, run_comparison, why_stop
 from harness.errors import NotComparable
 from harness.experiment import Experiment, Trial, describe, matches
 from harness.files import write_json
@@ -99,7 +99,7 @@ def run(
             _measure(context)
             report.phase("write", 1)
             assembly.write(context.experiment, cells, store, comparisons(context))
-            description["finished"] = "" if store.interrupted() else _now()
+            description["finished"] = "" if store.unfinished() else _now()
             description["reference"] = {c.id: c.reference for c in comparisons(context)}
             write_json(store.folder / "run.json", description)
         found = load_results(store.folder)
@@ -160,7 +160,7 @@ def _start_up(context: Context) -> None:
             "start "
         )
         if ending.status != "ok":
-            failed = {"status": ending.status, "reason": ending.reason, "killed": ending.killed}
+            failed = {"status": ending.status, "reason": ending.reason, "again": ending.again}
             store.put("start", trial, {**failed, "observed": []})
             context.reporter.done(f"{trial}: {ending.status}")
             return []
@@ -252,12 +252,8 @@ def _clock(context: Context) -> None:
     """Time every comparison, continuing where generations are stored."""
     precision, store = context.experiment.precision, context.store
     todo = comparisons(context)
-    stored = {c.id: load_generations(store.generations(c.id)) for c in todo}
-    left = [
-        c
-        for c in todo
-        if why_stop(c, stored[c.id], precision) is None or any(g.killed for g in stored[c.id])
-    ]
+    stored = {c.id: resume(c, store.generations(c.id)) for c in todo}
+    left = [c for c in todo if why_stop(c, stored[c.id], precision) is None]
     rounds = precision.rounds * precision.generations
     context.reporter.phase("clock", rounds * len(left))
     for comparison in left:

@@ -46,14 +46,20 @@ class Store:
         return state
 
     def done(self, phase: str, name: str) -> dict[str, Any] | None:
-        """The state of a step, or None where it has to be done (again): somebody killed it."""
-        state = self.get(phase, name)
-        return None if state is None or state.get("killed") else state
+        """The state of a step, or None where it has to be done, or done again.
 
-    def interrupted(self) -> bool:
-        """Whether somebody killed a step for good; the same command then tries it again."""
-        paths = (self.folder / "state").rglob("*.json")
-        return any(json.loads(path.read_text(encoding="utf-8")).get("killed") for path in paths)
+        Again: somebody killed it, or its reason told the user what to mend.
+        """
+        state = self.get(phase, name)
+        return None if state is None or state.get("again") else state
+
+    def unfinished(self) -> bool:
+        """Whether the same command should try some step again."""
+        states = (
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in (self.folder / "state").rglob("*.json")
+        )
+        return any(state.get("again") or state.get("killed") for state in states)
 
     def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
         """Record a finished step."""

@@ -36,8 +36,11 @@ def show(found: Results, console: Console) -> None:
             _number(row["size_bytes"] / 1000, "{:,.0f}"),
         )
     console.print(table)
-    for name, row in trials[~trials["status"].isin(["ok"])].iterrows():
-        console.print(f"{row['status']}: {name}: {row['reason']}", markup=False, soft_wrap=True)
+    for (status, reason), group in trials[trials["status"] != "ok"].groupby(
+        ["status", "reason"], sort=False
+    ):
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        console.print(f"{status}: {group.index[0]}{more}: {reason}", markup=False, soft_wrap=True)
     console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
     console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
 

@@ -39,7 +39,7 @@ def call(job: dict[str, Any]) -> dict[str, Any]:
         module, _, name = job["work"].partition(":")
         value = getattr(importlib.import_module(module), name)(**job["arguments"])
     except QuantbenchError as error:
-        return {"status": "failed", "reason": str(error)}
+        return {"status": "failed", "reason": str(error), "mendable": True}
     except MemoryError as error:
         return {"status": "out-of-memory", "reason": f"memory allocation failed: {error}"}
     except Exception as error:

@@ -229,7 +229,7 @@ class Conformance:
     def test_layers_have_their_canonical_names(self, quantizer, tmp_path, name):
         model = with_form(self.backend, SAMPLES[name].model, tmp_path)
 
-        assert quantizer.layers(model) == SAMPLES[name].layers
+        assert sorted(quantizer.layers(model)) == sorted(SAMPLES[name].layers)
 
     # --- cells ---
 

@@ -16,7 +16,9 @@ pytestmark = [
     # the attempts call what the backend calls, where it silences them
     pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Please use quant_min and quant_max:UserWarning"),
-    pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per_channel:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:torch.quantize_per_tensor, torch.quantize_per_channel:UserWarning"
+    ),
     pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning"),
 ]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.protocol import Artifact, Backend, Operation, Record
@@ -79,9 +80,8 @@ class FakeQuantizer:
         else:
             np.save(folder / "w.npy", w)
             np.save(folder / "scale.npy", np.float32(1))
-        (folder / "route").write_text(method.route or "none")
-        files = ("w.npy", "scale.npy", "route")
-        return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,)).save()
+        files, details = ("w.npy", "scale.npy"), {"route": method.route}
+        return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,), details).save()
 
     def inspect(self, artifact: Artifact) -> Record:
         w = np.load(artifact.path)
@@ -96,6 +96,8 @@ def misbehave(route: str) -> None:
     if route == "eat":
         hog = [np.ones(2_000_000) for _ in range(1000)]
         time.sleep(600 + len(hog))
+    if route == "mendable" and not os.environ.get("FAKE_MENDED"):
+        raise BadInput("something is missing; set FAKE_MENDED")
     if route == "error":
         raise RuntimeError("the converter gave up\nwith a second line")
 
@@ -130,7 +132,7 @@ class FakeSession:
         self.effective = {"threads": os.environ.get("FAKE_THREADS", "?")}
         scale = np.load(artifact.folder / "scale.npy")
         self._w = np.load(artifact.path).astype(np.float32) * scale * np.float32(factor)
-        self._route = (artifact.folder / "route").read_text()
+        self._route = artifact.details["route"]
         self._batch, self._calls = batch_size, 0
 
     def bind(self, inputs) -> None:

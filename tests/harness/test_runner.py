@@ -34,7 +34,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory):
         "[crash, hang, eat, error, nan, noise, float, slow, score-crash, clock-crash]}}]",
         backends="[fakery, other, absent]",
         targets="[cpu-1, cuda]",
-        limits="{build_s: 3.0, memory_mb: 1000.0}",
+        limits="{build_s: 6.0, memory_mb: 400.0}",
     )
     yield run(path, results=folder / "results")
     patch.undo()
@@ -49,8 +49,8 @@ def status(found, trial: str) -> tuple[str, str, str]:
     ("route", "expected", "stage", "says"),
     [
         ("crash", "crashed", "build", "SIGSEGV"),
-        ("hang", "timeout", "build", "limit of 3 s"),
-        ("eat", "out-of-memory", "build", "1000 MB"),
+        ("hang", "timeout", "build", "limit of 6 s"),
+        ("eat", "out-of-memory", "build", "400 MB"),
         ("error", "failed", "build", "RuntimeError: the converter gave up"),
         ("nan", "invalid", "score", "not finite"),
         ("noise", "invalid", "score", "SQNR -6.0 dB, below the limit of 3 dB"),
@@ -279,3 +279,34 @@ def test_the_reference_follows_the_experiment_file(experiment_file, fakery):
     ratios = found.measurements.query("metric == 'aa_control'")
     assert list(ratios["trial"]) == ["fake/fakery/static-int8/cpu-1"]
     assert json.loads(found.trials["effective"].iloc[0]) == {"threads": "1"}
+
+
+def test_the_same_file_run_in_two_ways_is_scored_twice(experiment_file, fakery):
+    found = run(
+        experiment_file("[fp32, {static-int8: {route: [one-way, other-way]}}]"),
+        results=fakery / "results",
+    )
+
+    artifacts = found.trials.set_index("trial")["sha256"]
+    one, other = (f"fake/fakery/static-int8+route={r}-way/cpu-1" for r in ("one", "other"))
+    assert artifacts[one] == artifacts[other], "the fake stores the way in the manifest only"
+    scored = [path.name for path in (fakery / "cache" / "scores").iterdir()]
+    assert len(scored) == 3
+
+
+def test_what_the_user_has_mended_is_tried_again_and_timed_with_the_rest(
+    experiment_file, fakery, monkeypatch
+):
+    path = experiment_file("[fp32, static-int8, {static-int8: {route: mendable}}]")
+    late = "fake/fakery/static-int8+route=mendable/cpu-1"
+    first = run(path, results=fakery / "results")
+    assert status(first, late)[::2] == ("failed", "something is missing; set FAKE_MENDED")
+
+    monkeypatch.setenv("FAKE_MENDED", "1")
+    again = run(path, results=fakery / "results")
+
+    assert again.folder == first.folder
+    assert status(again, late)[0] == "ok"
+    rounds = again.samples.groupby("trial")["round"].nunique()
+    assert rounds[late] == rounds["fake/fakery/fp32/cpu-1"] == 6
+    assert again.measurements.query("trial == @late and metric == 'speedup'")["value"].item() > 0
