@@ -405,13 +405,12 @@ def _bars(
                 data=ordered, x=metric, y="key", hue="key", palette=hues, saturation=1, ax=axes,
                 legend=False, errorbar=None, width=0.68,
             )  # fmt: skip
-            largest = float(ordered[metric].max()) if ordered[metric].notna().any() else 1.0
+            start, scale = _bar_axis(axes, ordered[metric].dropna(), 1.62 if narrow else 1.5)
             for y, row in enumerate(_rows(ordered)):
-                _bar_text(axes, row, metric, y, write(row), row["trial"] == chosen)
-            axes.set_xlim(0, largest * (1.62 if narrow else 1.5))
+                _bar_text(axes, row, metric, y, write(row), row["trial"] == chosen, start)
             axes.set_xlabel("")
             axes.set_ylabel("")
-            axes.set_title(f"{title} (less is better)", loc="left", color=MUTED)
+            axes.set_title(f"{title} ({scale}less is better)", loc="left", color=MUTED)
             axes.tick_params(axis="y", length=0)
             axes.set_xticks([])
             axes.set_ylim(count - 0.4, -0.6)
@@ -423,11 +422,28 @@ def _bars(
     return figure
 
 
+def _bar_axis(axes: Axes, values: pd.Series[float], room: float) -> tuple[float, str]:
+    """Limit the axis, with ``room`` for texts; returns its left end and a word on its scale.
+
+    Bars that differ more than 20-fold would all but vanish beside the longest: they get a
+    logarithmic axis that says so.
+    """
+    positive = values[values > 0]
+    if positive.empty or positive.max() < 20 * positive.min():
+        axes.set_xlim(0, (float(values.max()) if len(values) else 1.0) * room or 1.0)
+        return 0.0, ""
+    left = float(positive.min()) / 2
+    axes.set_xscale("log", nonpositive="clip")
+    axes.set_xlim(left, left * (float(positive.max()) / left) ** room)
+    axes.minorticks_off()
+    return left, "log scale, "
+
+
 def _bar_text(
-    axes: Axes, row: Mapping[str, Any], metric: str, y: int, text: str, bold: bool
+    axes: Axes, row: Mapping[str, Any], metric: str, y: int, text: str, bold: bool, start: float
 ) -> None:
     value = row[metric]
-    end = 0.0 if math.isnan(value) else value
+    end = start if math.isnan(value) else value
     arms = None
     if metric == "latency_ms" and not math.isnan(value):
         arms = _arms(value, row["latency_ms_low"], row["latency_ms_high"])

@@ -347,7 +347,7 @@ def _loss_fact(row: Row, max_drop: float) -> Fact:
         lines.append("not distinguishable from no loss")
     elif drop.low > 0:
         lines.append("a real loss, within what is allowed")
-    value = write(drop.value) if drop.value >= 0 else f"gains {write(-drop.value)}"
+    value = f"gains {write(-drop.value)}" if drop.high < 0 else write(drop.value)
     return Fact("Loss", value, tuple(lines), "good" if bound <= max_drop else "bad")
 
 

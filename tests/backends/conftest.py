@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-# before test modules import it, so that its assertions are explained like theirs
-pytest.register_assert_rewrite("tests.backends.conformance")
-
 from harness.method import Method
 from harness.protocol import Artifact, Backend
 from tests.backends.conformance import build, with_form
