@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from harness import registry
@@ -73,12 +74,16 @@ def _targets() -> Rows:
 
 
 def _experiments() -> Rows:
-    import experiments
-
-    folder = Path(experiments.__path__[0])
-    local = Path("experiments").resolve()
+    spec = importlib.util.find_spec("experiments")
+    shipped = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
     lines = []
-    for path in sorted({*folder.glob("*.yaml"), *local.glob("*.yaml")}):
+    for path in sorted(
+        {
+            file
+            for folder in (*shipped, Path("experiments").resolve())
+            for file in folder.glob("*.yaml")
+        }
+    ):
         try:
             loaded = Experiment.load(path)
             text = f"{len(loaded.trials)} trials. {loaded.description}"

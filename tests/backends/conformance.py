@@ -82,7 +82,7 @@ class Cell:
     axes: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return "-".join([self.sample, self.method, *(str(value) for value in self.axes.values())])
+        return "-".join([self.sample, self.method, *(f"{k}={v}" for k, v in self.axes.items())])
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -452,6 +452,16 @@ class Conformance:
 
             assert allocated_by(session.run) < size / 8, name
 
+    def test_run_converts_and_copies_nothing(self, artifact, runtime):
+        inputs = SAMPLES["pair"].inputs(2)
+        for name in self.presets:
+            session = runtime.load(artifact("pair", name), CPU, 2)
+            assert CONVERSIONS & called_by(lambda s=session: s.bind(inputs))  # the probe sees them
+
+            assert not CONVERSIONS & called_by(session.run), name
+
+            assert CONVERSIONS & called_by(session.read)
+
     # --- processes of their own ---
 
     def test_a_fresh_process_gives_the_same_outputs_with_nothing_but_the_runtime(
@@ -705,6 +715,35 @@ def allocated_by(call: Callable[[], Any]) -> int:
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
+
+
+CONVERSIONS = frozenset(
+    {
+        "check_inputs", "encode", "decode", "relayout", "array", "ascontiguousarray", "astype",
+        "copy", "copy_", "copyto", "from_numpy", "numpy", "tensor", "set_tensor", "get_tensor",
+        "io_binding", "bind_input", "bind_ortvalue_input", "update_inplace", "ortvalue_from_numpy",
+    }
+)  # fmt: skip
+"""Functions of the harness, NumPy and the runtimes that convert, copy or bind arrays."""
+
+
+def called_by(call: Callable[[], Any]) -> set[str]:
+    """Names of all functions, compiled ones too, that Python code calls during ``call``."""
+    names = set()
+
+    def note(frame: Any, event: str, function: Any) -> None:
+        if event == "call":
+            names.add(frame.f_code.co_name)
+        elif event == "c_call":
+            names.add(function.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return names
 
 
 def item_size(dtype: str) -> int:
