@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
+import shutil
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,14 @@ def content_key(**parts: Any) -> str:
 def entry(kind: str, key: str) -> Path:
     """The folder of one entry; it exists exactly if the entry is complete."""
     return cache_folder() / kind / key
+
+
+def sweep(older_than_s: float = 86_400.0) -> None:
+    """Remove what killed workers left half-filled, once nobody can still be filling it."""
+    for folder in cache_folder().glob("*/.*"):
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > older_than_s:
+                shutil.rmtree(folder)
 
 
 @cache

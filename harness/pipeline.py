@@ -75,11 +75,18 @@ class Pipeline:
         )
 
     def _open(self, cell: Cell) -> bool:
-        """Whether the cell still has to be built or scored."""
+        """Whether the cell still has to be built or scored, also because the cache was emptied."""
         built = self.store.done("build", cell.trial.id)
         if built is None:
             return True
-        return built["status"] == "ok" and self.store.done("score", cell.trial.id) is None
+        if built["status"] != "ok":
+            return False
+        scored = self.store.done("score", cell.trial.id)
+        if scored is None or not entry("artifacts", built["artifact"]).exists():
+            return True
+        return "score" in scored and not (
+            entry("scores", scored["score"]).exists() and Path(scored["data"]).exists()
+        )
 
     def _ask(self, job: Job, *, cached: bool, then: Then) -> Iterable[Job]:
         """Run a job, unless its result is there, and go on with ``then``."""

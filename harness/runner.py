@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, assembly, machine
-from harness.cache import content_key, entry
+from harness.cache import content_key, entry, sweep
 from harness.clock import Comparison, Contender, resume, run_comparison, why_stop
 from harness.errors import NotComparable
 from harness.experiment import Experiment, Trial, describe, matches
@@ -94,6 +94,7 @@ def run(
             write_json(store.folder / "run.json", _description(experiment, store, command))
         description = read_json(store.folder / "run.json")
         if not description.get("finished"):
+            sweep()
             cells = tuple(plan(experiment))
             context = Context(experiment, cells, store, here, report)
             _measure(context)

@@ -103,13 +103,12 @@ def grid(
     floor_db: float,
     weights: str,
     floats: tuple[str, ...] | Mapping[str, tuple[str, ...] | None] | None = (),
-    **axes: Any,
 ) -> Iterator[Cell]:
     """A method's cells for every sample; ``floats`` may differ by sample, None where it does nothing."""
     for name in SAMPLES:
         left = floats.get(name, ()) if isinstance(floats, Mapping) else floats
         no_op = left is None and isinstance(floats, Mapping)
-        yield Cell(name, method, floor_db, "float32" if no_op else weights, left, axes)
+        yield Cell(name, method, floor_db, "float32" if no_op else weights, left)
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Conformance:
     applied: ClassVar[Mapping[str, Mapping[str, str]]]
     """Target preset -> what ``session.effective`` must say; those missing are refused."""
     unoptimized: tuple[float, Mapping[str, str]]
-    """Without graph optimization: integer MACs of `STATIC`, and what ``effective`` must say."""
+    """Without graph optimization: static-int8's share of integer MACs, and what ``effective`` says."""
 
     @staticmethod
     def plain_call(artifact: Artifact, sample: Sample, inputs: Arrays) -> Arrays:

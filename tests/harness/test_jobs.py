@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from harness.burst import CalibrationLoop, Plan, plan
-from harness.cache import content_key, source_digest
+from harness.cache import content_key, source_digest, sweep
 from harness.errors import BadInput
 from harness.files import filling, write_atomically
 from harness.jobs import Job, resident_mb, run_jobs
@@ -98,6 +99,18 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with filling(tmp_path / "entry") as folder:
         (folder / "a").write_text("1")
     assert (tmp_path / "entry" / "a").read_text() == "1"
+
+
+def test_only_old_half_filled_folders_are_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path))
+    for name in ("artifacts/.old", "artifacts/.new", "artifacts/kept"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("artifacts/.old", "artifacts/kept"):
+        os.utime(tmp_path / name, (0, 0))
+
+    sweep()
+
+    assert {p.name for p in (tmp_path / "artifacts").iterdir()} == {".new", "kept"}
 
 
 def test_content_keys_depend_on_content_only():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -310,3 +311,16 @@ def test_what_the_user_has_mended_is_tried_again_and_timed_with_the_rest(
     rounds = again.samples.groupby("trial")["round"].nunique()
     assert rounds[late] == rounds["fake/fakery/fp32/cpu-1"] == 6
     assert again.measurements.query("trial == @late and metric == 'speedup'")["value"].item() > 0
+
+
+def test_a_run_continues_after_the_cache_was_emptied(experiment_file, fakery):
+    first = run(experiment_file(), results=fakery / "results")
+    described = json.loads((first.folder / "run.json").read_text())
+    (first.folder / "run.json").write_text(json.dumps({**described, "finished": ""}))
+    shutil.rmtree(fakery / "cache")
+
+    again = run(experiment_file(), results=fakery / "results")
+
+    assert set(again.trials["status"]) == {"ok"}
+    pd.testing.assert_frame_equal(again.predictions, first.predictions)
+    pd.testing.assert_frame_equal(again.samples, first.samples)
