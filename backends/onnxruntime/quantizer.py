@@ -81,7 +81,7 @@ class OnnxQuantizer:
             outputs=form.stored(model.outputs, form.outputs(built)),
             task_inputs=model.inputs,
             task_outputs=model.outputs,
-            details={"route": method.route},
+            details={"route": method.route, "keep_float": ",".join(method.keep_float)},
         ).save()
 
     def inspect(self, artifact: Artifact) -> Record:

@@ -12,11 +12,11 @@ _COMMON: Axes = {
     "ranges": (("native",), "this quantbench version injects no ranges into ONNX Runtime"),
     "training": (("ptq",), "ONNX Runtime's quantizer does not train"),
     "epochs": ((0,), "ONNX Runtime's quantizer does not train"),
-    "group_size": ((0,), "ONNX Runtime's int8 weights have no groups"),
+    "group_size": ((0,), "quantize_static and quantize_dynamic give int8 weights no groups"),
     "percentile": ((0.0,), "this quantbench version calibrates ONNX Runtime with minmax only"),
     "fusion": (
         (True,),
-        "the exporter has folded batch norm into the ONNX form before ONNX Runtime sees it",
+        "this quantbench version exports the ONNX form with batch norm folded",
     ),
 }
 _FLOAT: Axes = {
@@ -28,7 +28,7 @@ _INT8: Axes = {
     "weights": (("int8",), "this quantbench version builds ONNX Runtime's int8 weights only"),
     "granularity": (
         ("per-channel", "per-tensor"),
-        "ONNX Runtime's int8 weights have one scale per channel or per tensor",
+        "quantize_static and quantize_dynamic give int8 weights one scale per channel or per tensor",
     ),
     **_COMMON,
 }

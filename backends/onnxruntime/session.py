@@ -57,7 +57,7 @@ def open_file(
             str(artifact.path),
             chosen,
             providers=list(_PROVIDERS[target.device]),
-            disabled_optimizers=list(without) or None,
+            disabled_optimizers=[*without, *_kept_float(artifact)] or None,
         )
     except Exception as error:  # its exceptions have no common base class
         raise BadArtifact(
@@ -65,11 +65,19 @@ def open_file(
         ) from error
 
 
+def _kept_float(artifact: Artifact) -> tuple[str, ...]:
+    """Optimizers to switch off: this one quantizes again, on loading, what ``keep_float`` kept."""
+    return ("WeightBiasQuantization",) if artifact.details.get("keep_float") else ()
+
+
 def load(artifact: Artifact, target: Target, batch_size: int) -> OnnxSession:
     """See `harness.protocol.Runtime.load`."""
     before = _threads()
     session = open_file(artifact, target, options(target))
-    effective = _verify(session, target, created=len(_threads() - before))
+    effective = {
+        **_verify(session, target, created=len(_threads() - before)),
+        "disabled_optimizers": " ".join(_kept_float(artifact)) or "none",
+    }
     return OnnxSession(artifact, session, target.device, batch_size, effective)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.pytorch.refusals import refusal
+from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.protocol import Artifact, Record
@@ -36,9 +37,12 @@ class PyTorchQuantizer:
         Raises
         ------
         BadInput
-            If weights or calibration samples are not finite, a name in ``keep_float`` is unknown,
+            For a refused method, or if weights or calibration samples are not finite, a name in ``keep_float`` is unknown,
             or the module cannot be traced.
         """
+        if reason := self.refuse(model, method):
+            raise BadInput(reason)
+
         from backends.pytorch import methods
 
         return methods.build(model, method, data, folder)

@@ -21,7 +21,10 @@ _FLOAT: Axes = {
     **FLOAT,
     **_COMMON,
     "keep_float": (((),), "a float method leaves every layer in float"),
-    "route": (("eager", "traced", "compiled"), "PyTorch runs a float model in one of three ways"),
+    "route": (
+        ("eager", "traced", "compiled"),
+        "this quantbench version runs a float model in one of three ways",
+    ),
 }
 _AXES: Mapping[str, Axes] = {
     "fp32": {
@@ -75,7 +78,8 @@ _AXES: Mapping[str, Axes] = {
     },
 }
 _NOT_BUILT: Mapping[str, str] = {
-    "dynamic-int4": "torch.ao has no int4 kernels for CPUs; use dynamic-int8",
+    "dynamic-int4": "torch.ao's quantize_dynamic has no int4 and leaves the layers in float; "
+    "use dynamic-int8",
     "static-int16x8": "torch.ao has no int16 activations; use static-int8",
     "weight-only-int8": "this quantbench version does not build it for PyTorch; use dynamic-int8",
     "weight-only-int4": "this quantbench version does not build it for PyTorch; use dynamic-int8",

@@ -57,7 +57,7 @@ _REASONS: Mapping[str, str] = {
     "symmetric_activations": "TFLite's int8 activations always have a free zero point",
     "calibrator": "TFLiteConverter calibrates by minimum and maximum only",
     "percentile": "TFLiteConverter calibrates by minimum and maximum only",
-    "ranges": "TFLiteConverter takes activation ranges from its own calibration",
+    "ranges": "this version of quantbench injects no ranges into TFLiteConverter",
     "samples": _NOTHING_CALIBRATED,
     "fusion": "TFLiteConverter always folds batch norm and fuses activations",
     "route": "this version of quantbench reaches TFLiteConverter from the Keras form only",
