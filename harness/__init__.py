@@ -1,6 +1,8 @@
 """quantbench: quantize one model with every method of every framework, measure, choose.
 
->>> from harness import Experiment, run, load_results  # doctest: +SKIP
+>>> from harness import Experiment, run, load_results
+>>> callable(run) and callable(load_results)
+True
 """
 
 from __future__ import annotations
