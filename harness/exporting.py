@@ -9,6 +9,7 @@ from harness.cache import entry
 from harness.errors import BadInput, did_you_mean
 from harness.protocol import Artifact
 from harness.results import load_results
+from harness.store import Store
 
 
 def export(run: Path, trial: str, output: Path) -> list[Path]:
@@ -22,16 +23,18 @@ def export(run: Path, trial: str, output: Path) -> list[Path]:
     BadInput
         For an unknown trial, one without an artifact, or an unwritable ``output``.
     """
-    trials = load_results(run).trials.set_index("trial")
+    results = load_results(run)
+    trials = results.trials.set_index("trial")
     if trial not in trials.index:
         raise BadInput(f"no trial '{trial}' in {run}.{did_you_mean(trial, trials.index)}")
     row = trials.loc[trial]
     if not isinstance(row["artifact"], str):
         raise BadInput(f"trial '{trial}' has no artifact ({row['status']}: {row['reason']})")
-    folder = entry("artifacts", row["artifact"])
-    if not folder.exists():
+    kept = (Store(results.folder).artifact(row["artifact"]), entry("artifacts", row["artifact"]))
+    folder = next((place for place in kept if place.exists()), None)
+    if folder is None:
         raise BadInput(
-            f"the artifact of '{trial}' is no longer in the cache {folder.parent}; "
+            f"the run keeps no artifact of '{trial}' and it is not in the cache; "
             "run the experiment again with --fresh"
         )
     artifact = Artifact.open(folder)

@@ -47,6 +47,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def link_folder(source: Path, target: Path) -> None:
+    """Make ``target`` hold the files of ``source``: linked, or copied across file systems."""
+    if target.exists():
+        return
+    with filling(target) as temporary:
+        for file in source.iterdir():
+            try:
+                (temporary / file.name).hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, temporary / file.name)
+
+
 @contextmanager
 def filling(final: Path) -> Iterator[Path]:
     """A temporary folder beside ``final`` that becomes it if the block ends well.

@@ -23,6 +23,7 @@ from harness.build import (
 from harness.cache import content_key, entry, source_digest
 from harness.errors import BadArtifact, QuantbenchError
 from harness.experiment import Experiment
+from harness.files import link_folder
 from harness.jobs import Ending, Job, run_jobs
 from harness.machine import installed_packages
 from harness.metrics import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
@@ -248,6 +249,7 @@ class Pipeline:
         key = self._artifact_key(cell)
         folder = entry("artifacts", key)
         artifact = Artifact.open(folder, verify=False)
+        link_folder(folder, self.store.artifact(key))
         record = read_json(folder / RECORD)
         if self.store.done("build", trial.id) is None:
             self._end(

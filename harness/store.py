@@ -65,6 +65,10 @@ class Store:
         """Record a finished step."""
         write_json(self.path(phase, name), {"name": name, **state})
 
+    def artifact(self, key: str) -> Path:
+        """Where the run keeps an artifact, whatever happens to the cache."""
+        return self.folder / "artifacts" / key
+
     def generations(self, comparison: str) -> Path:
         """The folder of a comparison's generations."""
         return self.path("clock", comparison).with_suffix("")

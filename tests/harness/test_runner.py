@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from harness.errors import BadInput, NotComparable
+from harness.exporting import export
 from harness.results import SCHEMAS, load_results
 from harness.runner import exit_code, run
 from harness.store import Store, locked
@@ -324,3 +325,17 @@ def test_a_run_continues_after_the_cache_was_emptied(experiment_file, fakery):
     assert set(again.trials["status"]) == {"ok"}
     pd.testing.assert_frame_equal(again.predictions, first.predictions)
     pd.testing.assert_frame_equal(again.samples, first.samples)
+
+
+def test_an_artifact_is_exported_even_after_the_cache_was_emptied(experiment_file, fakery):
+    found = run(experiment_file(), results=fakery / "results")
+    shutil.rmtree(fakery / "cache")
+
+    written = export(found.folder, "fake/fakery/static-int8/cpu-1", fakery / "out")
+
+    assert sorted(path.name for path in written) == ["scale.npy", "w.npy"]
+    with pytest.raises(BadInput, match=r"Did you mean 'fake/fakery/static-int8/cpu-1'\?"):
+        export(found.folder, "fake/fakery/static-in8/cpu-1", fakery / "out")
+    shutil.rmtree(found.folder / "artifacts")
+    with pytest.raises(BadInput, match="keeps no artifact"):
+        export(found.folder, "fake/fakery/fp32/cpu-1", fakery / "out")
