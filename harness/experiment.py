@@ -224,7 +224,10 @@ class _Reader:
             return self.path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             near = did_you_mean(self.path.name, (p.name for p in self.path.parent.glob("*.yaml")))
-            raise BadExperiment(f"no experiment file {self.path}.{near}") from error
+            raise BadExperiment(
+                f"no experiment file {self.path}.{near} "
+                "'quantbench list experiments' shows those that there are"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise BadExperiment(f"{self.path} cannot be read: {error}") from error
 
