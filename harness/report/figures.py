@@ -436,7 +436,7 @@ def _bar_axis(axes: Axes, values: pd.Series[float], room: float) -> tuple[float,
     axes.set_xscale("log", nonpositive="clip")
     axes.set_xlim(left, left * (float(positive.max()) / left) ** room)
     axes.minorticks_off()
-    return left, "log scale, "
+    return left, "log, "
 
 
 def _bar_text(
