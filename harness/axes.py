@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.method import Method
+from harness.method import RECIPE, Method
 
 # axis -> (the values that work, why the others do not)
 Axes = Mapping[str, tuple[tuple[Any, ...], str]]
@@ -24,7 +24,8 @@ FLOAT: Axes = {
 def first_refusal(method: Method, axes: Axes) -> str | None:
     """Why an axis of ``method`` is not among the values in ``axes``, in one sentence, or None.
 
-    Static scales without calibration samples are refused too. An empty route is the default one.
+    Static scales without calibration samples, and a training recipe where nothing is trained (or
+    none where something is), are refused too. An empty route is the default one.
 
     >>> from harness.method import preset
     >>> first_refusal(preset("fp32", {"granularity": "group"}), FLOAT)
@@ -37,6 +38,32 @@ def first_refusal(method: Method, axes: Axes) -> str | None:
             return f"{axis} is {word(value)}, but {why}; use {axis}: {' or '.join(shown)}"
     if method.scales == "static" and method.samples == 0:
         return f"{method.name} needs calibration samples; use samples: 256"
+    return _recipe(method)
+
+
+def _recipe(method: Method) -> str | None:
+    """Why the axes of training do not fit together, or None."""
+    if method.training == "ptq":
+        for axis in RECIPE:
+            value = getattr(method, axis)
+            if value not in (0, 0.0, "none"):
+                return (
+                    f"{axis} is {word(value)}, but nothing is trained; leave it out, "
+                    "or use training: qat or finetune"
+                )
+        return None
+    if (method.training == "finetune") != method.is_float:
+        return f"training is {method.training}, but {method.name} is " + (
+            "a float method; use training: finetune"
+            if method.is_float
+            else "not; use training: qat, or fp32 with training: finetune"
+        )
+    for axis, least in (("epochs", "1"), ("batch_size", "64"), ("learning_rate", "0.005")):
+        if not getattr(method, axis):
+            return f"{axis} is 0, so that nothing would be trained; use {axis}: {least}"
+    for axis, usual in (("optimizer", "sgd"), ("schedule", "cosine")):
+        if getattr(method, axis) == "none":
+            return f"{axis} is none, but something is trained; use {axis}: {usual}"
     return None
 
 

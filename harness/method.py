@@ -11,8 +11,10 @@ from harness.errors import BadInput, did_you_mean
 
 # The values each axis may take. A backend refuses, with a reason, those it does not have.
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "weights": ("float32", "float16", "bfloat16", "int8", "int4"),
-    "activations": ("float32", "float16", "bfloat16", "int8", "uint8", "int16"),
+    "weights": ("float32", "float16", "bfloat16", "int8", "int4", "nf4"),
+    "activations": (
+        "float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16", "int4", "uint4",
+    ),
     "io": ("float32", "int8", "uint8"),
     "scales": ("none", "dynamic", "static"),
     "granularity": ("none", "per-tensor", "per-channel", "group"),
@@ -21,6 +23,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     ),
     "ranges": ("native", "injected"),
     "training": ("ptq", "qat", "finetune"),
+    "optimizer": ("none", "sgd", "adam"),
+    "schedule": ("none", "constant", "linear", "cosine"),
+    "augmentation": ("none", "flip", "crop-flip"),
 }  # fmt: skip
 
 
@@ -51,10 +56,24 @@ class Method:
     route : str
         Which of a framework's ways to the same method (``eager``, ``traced``, ``compiled``, ``fx``,
         ``qdq``, ``keras``...).
-    training : str
-        ``ptq`` (none), ``qat`` or ``finetune``.
     keep_float : tuple of str
         Canonical layer names (or ``*`` patterns) left in float.
+    int4_weights, int4_activations : tuple of str
+        Layer names (or patterns) whose weights, or whose inputs, get 4 bits instead of what
+        ``weights`` and ``activations`` say: mixed precision.
+    training : str
+        ``ptq`` (none), ``qat`` (with fake quantization) or ``finetune`` (in float, the control).
+    epochs, batch_size, train_samples : int
+        How long, how many at a time, and how many training samples (chosen by ``seed``; 0: all).
+    optimizer, learning_rate, schedule : str, float, str
+        ``sgd`` has momentum 0.9. The schedule runs from ``learning_rate`` over all steps:
+        ``constant``, ``linear`` to 0 or ``cosine`` to 0.
+    augmentation : str
+        ``flip`` (images left to right) or ``crop-flip`` (padded by 4, cropped, flipped), seeded.
+    freeze_batchnorm : int
+        The epoch, from 0, from which batch-norm statistics are frozen; ``epochs`` for never.
+    learned_scales : bool
+        Whether QAT trains the scales too (LSQ).
     seed : int
         Seeds the choice of calibration samples and any training.
     """
@@ -74,9 +93,19 @@ class Method:
     samples: int = 0
     fusion: bool = True
     route: str = ""
+    keep_float: tuple[str, ...] = ()
+    int4_weights: tuple[str, ...] = ()
+    int4_activations: tuple[str, ...] = ()
     training: str = "ptq"
     epochs: int = 0
-    keep_float: tuple[str, ...] = ()
+    batch_size: int = 0
+    train_samples: int = 0
+    optimizer: str = "none"
+    learning_rate: float = 0.0
+    schedule: str = "none"
+    augmentation: str = "none"
+    freeze_batchnorm: int = 0
+    learned_scales: bool = False
     seed: int = 0
 
     @property
@@ -86,13 +115,27 @@ class Method:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; `from_json` reads it back."""
-        return {**dataclasses.asdict(self), "keep_float": list(self.keep_float)}
+        return {**dataclasses.asdict(self), **{name: list(getattr(self, name)) for name in LISTS}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Method:
         """The inverse of `to_json`."""
-        return cls(**{**data, "keep_float": tuple(data["keep_float"])})
+        return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}})
 
+
+# axes whose value is itself a list: of layer names
+LISTS = ("keep_float", "int4_weights", "int4_activations")
+# axes that say how a model is trained, with what they are where an experiment trains and says no more
+RECIPE: Mapping[str, Any] = {
+    "epochs": 1,
+    "batch_size": 64,
+    "train_samples": 0,
+    "optimizer": "sgd",
+    "learning_rate": 0.005,
+    "schedule": "cosine",
+    "augmentation": "none",
+    "freeze_batchnorm": 0,
+}
 
 # name is the preset; seed comes from the experiment's list of seeds
 AXES: tuple[str, ...] = tuple(
@@ -117,7 +160,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "static-int16x8": {**_STATIC, "activations": "int16", "symmetric_activations": True},
     "weight-only-int8": {"weights": "int8", "granularity": "per-channel"},
     "weight-only-int4": {"weights": "int4", "granularity": "group", "group_size": 32},
-    "qat-int8": {**_STATIC, "training": "qat", "epochs": 1},
+    "qat-int8": {**_STATIC, "training": "qat"},
     "as-is": {},
 }  # fmt: skip
 
@@ -136,10 +179,11 @@ def preset(name: str, overrides: Mapping[str, Any] | None = None, *, seed: int =
     if name not in PRESETS:
         raise BadInput(f"unknown method '{name}'.{did_you_mean(name, PRESETS)}")
     axes = {**PRESETS[name], **(overrides or {})}
+    if axes.get("training", "ptq") != "ptq":
+        axes = {**RECIPE, **axes}
     for axis, value in axes.items():
         check_axis(axis, value)
-    if "keep_float" in axes:
-        axes["keep_float"] = tuple(axes["keep_float"])
+    axes |= {axis: tuple(axes[axis]) for axis in LISTS if axis in axes}
     return Method(name=name, seed=seed, **axes)
 
 

@@ -29,12 +29,16 @@ class Model:
         Locator of ``(path: Path) -> dict[str, ndarray]``: weights by canonical (torch) name.
     forms : mapping
         ``torch``: locator of ``() -> torch.nn.Module`` (architecture only, takes `state`);
+        ``torch-eager``: the same with quantization stubs and a ``fuse_model(is_qat: bool)`` method,
+        as torchvision's quantizable models have them;
         ``keras``: locator of ``(state) -> tf_keras.Model``; ``onnx``, ``tflite``: a file path.
     preprocess : str
         Locator of ``(inputs: dict[str, ndarray]) -> dict[str, ndarray]``: the task's arrays as
         this model expects them, applied once for all frameworks; empty for none.
     published : float or None
         The published float quality, in the task's metric (0..1), and ``source`` its origin.
+    trained : str
+        A folder that a `Trainer` has filled from these weights; empty for the weights themselves.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Model:
     published: float | None = None
     source: str = ""
     description: str = ""
+    trained: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; `from_json` reads it back."""

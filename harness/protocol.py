@@ -19,6 +19,7 @@ from harness.model import Model
 from harness.target import Target
 from harness.task import Data
 from harness.tensors import Array, Arrays, TensorSpec
+from harness.training import Course
 
 MANIFEST = "manifest.json"
 
@@ -42,6 +43,8 @@ class Backend:
         Modules of the runtime, imported before the memory of the bare runtime is read.
     methods : mapping
         Preset name -> the axes whose default in this framework differs from the preset's.
+    trainer : str
+        Locator of the `Trainer` whose work its quantizer takes; empty where it takes none.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Backend:
     install: str
     run_modules: tuple[str, ...] = ()
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trainer: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -63,7 +67,8 @@ class Backend:
 class Converter:
     """A registered way from one form of a model to another, e.g. ``torch`` to ``onnx``.
 
-    ``convert`` is the locator of ``(model: Model, folder: Path) -> Path``.
+    ``convert`` is the locator of ``(model: Model, folder: Path) -> Path``; the file is
+    ``folder/model.*``. ``model.trained`` may name a trained folder to start from.
     """
 
     source: str
@@ -90,7 +95,8 @@ class Artifact:
     task_inputs, task_outputs : tuple of TensorSpec
         The same tensors as the task sees them, in the same order.
     details : mapping
-        What the runtime must know to load it (``route``, ``architecture``...).
+        What the runtime must know to load it (``route``, ``architecture``...). ``simulated``: why
+        no kernel executes the method as it is, so that latency would be another method's.
     sha256 : mapping
         SHA-256 by file name.
     """
@@ -222,19 +228,43 @@ class Quantizer(Protocol):
     """One framework's way to build artifacts from a form; used in a build worker only."""
 
     name: str
-    takes: frozenset[str]
+    takes: Mapping[str, str]
+    """The forms it starts from, each with the route of ``fp32`` that has the same float function."""
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None; imports no framework."""
+
+    def form(self, method: Method) -> str:
+        """The form that the method's route starts from: one that it ``takes``."""
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Canonical names of the model's layers that hold weights."""
 
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
-        """Build, save in ``folder`` and return the artifact."""
+        """Build, save in ``folder`` and return the artifact.
+
+        ``model.trained`` is what this backend's trainer left for the method, where it trains.
+        """
 
     def inspect(self, artifact: Artifact) -> Record:
         """Read the file back."""
+
+
+class Trainer(Protocol):
+    """One framework's training, in float or with fake quantization; in a train worker only."""
+
+    def train(self, model: Model, method: Method, data: Data, course: Course) -> None:
+        """Train from the model's weights; leave what `quantize` reads in ``course.folder``.
+
+        Ranges are initialised from ``data.calibration`` before the first step. The steps, learning
+        rates, record and checkpoints are the course's, so that they are the same everywhere.
+        """
+
+    def outputs(self, model: Model, method: Method, inputs: Arrays) -> Arrays:
+        """What the trained model in ``model.trained`` gives for a batch, fake quantization included.
+
+        Arrays as the task sees them, by the names of the model's inputs and outputs.
+        """
 
 
 class Runtime(Protocol):

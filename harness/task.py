@@ -34,7 +34,10 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a quantizer may see: calibration and training samples, never the test split."""
+    """What a quantizer or trainer may see, never the test split.
+
+    ``train`` is there for trainers only, in the task's order; their `Course` goes through it.
+    """
 
     calibration: Samples
     train: Samples | None
@@ -59,6 +62,8 @@ class Task:
         Part of every cache key: changes whenever ``load`` returns other arrays.
     classes : tuple of str
         Class names by label, empty where there are none.
+    splits : tuple of str
+        The splits there are; without ``train`` nothing can be trained.
     """
 
     name: str
@@ -68,3 +73,4 @@ class Task:
     version: str
     classes: tuple[str, ...] = ()
     description: str = ""
+    splits: tuple[str, ...] = SPLITS

@@ -37,3 +37,19 @@ FROM_TORCH = Converter(
     packages=("torch", "onnx"),
     install="pip install 'quantbench[pytorch,onnxruntime]'",
 )
+
+FROM_TORCH_UNFUSED = Converter(
+    source="torch",
+    target="onnx-unfused",
+    convert="backends.onnxruntime.from_torch:convert_unfused",
+    packages=("torch", "onnx"),
+    install="pip install 'quantbench[pytorch,onnxruntime]'",
+)
+
+FROM_TORCH_QAT = Converter(
+    source="torch",
+    target="onnx-qat",
+    convert="backends.onnxruntime.from_torch_qat:convert",
+    packages=("torch", "onnx"),
+    install="pip install 'quantbench[pytorch,onnxruntime]'",
+)

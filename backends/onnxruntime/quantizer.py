@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ class OnnxQuantizer:
     """Builds fp32, fp16, dynamic-int8 and static-int8; onnx is imported when it builds."""
 
     name = "onnxruntime"
-    takes = frozenset({"onnx"})
+    takes: Mapping[str, str] = {"onnx": ""}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this method cannot be built, or None; the ONNX form may come from a converter."""
         return refusal(method)
+
+    def form(self, method: Method) -> str:
+        """The form that the method's route starts from."""
+        return "onnx"
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Torch paths of the layers that hold weights, or node names where there is no torch form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from backends.pytorch.refusals import refusal
@@ -16,11 +17,15 @@ class PyTorchQuantizer:
     """Float models in three precisions, and torch.ao's dynamic and static int8."""
 
     name = "pytorch"
-    takes = frozenset({"torch"})
+    takes: Mapping[str, str] = {"torch": "eager"}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None; imports no framework."""
         return refusal(model, method)
+
+    def form(self, method: Method) -> str:
+        """The form that the method's route starts from."""
+        return "torch"
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Module paths of the layers that multiply by weights (matrices or kernels)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.protocol import Backend
+from harness.protocol import Backend, Converter
 
 BACKEND = Backend(
     name="tflite",
@@ -19,4 +19,12 @@ BACKEND = Backend(
         "dynamic-int8": {"route": "keras"},
         "static-int8": {"route": "keras", "io": "int8"},
     },
+)
+
+FROM_TORCH = Converter(
+    source="torch",
+    target="tflite",
+    convert="backends.tflite.from_torch:convert",
+    packages=("torch", "litert-torch"),
+    install="pip install 'quantbench[litert-torch]'",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ class TfliteQuantizer:
     """Builds fp32, fp16, dynamic-int8 and static-int8; TensorFlow is imported when it builds."""
 
     name = "tflite"
-    takes = frozenset({"keras"})
+    takes: Mapping[str, str] = {"keras": "keras"}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None."""
@@ -33,6 +34,10 @@ class TfliteQuantizer:
                 f"{', '.join(sorted(model.forms))}"
             )
         return refusal(method)
+
+    def form(self, method: Method) -> str:
+        """The form that the method's route starts from."""
+        return "keras"
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Canonical names of the layers whose weights have two axes or more (no batch norm)."""

@@ -39,11 +39,13 @@ from harness.registry import converter, locate, missing_packages
 from harness.target import COMMON_ENVIRONMENT, Target, presets
 from harness.task import Data, Samples
 from harness.tensors import Array, Arrays
+from harness.training import Course
 from tests.backends.samples import SAMPLES, Sample, numpy_forms
 
 ROOT = Path(__file__).parents[2]
 CPU = Target("cpu-1")
 CALIBRATION = 32
+TRAINING = 64
 COUNT = 32  # samples that a cell is judged on
 HEAVY = frozenset(
     {
@@ -226,7 +228,7 @@ class Conformance:
 
     @pytest.mark.parametrize("name", SAMPLES)
     def test_layers_have_their_canonical_names(self, quantizer, tmp_path, name):
-        model = with_form(self.backend, SAMPLES[name].model, tmp_path)
+        model = with_form(self.backend, SAMPLES[name].model, self.method("fp32"), tmp_path)
 
         assert sorted(quantizer.layers(model)) == sorted(SAMPLES[name].layers)
 
@@ -349,7 +351,9 @@ class Conformance:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_calibration_samples_must_be_finite(self, quantizer, tmp_path, value):
         (tmp_path / "form").mkdir()
-        model = with_form(self.backend, SAMPLES["conv"].model, tmp_path / "form")
+        model = with_form(
+            self.backend, SAMPLES["conv"].model, self.method("static-int8"), tmp_path / "form"
+        )
         images = SAMPLES["conv"].inputs(CALIBRATION)["image"].copy()
         images[5, 1, 2, 3] = value
         data = Data(Samples({"image": images}, np.zeros(CALIBRATION)), None, 0)
@@ -364,7 +368,7 @@ class Conformance:
         )
 
         def convert_and_build() -> None:
-            model = with_form(self.backend, spoiled, tmp_path)
+            model = with_form(self.backend, spoiled, self.method("fp32"), tmp_path)
             build(self.backend, model, self.method("fp32"), tmp_path / "built")
 
         (tmp_path / "built").mkdir()
@@ -485,10 +489,11 @@ class Conformance:
             "from tests.backends.conformance import build, method_of, with_form\n"
             "from tests.backends.samples import SAMPLES\n"
             "chosen, folder, hashes = backend(sys.argv[1]), Path(sys.argv[2]), {}\n"
-            "model = with_form(chosen, SAMPLES['pair'].model, folder)\n"
             "for name in sys.argv[3:]:\n"
-            "    (folder / name).mkdir()\n"
-            "    made = build(chosen, model, method_of(chosen, name, {}), folder / name)\n"
+            "    method, target = method_of(chosen, name, {}), folder / name\n"
+            "    model = with_form(chosen, SAMPLES['pair'].model, method, target / 'form')\n"
+            "    (target / 'made').mkdir()\n"
+            "    made = build(chosen, model, method, target / 'made')\n"
             "    hashes[name] = dict(made.sha256)\n"
             "print(json.dumps(hashes))\n"
         )
@@ -664,21 +669,40 @@ class Conformance:
 def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
     """A preset as the backend builds it where nobody says otherwise, but for ``axes``."""
     method = preset(name, {**backend.methods.get(name, {}), **axes})
-    few = method.samples > CALIBRATION and "samples" not in axes
-    return dataclasses.replace(method, samples=CALIBRATION) if few else method
+    few = {"samples": CALIBRATION} if method.samples > CALIBRATION else {}
+    if method.training != "ptq":
+        few |= {"batch_size": CALIBRATION, "learning_rate": 1e-4}
+    few = {axis: value for axis, value in few.items() if axis not in axes}
+    return dataclasses.replace(method, **few)
 
 
-def with_form(backend: Backend, model: Model, folder: Path) -> Model:
-    """The model with the form that the backend takes, converted into ``folder`` if need be."""
-    takes = locate(backend.quantizer).takes
-    if takes & model.forms.keys():
+def with_form(backend: Backend, model: Model, method: Method, folder: Path) -> Model:
+    """The model trained if the method asks for it, with the form that the method starts from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if method.training != "ptq":
+        model = trained(backend, model, method, folder / "trained")
+    wanted = locate(backend.quantizer)().form(method)
+    if wanted in model.forms:
         return model
     for source in model.forms:
-        for target in takes:
-            if found := converter(source, target):
-                path = locate(found.convert)(model, folder)
-                return dataclasses.replace(model, forms={**model.forms, target: str(path)})
-    raise AssertionError(f"nothing converts a form of {model.name} for {backend.name}")
+        if found := converter(source, wanted):
+            path = locate(found.convert)(model, folder)
+            return dataclasses.replace(model, forms={**model.forms, wanted: str(path)})
+    raise AssertionError(f"nothing converts a form of {model.name} to {wanted}")
+
+
+def trained(backend: Backend, model: Model, method: Method, folder: Path) -> Model:
+    """The model after the method's training, towards what its float form gives."""
+    folder.mkdir()
+    inputs = SAMPLES[model.name].inputs(TRAINING, seed=2)
+    wanted = numpy_forms.outputs(model.name, inputs)[model.outputs[0].name]
+    samples = Samples(inputs, wanted.astype(np.float32))
+    layouts = {spec.name: spec.layout for spec in model.inputs}
+    course = Course(method, samples, layouts, "mean-squared-error", folder, folder / "workspace")
+    known = calibration(model.name, method.samples)
+    data = Data(known.calibration, samples, method.seed)
+    locate(backend.trainer)().train(model, method, data, course)
+    return dataclasses.replace(model, trained=str(folder))
 
 
 def build(backend: Backend, model: Model, method: Method, folder: Path) -> Artifact:

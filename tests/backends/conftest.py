@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from harness.method import Method
+from harness.model import Model
 from harness.protocol import Artifact, Backend
+from harness.registry import locate
 from tests.backends.conformance import build, with_form
 from tests.backends.samples import SAMPLES
 
@@ -29,13 +30,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Backend, str, Method], Artifact]:
     """A function that builds a sample with a method, or returns what it has built before."""
     artifacts: dict[str, Artifact] = {}
-    forms: dict[str, Path] = {}
+    models: dict[str, Model] = {}
 
     def get(backend: Backend, sample: str, method: Method) -> Artifact:
         key = f"{backend.name} {sample} {method}"
         if key not in artifacts:
-            form = forms.setdefault(sample, tmp_path_factory.mktemp(f"form-{sample}"))
-            model = with_form(backend, SAMPLES[sample].model, form)
+            form = f"{sample} {locate(backend.quantizer)().form(method)}"
+            if method.training != "ptq":
+                form = key
+            if form not in models:
+                made = tmp_path_factory.mktemp(f"form-{sample}")
+                models[form] = with_form(backend, SAMPLES[sample].model, method, made)
+            model = models[form]
             folder = tmp_path_factory.mktemp(f"{backend.name}-{sample}")
             artifacts[key] = build(backend, model, method, folder)
         return artifacts[key]

@@ -75,6 +75,11 @@ def norm(name: str, channels: int) -> Shapes:
     return {**{f"{name}.{v}": (channels,) for v in vectors}, **counter}
 
 
+def vectors(name: str, channels: int) -> Shapes:
+    """What group norm holds: a scale and an offset per channel."""
+    return {f"{name}.{v}": (channels,) for v in ("weight", "bias")}
+
+
 def linear(name: str, out: int, into: int) -> Shapes:
     return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
 
@@ -135,6 +140,15 @@ SAMPLES: Mapping[str, Sample] = {
             linear("head", 24, 48),
             outputs=(logits(24),),
             positions={"stem": FULL, "depth": FULL, "point": FULL, "head": 1},
+        ),
+        sample(
+            "groupnorm",
+            conv("first", 48, 3, 3, bias=False),
+            vectors("norm", 48),
+            conv("second", 32, 48, 3),
+            linear("head", 40, 32),
+            outputs=(logits(40),),
+            positions={"first": FULL, "second": HALF, "head": 1},
         ),
         sample(
             "residual",
@@ -229,6 +243,7 @@ def spoiled_state(path: Path) -> Arrays:
 linear_weights = partial(weights, "linear")
 conv_weights = partial(weights, "conv")
 depthwise_weights = partial(weights, "depthwise")
+groupnorm_weights = partial(weights, "groupnorm")
 residual_weights = partial(weights, "residual")
 concat_weights = partial(weights, "concat")
 pair_weights = partial(weights, "pair")

@@ -79,6 +79,14 @@ def depthwise(state: Arrays) -> Model:
     return Model(image, build.linear(mean(relu(build.conv(x, "point"))), "head"))
 
 
+def groupnorm(state: Arrays) -> Model:
+    build, image = Builder(state), image_input()
+    norm = layers.GroupNormalization(6, epsilon=1e-5, name="norm")
+    x = relu(norm(build.conv(image, "first")))
+    norm.set_weights([state["norm.weight"], state["norm.bias"]])
+    return Model(image, build.linear(mean(relu(build.conv(x, "second", stride=2))), "head"))
+
+
 def residual(state: Arrays) -> Model:
     build, image = Builder(state), image_input()
     x = relu(build.conv(image, "stem"))

@@ -44,6 +44,12 @@ class Layers:
         )
         return (x - centre) / np.sqrt(variance + 1e-5) * weight + bias
 
+    def group_norm(self, x: Array, name: str, *, groups: int) -> Array:
+        parts = x.reshape(len(x), groups, -1)
+        centre, spread = parts.mean(2, keepdims=True), parts.std(2, keepdims=True)
+        even = ((parts - centre) / np.sqrt(spread**2 + 1e-5)).reshape(x.shape)
+        return even * self.vector(f"{name}.weight") + self.vector(f"{name}.bias")
+
     def vector(self, name: str) -> Array:
         return self.arrays[name][:, None, None]
 
@@ -71,6 +77,11 @@ def depthwise(layers: Layers, image: Array) -> Array:
     return layers.linear(mean(relu(layers.conv(x, "point"))), "head")
 
 
+def groupnorm(layers: Layers, image: Array) -> Array:
+    x = relu(layers.group_norm(layers.conv(image, "first"), "norm", groups=6))
+    return layers.linear(mean(relu(layers.conv(x, "second", stride=2))), "head")
+
+
 def residual(layers: Layers, image: Array) -> Array:
     x = relu(layers.conv(image, "stem"))
     return relu(x + layers.conv(relu(layers.norm(layers.conv(x, "body1"), "norm1")), "body2"))
@@ -95,5 +106,5 @@ def larger(layers: Layers, photo: Array) -> Array:
 
 FORMS = {
     "linear": linear, "conv": conv, "depthwise": depthwise, "residual": residual,
-    "concat": concat, "pair": pair, "larger": larger,
+    "concat": concat, "pair": pair, "larger": larger, "groupnorm": groupnorm,
 }  # fmt: skip

@@ -44,6 +44,19 @@ class Depthwise(nn.Module):
         return self.head(relu(self.point(x)).mean((2, 3)))
 
 
+class GroupNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 48, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(6, 48)
+        self.second = nn.Conv2d(48, 32, 3, stride=2, padding=1)
+        self.head = nn.Linear(32, 40)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = relu(self.norm(self.first(image)))
+        return self.head(relu(self.second(x)).mean((2, 3)))
+
+
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -104,4 +117,4 @@ class Larger(nn.Module):
 
 
 linear, conv, depthwise, residual = Linear, Conv, Depthwise, Residual
-concat, pair, larger = Concat, Pair, Larger
+concat, pair, larger, groupnorm = Concat, Pair, Larger, GroupNorm

@@ -1,0 +1,44 @@
+"""Weights: a model's float weights by canonical name, as they came or as a finetune left them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from harness.errors import BadInput
+from harness.model import Model
+from harness.registry import locate
+from harness.tensors import Arrays
+
+FINETUNED = "weights.safetensors"
+
+
+def state_of(model: Model) -> Arrays:
+    """Float weights by canonical name.
+
+    Those that a finetune left in ``model.trained`` where it names them canonically, else the
+    model's own: a QAT keeps its state in files of its own.
+
+    Raises
+    ------
+    BadInput
+        If a weight holds NaN or infinity.
+    DataMissing
+        If the weights file is absent.
+    """
+    finetuned = Path(model.trained) / FINETUNED
+    if model.trained and finetuned.exists():
+        state: Arrays = load_file(finetuned)
+    else:
+        state = locate(model.state)(locate(model.weights)())
+    check_finite(f"weights of model '{model.name}'", state)
+    return state
+
+
+def check_finite(what: str, arrays: Arrays) -> None:
+    """Raise `BadInput` where a float array holds NaN or infinity."""
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise BadInput(f"{what}: '{name}' holds NaN or infinity; replace it with finite values")
