@@ -25,9 +25,9 @@ from harness.clock import (
     why_stop,
 )
 from harness.experiment import Experiment
-from harness.method import AXES
+from harness.method import AXES, LISTS, RECIPE
 from harness.metrics import BINARY, METRICS, Outcome
-from harness.plan import Cell
+from harness.plan import Cell, float_form
 from harness.protocol import Artifact, Operation, integer_macs_fraction
 from harness.results import SAMPLES, read_json, write_table
 from harness.statistics import Interval
@@ -58,6 +58,7 @@ def write(
     write_table(store.folder, "samples", _samples(timed.values()))
     write_table(store.folder, "predictions", predictions)
     write_table(store.folder, "artifacts", _artifacts(views))
+    write_table(store.folder, "training", _training(views))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _trial_row(
     if status == "ok":
         stage = "clock"
         status, reason = clocked.get(trial.id, ("ok", ""))
-    parity = (store.get("parity", trial.model) or {}).get("backends", {}).get(trial.backend, {})
+    parity = _parity(view, store)
     summary = view.scored.get("summary", {})
     return {
         "run": store.folder.name,
@@ -137,7 +138,7 @@ def _trial_row(
         "method": method.name,
         "label": trial.label,
         **{axis: getattr(method, axis) for axis in AXES},
-        "keep_float": list(method.keep_float),
+        **{axis: list(getattr(method, axis)) for axis in LISTS},
         "target": target.name,
         "device": target.device,
         "threads": target.threads,
@@ -153,11 +154,26 @@ def _trial_row(
         "sha256": view.built.get("sha256"),
         "parity_max_abs": parity.get("max_abs"),
         "parity_samples": parity.get("samples"),
+        "trained_s": view.built.get("trained_s"),
+        "converted_s": view.built.get("converted_s"),
         "built_s": view.built.get("built_s"),
         "scored_s": view.scored.get("scored_s"),
         "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
         "flags": _flags(view, experiment, timed),
     }
+
+
+def _parity(view: _View, store: Store) -> Mapping[str, Any]:
+    """What was judged of the float form that the trial starts from; empty where nothing was."""
+    if view.cell.refusal:
+        return {}
+    judged = (store.get("parity", view.cell.trial.model) or {}).get("forms", {})
+    found: Mapping[str, Any] = judged.get(float_form(view.cell), {})
+    return found
+
+
+def _training(views: Iterable[_View]) -> list[Row]:
+    return [{"trial": view.id, **step} for view in views for step in view.built.get("journal", ())]
 
 
 def _flags(
@@ -206,14 +222,12 @@ def _sizes(views: Iterable[_View], store: Store) -> list[Row]:
             {**row, "metric": "size_gzip_bytes", "value": zipped, "unit": "byte", "n": 1},
             {**row, "metric": "weight_bytes", "value": sum(held.values()), "unit": "byte", "n": 1},
         ]
-        parity = (store.get("parity", view.cell.trial.model) or {}).get("backends", {})
-        own = parity.get(view.cell.trial.backend)
-        if own:
+        if own := _parity(view, store):
             full = Artifact.open(entry("artifacts", own["artifact"]), verify=False).size_bytes
             rows.append(
                 {
                     **row, "metric": "compression", "value": full / size, "unit": "ratio", "n": 1,
-                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/fp32",
+                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own['trial']}",
                 }
             )  # fmt: skip
         if view.has_outputs:
@@ -261,6 +275,7 @@ def _quality(
     rows: list[Row] = []
     tables = []
     floats: dict[str, tuple[str, Outcome]] = {}
+    outcomes: dict[str, Outcome] = {}
     for view in views:
         if not view.has_outputs:
             continue
@@ -294,22 +309,100 @@ def _quality(
                 **_bounds(agreement),
             }
         )
-        if view.cell.trial.method.name == "fp32" and status[view.id] == "ok" and name == view.id:
+        outcomes[view.id] = own
+        if name != view.id:
+            rows += _drop(row, full, own, name, experiment.quality_margin)
+        if "simulation" in view.built:
+            folder = entry("simulated", view.built["simulation"])
+            fake = metric(np.load(folder / f"{output}.npy"), labels)
+            rows.append(
+                {
+                    **row, **_score_interval(fake, task.metric),
+                    "metric": "fake_quantized_quality", "unit": "fraction",
+                }
+            )  # fmt: skip
+    rows += _against_controls(views, outcomes, experiment.quality_margin)
+    return _concat(tables, "predictions"), rows
+
+
+def _drop(row: Row, full: Outcome, own: Outcome, reference: str, margin: float) -> list[Row]:
+    """What ``own`` loses against ``full`` on the same samples; the margin is a share of the score."""
+    drop = statistics.paired_drop(full.outcome, own.outcome)
+    against: Row = {**row, "unit": "fraction", "reference": reference}
+    return [
+        {
+            **against, "metric": "quality_drop",
+            "verdict": statistics.quality_verdict(drop, margin * abs(full.score)),
+            **_bounds(drop.interval),
+        },
+        {**against, "metric": "quality_drop_bound", "value": drop.upper},
+        {**against, "metric": "quality_p", "unit": "probability", "value": drop.p},
+    ]  # fmt: skip
+
+
+def _against_controls(
+    views: Sequence[_View], outcomes: Mapping[str, Outcome], margin: float
+) -> list[Row]:
+    """QAT against the float fine-tune of the same budget; then over the seeds of each method."""
+    rows: list[Row] = []
+    groups: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
+    for view in views:
+        if view.id not in outcomes:
             continue
-        drop = statistics.paired_drop(full.outcome, own.outcome)
-        margin = experiment.quality_margin * abs(full.score)
+        trial = view.cell.trial
+        control = _control(view, views) if trial.method.training == "qat" else None
+        if control is not None and control in outcomes:
+            row: Row = {"trial": view.id, "scenario": "score", "n": len(outcomes[view.id].outcome)}
+            for found in _drop(row, outcomes[control], outcomes[view.id], control, margin):
+                rows.append({**found, "metric": found["metric"].replace("quality", "control")})
+        if trial.several_seeds:
+            key = (trial.model, trial.backend, trial.label, trial.target.name)
+            groups.setdefault(key, []).append((view.id, control))
+    for group in groups.values():
+        rows += _over_seeds(group, outcomes, margin)
+    return rows
+
+
+def _control(view: _View, views: Sequence[_View]) -> str | None:
+    """The trial that was fine-tuned in float by the same backend, recipe and seed."""
+    own = view.cell.trial
+    for other in views:
+        trial = other.cell.trial
+        same = (trial.model, trial.backend, trial.target.name, trial.seed) == (
+            own.model, own.backend, own.target.name, own.seed,
+        )  # fmt: skip
+        recipe = all(getattr(trial.method, a) == getattr(own.method, a) for a in RECIPE)
+        if same and recipe and trial.method.training == "finetune":
+            return other.id
+    return None
+
+
+def _over_seeds(
+    group: Sequence[tuple[str, str | None]], outcomes: Mapping[str, Outcome], margin: float
+) -> list[Row]:
+    """Mean quality over the seeds of a method, and its mean loss against the controls."""
+    if len(group) < 2:
+        return []
+    first, control = group[0]
+    row: Row = {"trial": first, "scenario": "seeds", "n": len(group), "unit": "fraction"}
+    own = np.stack([outcomes[name].outcome for name, _ in group])
+    mean = statistics.over_seeds(own)
+    rows: list[Row] = [{**row, "metric": "seeds_quality", **_bounds(mean.interval)}]
+    if all(c in outcomes for _, c in group):
+        floats = np.stack([outcomes[str(c)].outcome for _, c in group])
+        loss = statistics.over_seeds(floats - own)
+        verdict = statistics.quality_verdict(loss, margin * abs(float(floats.mean())))
         rows += [
             {
-                **row, "metric": "quality_drop", "unit": "fraction", "reference": name,
-                "verdict": statistics.quality_verdict(drop, margin), **_bounds(drop.interval),
+                **row, "metric": "seeds_control_drop", "reference": control, "verdict": verdict,
+                **_bounds(loss.interval),
             },
             {
-                **row, "metric": "quality_drop_bound", "unit": "fraction", "reference": name,
-                "value": drop.upper,
+                **row, "metric": "seeds_control_drop_bound", "reference": control,
+                "value": loss.upper,
             },
-            {**row, "metric": "quality_p", "unit": "probability", "reference": name, "value": drop.p},
         ]  # fmt: skip
-    return _concat(tables, "predictions"), rows
+    return rows
 
 
 def _float_outcome(
@@ -317,11 +410,12 @@ def _float_outcome(
 ) -> tuple[str, Outcome]:
     """The model's reference form: the name of its trial, and its per-sample outcomes."""
     state = store.get("parity", view.cell.model.name) or {}
-    backend = state["reference"]
-    score = state["backends"][backend]["score"]
+    form = state["forms"][state["reference"]]
+    score = form["score"]
     outputs = np.load(entry("scores", score) / f"{view.cell.model.outputs[0].name}.npy")
     same = [v.id for v in views if v.scored.get("score") == score]
-    name = same[0] if same else f"{view.cell.model.name}/{backend}/fp32"
+    backend = str(state["reference"]).partition(" ")[0]
+    name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
     return name, metric(outputs, labels)
 
 
@@ -434,7 +528,8 @@ def _timing(
 
 
 def _is_fp32(trial: str) -> bool:
-    return trial.split("/")[2].partition("+")[0] == "fp32"
+    preset, _, changed = trial.split("/")[2].partition("+")
+    return preset == "fp32" and "training=" not in changed
 
 
 def _latency(

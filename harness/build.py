@@ -1,24 +1,30 @@
-"""Build: model and method to artifact, in a worker of its own, cached by content."""
+"""Build: train, convert and quantize, each in a worker of its own, cached by content."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.cache import content_key, source_digest
-from harness.data import calibration_data
-from harness.files import filling
+from harness.data import calibration_data, read_split
+from harness.files import filling, write_json
 from harness.machine import installed_packages
-from harness.method import Method
+from harness.method import RECIPE, Method
 from harness.model import Model
-from harness.protocol import Backend, Converter, Quantizer, file_sha256
+from harness.protocol import Backend, Converter, Quantizer, Trainer, file_sha256
 from harness.registry import locate
+from harness.tensors import Array
+from harness.training import Course
 
 RECORD = "record.json"
+SIMULATION_BATCH = 100
 
 # One thread each: builds run side by side, and sums in another order would give other bytes.
 ENVIRONMENT: Mapping[str, str] = {
@@ -50,6 +56,26 @@ def form_key(model: Model, converter: Converter, weights: str) -> str:
     )  # fmt: skip
 
 
+def training_key(
+    model: Model, method: Method, backend: Backend, *, weights: str, data: str, train: str
+) -> str:
+    """Content key of a training: the same one serves every backend whose trainer it is.
+
+    A finetune depends on its recipe alone, fake quantization on what it imitates too.
+    """
+    axes = method.to_json()
+    if method.training == "finetune":
+        axes = {axis: axes[axis] for axis in ("training", "seed", *RECIPE)}
+    else:
+        del axes["name"], axes["io"]
+    return content_key(
+        model=_identity(model), weights=weights, method=axes, train=train,
+        data=data if method.samples else "", trainer=backend.trainer,
+        source=[source_digest(backend.trainer), source_digest("harness.training")],
+        packages=_versions(*backend.packages),
+    )  # fmt: skip
+
+
 def artifact_key(
     model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
 ) -> str:
@@ -65,6 +91,7 @@ def artifact_key(
 def _identity(model: Model) -> dict[str, Any]:
     """The model without prose, with the source of the code that builds its forms."""
     described = model.to_json()
+    described["trained"] = Path(model.trained).name  # its content key
     for prose in ("description", "source", "published"):
         del described[prose]
     code = [model.state, *(form for form in model.forms.values() if ":" in form)]
@@ -82,13 +109,55 @@ def weights_digest(model: Model) -> str:
     return file_sha256(locate(model.weights)())
 
 
-def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> str:
-    """Worker function: convert a form; returns the path of the new form's file."""
+def train(
+    *, model: Mapping[str, Any], method: Mapping[str, Any], trainer: str, loss: str,
+    data: str, train: str, folder: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Worker function: train, from the last checkpoint where there is one; returns the record.
+
+    ``data`` and ``train``: folders that hold the calibration and the training split.
+    """
+    described, chosen = Model.from_json(model), Method.from_json(method)
     final = Path(folder)
+    workspace = final.with_name(f"{final.name}-unfinished")
+    samples = read_split(Path(train), "train", described)
+    known = calibration_data(Path(data), described, chosen.samples, chosen.seed, samples)
+    layouts = {spec.name: spec.layout for spec in described.inputs}
+    tool: Trainer = locate(trainer)()
     with filling(final) as temporary:
+        course = Course(chosen, samples, layouts, loss, temporary, workspace)
+        tool.train(described, chosen, known, course)
+        record = {"trained_s": course.seconds}
+        write_json(temporary / RECORD, record)
+    shutil.rmtree(workspace, ignore_errors=True)
+    return record
+
+
+def simulate(
+    *, model: Mapping[str, Any], method: Mapping[str, Any], trainer: str, data: str, folder: str
+) -> None:
+    """Worker function: outputs of a fake-quantized model over the test split, one file each."""
+    described, chosen = Model.from_json(model), Method.from_json(method)
+    samples = read_split(Path(data), "test", described)
+    tool: Trainer = locate(trainer)()
+    pieces: dict[str, list[Array]] = {spec.name: [] for spec in described.outputs}
+    for batch in samples.batches(SIMULATION_BATCH):
+        for name, array in tool.outputs(described, chosen, batch).items():
+            pieces[name].append(array)
+    with filling(Path(folder)) as temporary:
+        for name, parts in pieces.items():
+            np.save(temporary / f"{name}.npy", np.concatenate(parts))
+
+
+def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> dict[str, Any]:
+    """Worker function: convert a form; returns the record with the name of the new form's file."""
+    started = time.monotonic()
+    with filling(Path(folder)) as temporary:
         path = locate(convert)(Model.from_json(model), temporary)
-        name = path.relative_to(temporary)
-    return str(final / name)
+        name = path.relative_to(temporary).as_posix()
+        record = {"file": name, "converted_s": time.monotonic() - started}
+        write_json(temporary / RECORD, record)
+    return record
 
 
 def build(

@@ -18,18 +18,23 @@ from harness.task import Data, Samples
 from harness.tensors import Array
 
 
-def write(*, load: str, model: Mapping[str, Any], splits: list[str], folder: str) -> dict[str, Any]:
+def write(
+    *, load: str, model: Mapping[str, Any], splits: list[str], folder: str, apart: str = ""
+) -> dict[str, Any]:
     """Worker function: load splits, preprocess them for the model and write them to ``folder``.
 
-    Returns the number of samples of each split.
+    Returns the number of samples of each split. ``apart``: a folder written before whose test
+    split must share no sample with these.
 
     Raises
     ------
     BadInput
-        If arrays do not fit the model's inputs, or calibration and test share a sample.
+        If arrays do not fit the model's inputs, or calibration, training and test samples overlap.
     """
     described = Model.from_json(model)
     sizes, seen = {}, {}
+    if apart:
+        seen["test"] = _sample_hashes(read_split(Path(apart), "test", described).inputs)
     with filling(Path(folder)) as temporary:
         for split in splits:
             samples = locate(load)(split)
@@ -47,12 +52,13 @@ def write(*, load: str, model: Mapping[str, Any], splits: list[str], folder: str
             np.save(target / "labels.npy", samples.labels)
             sizes[split] = len(samples)
             seen[split] = _sample_hashes({s.name: inputs[s.name] for s in described.inputs})
-        shared = seen.get("calibration", set()) & seen.get("test", set())
-        if shared:
-            raise BadInput(
-                f"{len(shared)} calibration samples are also test samples; "
-                "give the task disjoint splits"
-            )
+        for split in seen.keys() - {"test"}:
+            shared = seen[split] & seen.get("test", set())
+            if shared:
+                raise BadInput(
+                    f"{len(shared)} {split} samples are also test samples; "
+                    "give the task disjoint splits"
+                )
         (temporary / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
     return sizes
 
@@ -77,8 +83,10 @@ def read_split(folder: Path, split: str, model: Model) -> Samples:
     return Samples(inputs, np.load(folder / split / "labels.npy"))
 
 
-def calibration_data(folder: Path, model: Model, samples: int, seed: int) -> Data:
-    """The seeded choice of ``samples`` calibration samples, in random order.
+def calibration_data(
+    folder: Path, model: Model, samples: int, seed: int, train: Samples | None = None
+) -> Data:
+    """The seeded choice of ``samples`` calibration samples, in random order, with any ``train``.
 
     Raises
     ------
@@ -86,6 +94,8 @@ def calibration_data(folder: Path, model: Model, samples: int, seed: int) -> Dat
         If there are fewer than asked for, or any is not finite.
     """
     pool = read_split(folder, "calibration", model)
+    if samples and not len(pool):
+        raise BadInput("the calibration split is empty; give the task calibration samples")
     if samples > len(pool):
         raise BadInput(
             f"{samples} calibration samples were asked for, but the calibration split has "
@@ -95,5 +105,7 @@ def calibration_data(folder: Path, model: Model, samples: int, seed: int) -> Dat
     chosen = pool.take(index)
     for name, array in chosen.inputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BadInput(f"calibration input '{name}' holds NaN or infinity")
-    return Data(chosen, None, seed)
+            raise BadInput(
+                f"calibration input '{name}' holds NaN or infinity; correct the task's data"
+            )
+    return Data(chosen, train, seed)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -16,9 +16,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness import registry
 from harness.errors import BadExperiment, BadInput, did_you_mean
-from harness.method import AXES, PRESETS, Method, check_axis, preset
+from harness.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
 from harness.precision import PRECISIONS, Precision
 from harness.target import Target, presets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Trial:
 class Limits:
     """What one trial may use before it is stopped: seconds per phase, MB resident."""
 
+    train_s: float = 3600.0
     build_s: float = 900.0
     score_s: float = 1800.0
     start_s: float = 300.0
@@ -131,6 +134,7 @@ _LIMITS = Limits()
 
 
 class _LimitsEntry(_Strict):
+    train_s: float = Field(default=_LIMITS.train_s, gt=0)
     build_s: float = Field(default=_LIMITS.build_s, gt=0)
     score_s: float = Field(default=_LIMITS.score_s, gt=0)
     start_s: float = Field(default=_LIMITS.start_s, gt=0)
@@ -147,6 +151,7 @@ class _File(_Strict):
     seeds: list[int] = Field(default=[0], min_length=1)
     batch_sizes: list[int] = Field(default=[1], min_length=1)
     precision: str | _PrecisionEntry = "standard"
+    recipe: dict[str, Any] = {}
     reference: dict[str, str] = {}
     limits: _LimitsEntry = _LimitsEntry()
     quality_margin: float = Field(default=0.01, gt=0, lt=1)
@@ -165,11 +170,12 @@ _SELECTORS = ("backend", "method", "label", "route")
 
 @dataclass(frozen=True, slots=True)
 class _MethodEntry:
-    """One line under ``methods``: a preset, its axes with their lists, and the backends it is for."""
+    """One line under ``methods``: a preset, its axes with their lists, its backends and seeds."""
 
     name: str
     axes: Mapping[str, tuple[Any, ...]]
     backends: tuple[str, ...]
+    seeds: tuple[int, ...]
     line: int
 
 
@@ -190,9 +196,12 @@ class _Reader:
         targets = self._targets(tree, file)
         methods = self._methods(tree, file)
         precision = self._precision(tree, file)
+        self._recipe(tree, file)
         self._raise()
+        if seed is not None:
+            methods = [dataclasses.replace(entry, seeds=(seed,)) for entry in methods]
         seeds = [seed] if seed is not None else file.seeds
-        trials = self._expand(tree, file, methods, targets, seeds)
+        trials = self._expand(file, methods, targets)
         self._raise()
         return Experiment(
             name=file.name or self.path.stem,
@@ -331,7 +340,9 @@ class _Reader:
             if name not in PRESETS:
                 self._problem(line, f"unknown method '{name}'.{did_you_mean(name, PRESETS)}")
                 continue
-            backends = axes.pop("backends", file.backends)
+            where = ("methods", i, name)
+            backends = self._own(tree, where, axes, "backends", file.backends)
+            seeds = self._own(tree, where, axes, "seeds", file.seeds)
             swept: dict[str, tuple[Any, ...]] = {}
             for axis, value in axes.items():
                 swept[axis] = self._axis(_line(tree, ("methods", i, name, axis)), axis, value)
@@ -341,12 +352,30 @@ class _Reader:
                     f"'{unknown}' is not among the experiment's backends."
                     f"{did_you_mean(unknown, file.backends)}",
                 )
-            entries.append(_MethodEntry(name, swept, tuple(backends), line))
+            entries.append(_MethodEntry(name, swept, tuple(backends), tuple(seeds), line))
         return entries
 
+    def _own(
+        self,
+        tree: CommentedMap,
+        where: tuple[Any, ...],
+        axes: dict[str, Any],
+        key: str,
+        default: list[T],
+    ) -> list[T]:
+        """A method's own list of backends or seeds, taken out of its axes."""
+        value = axes.pop(key, default)
+        kind = type(default[0])
+        if isinstance(value, list) and value and all(type(one) is kind for one in value):
+            return value
+        words = "names, such as [pytorch]" if kind is str else "whole numbers, such as [0, 1, 2]"
+        self._problem(_line(tree, (*where, key)), f"'{key}' takes a list of {words}, not {value!r}")
+        return default
+
     def _axis(self, line: int, axis: str, value: Any) -> tuple[Any, ...]:
-        several = isinstance(value, list) and axis != "keep_float"
-        values = tuple(value) if several else (value,)
+        # an axis that is a list of names is swept by a list of lists
+        nested = axis not in LISTS or any(isinstance(one, list) for one in value or ())
+        values = tuple(value) if isinstance(value, list) and nested else (value,)
         if not values:
             self._problem(line, f"axis '{axis}' has an empty list")
         for one in values:
@@ -367,13 +396,19 @@ class _Reader:
             return PRECISIONS.get(file.precision, PRECISIONS["standard"])
         return Precision(**file.precision.model_dump())
 
+    def _recipe(self, tree: CommentedMap, file: _File) -> None:
+        for axis, value in file.recipe.items():
+            line = _line(tree, ("recipe", axis))
+            if axis not in RECIPE:
+                self._problem(line, f"unknown axis '{axis}' in recipe.{did_you_mean(axis, RECIPE)}")
+                continue
+            try:
+                check_axis(axis, value)
+            except BadInput as error:
+                self._problem(line, str(error))
+
     def _expand(
-        self,
-        tree: CommentedMap,
-        file: _File,
-        methods: list[_MethodEntry],
-        targets: list[Target],
-        seeds: list[int],
+        self, file: _File, methods: list[_MethodEntry], targets: list[Target]
     ) -> tuple[Trial, ...]:
         trials: dict[str, Trial] = {}
         for model, target, backend_name, entry in itertools.product(
@@ -384,21 +419,31 @@ class _Reader:
             own = registry.backend(backend_name).methods.get(entry.name, {})
             for values in itertools.product(*entry.axes.values()):
                 chosen = dict(zip(entry.axes, values, strict=True))
-                for seed in seeds:
-                    method = preset(entry.name, {**own, **chosen}, seed=seed)
-                    default = preset(entry.name, own, seed=seed)
-                    trial = Trial(
-                        model, backend_name, method, _label(method, default), target, seed,
-                        several_seeds=len(seeds) > 1,
-                    )  # fmt: skip
+                for seed in entry.seeds:
+                    method = _method(entry.name, {**own, **chosen}, file.recipe, seed)
+                    label = _label(method, _method(entry.name, own, file.recipe, seed), file.recipe)
+                    several = len(entry.seeds) > 1
+                    trial = Trial(model, backend_name, method, label, target, seed, several)
                     if trial.id in trials:
                         self._problem(entry.line, f"trial '{trial.id}' is listed twice")
                     trials[trial.id] = trial
         return tuple(trials.values())
 
 
-def _label(method: Method, default: Method) -> str:
-    """The preset's name with the axes that differ from this backend's own default."""
+def _method(name: str, axes: Mapping[str, Any], recipe: Mapping[str, Any], seed: int) -> Method:
+    """A preset with its axes, and the experiment's recipe where it is trained."""
+    trained = {**PRESETS[name], **axes}.get("training", "ptq") != "ptq"
+    return preset(name, {**recipe, **axes} if trained else axes, seed=seed)
+
+
+def _label(method: Method, default: Method, recipe: Mapping[str, Any]) -> str:
+    """The preset's name with the axes that differ from this backend's own default.
+
+    A method that is trained, though its preset is not, differs by ``training`` and from the
+    experiment's recipe.
+    """
+    if method.training != default.training and method.training != "ptq":
+        default = dataclasses.replace(default, **{**RECIPE, **recipe})
     changed = [
         f"{axis}={_word(getattr(method, axis))}"
         for axis in AXES

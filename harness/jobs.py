@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.target import COMMON_ENVIRONMENT
+from harness.training import PROGRESS
 from harness.worker import PARENT
 
 WATCH_S = 0.05
@@ -84,7 +85,9 @@ class Process:
         self.path = folder / f"{stem}.json"
         self.log = folder / f"{stem}.log"
         self.result = self.path.with_suffix(".result")
-        self.result.unlink(missing_ok=True)
+        self.progress = self.path.with_suffix(".progress")
+        for old in (self.result, self.progress):
+            old.unlink(missing_ok=True)
         self.path.write_text(
             json.dumps(
                 {
@@ -106,11 +109,13 @@ class Process:
                     **COMMON_ENVIRONMENT,
                     **job.environment,
                     PARENT: str(os.getpid()),
+                    PROGRESS: str(self.progress),
                 },
                 start_new_session=True,
             )
         self.started = time.monotonic()
         self._overrun = ""
+        self._told = ""
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -128,6 +133,15 @@ class Process:
     def seconds(self) -> float:
         """Wall time since the start."""
         return time.monotonic() - self.started
+
+    def news(self) -> str:
+        """What the worker tells of its progress, if it has told something new."""
+        try:
+            text = self.progress.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return ""
+        new, self._told = text != self._told, text
+        return text if new else ""
 
     def watch(self) -> None:
         """Kill the worker if it is over a limit; the reason shows in `ending`."""
@@ -188,12 +202,13 @@ def run_jobs(
     *,
     slots: int,
     on_start: Callable[[Job], None] = lambda job: None,
+    on_news: Callable[[Job, str], None] = lambda job, text: None,
 ) -> None:
     """Run jobs, ``slots`` at a time, in the order given.
 
     ``on_end`` is called for each in this process and may return further jobs, which go to the
-    front of the queue. A job that somebody else killed is tried again, twice. No worker outlives
-    this call, however it ends.
+    front of the queue; ``on_news`` with what workers tell of their progress. A job that somebody
+    else killed is tried again, twice. No worker outlives this call, however it ends.
     """
     queue = deque(jobs)
     killed: Counter[str] = Counter()
@@ -211,6 +226,8 @@ def run_jobs(
             ended = {handle for handle, _ in poller.poll(WATCH_S * 1000)}
             for handle, process in list(running.items()):
                 if handle not in ended:
+                    if text := process.news():
+                        on_news(process.job, text)
                     process.watch()
                     if process.popen.returncode is None:
                         continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.build import (
     artifact_key,
     data_key,
     form_key,
+    training_key,
     weights_digest,
 )
 from harness.cache import content_key, entry, source_digest
@@ -28,7 +30,7 @@ from harness.jobs import Ending, Job, run_jobs
 from harness.machine import installed_packages
 from harness.metrics import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
 from harness.model import Model
-from harness.plan import Cell, parity_cell, with_form
+from harness.plan import Cell, float_form, parity_cell
 from harness.progress import Reporter
 from harness.protocol import Artifact, Runtime
 from harness.registry import locate
@@ -37,10 +39,15 @@ from harness.score import SUMMARY
 from harness.store import Store
 from harness.target import Target, usable_cpus
 from harness.tensors import Array
+from harness.training import JOURNAL, LOSSES
 
 SPLITS = ["calibration", "test"]
 Then = Callable[[Ending], Iterable[Job]]
 _DONE = Ending("ok", "", None, 0.0)
+_CRASH_HINT = (
+    "the framework's own code crashed on this model and method; leave the method out, "
+    "or take another route or backend"
+)
 
 
 @dataclass(slots=True)
@@ -53,8 +60,10 @@ class Pipeline:
     machine: Mapping[str, Any]
     reporter: Reporter
     _then: dict[str, Then] = field(default_factory=dict)
+    _waiting: dict[str, list[Then]] = field(default_factory=dict)
     _weights: dict[str, str] = field(default_factory=dict)
     _data: dict[str, str] = field(default_factory=dict)
+    _train: dict[str, str] = field(default_factory=dict)
     _floats: dict[str, dict[str, Ending]] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -73,6 +82,7 @@ class Pipeline:
             lambda job, ending: self._then.pop(job.name)(ending),
             slots=len(usable_cpus()),
             on_start=lambda job: self.reporter.step(job.name),
+            on_news=lambda job, text: self.reporter.news(job.name, text),
         )
 
     def _open(self, cell: Cell) -> bool:
@@ -95,6 +105,23 @@ class Pipeline:
             return then(_DONE)
         self._then[job.name] = then
         return [job]
+
+    def _ask_shared(self, job: Job, folder: Path, then: Then) -> Iterable[Job]:
+        """As `_ask`, for a folder that several cells wait for: one job fills it for all."""
+        if folder.exists():
+            return then(_DONE)
+        waiting = self._waiting.setdefault(str(folder), [])
+        waiting.append(then)
+        if len(waiting) > 1:
+            return []
+
+        def ended(ending: Ending) -> Iterable[Job]:
+            jobs: list[Job] = []
+            for go_on in self._waiting.pop(str(folder)):
+                jobs += go_on(ending)
+            return jobs
+
+        return self._ask(job, cached=False, then=ended)
 
     def _end(self, cell: Cell, stage: str, status: str, reason: str, **more: Any) -> None:
         state = {"status": status, "stage": stage, "reason": reason, **more}
@@ -132,7 +159,7 @@ class Pipeline:
         if ending.status != "ok":
             return self._fail_model(name, ending)
         self._floats[name] = {}
-        floats = {c.backend.name: parity_cell(c) for c in self._of(name)}
+        floats = {float_form(c): parity_cell(c) for c in self._of(name)}
         jobs: list[Job] = []
         for cell in floats.values():
             jobs += self._build(cell, partial(self._after_float, cell, len(floats)))
@@ -141,7 +168,7 @@ class Pipeline:
     def _after_float(self, cell: Cell, count: int, built: Ending) -> Iterable[Job]:
         def scored(ending: Ending) -> Iterable[Job]:
             ended = self._floats[cell.model.name]
-            ended[cell.backend.name] = ending
+            ended[float_form(cell)] = ending
             return self._trials(cell.model.name) if len(ended) == count else []
 
         return self._score(cell, scored) if built.status == "ok" else scored(built)
@@ -153,8 +180,9 @@ class Pipeline:
         for cell in self._of(name):
             if not self._open(cell):
                 continue
-            ending = self._floats[name][cell.backend.name]
-            judged = (self.store.get("parity", name) or {})["backends"].get(cell.backend.name, {})
+            form = float_form(cell)
+            ending = self._floats[name][form]
+            judged = (self.store.get("parity", name) or {})["forms"].get(form, {})
             if ending.status != "ok":
                 reason = f"its float form could not be made: {ending.reason}"
                 self._end(cell, "build", ending.status, reason, again=ending.again)
@@ -169,60 +197,122 @@ class Pipeline:
     def _judge_parity(self, name: str) -> None:
         """Compare each backend's float outputs with those of the model's own form."""
         model = registry.model(name)
-        cells = {c.backend.name: parity_cell(c) for c in self._of(name)}
-        scored = [b for b in cells if self._floats[name][b].status == "ok"]
-        forms = list(model.forms)
-        scored.sort(
-            key=lambda b: min(
-                (forms.index(f) for f in locate(cells[b].backend.quantizer)().takes if f in forms),
-                default=len(forms),
-            )
-        )
+        cells = {float_form(c): parity_cell(c) for c in self._of(name)}
+        scored = [form for form in cells if self._floats[name][form].status == "ok"]
+        scored.sort(key=lambda form: _origin(model, cells[form]))
         judged: dict[str, dict[str, Any]] = {}
         reference = self.outputs(cells[scored[0]]) if scored else {}
-        for backend in scored:
-            own = self.outputs(cells[backend])
+        for form in scored:
+            own = self.outputs(cells[form])
             found = [parity(reference[key], own[key]) for key in reference]
             worst = max(found, key=lambda p: p.relative)
             holds = worst.holds
-            judged[backend] = {
+            judged[form] = {
+                "trial": cells[form].trial.label,
                 "max_abs": worst.max_abs,
                 "relative": worst.relative,
                 "samples": worst.samples,
                 "holds": holds,
-                "score": self._score_key(cells[backend]),
-                "artifact": self._artifact_key(cells[backend]),
+                "score": self._score_key(cells[form]),
+                "artifact": self._artifact_key(cells[form]),
                 "reason": "" if holds else _parity_reason(worst, scored[0]),
             }
         self.store.put(
-            "parity", name, {"reference": scored[0] if scored else None, "backends": judged}
+            "parity", name, {"reference": scored[0] if scored else None, "forms": judged}
         )
 
     # --- one cell --------------------------------------------------------------------------------
 
     def _build(self, cell: Cell, then: Then) -> Iterable[Job]:
-        """Convert the form if needed, then quantize; both only if not cached."""
-        name = cell.model.name
-        if cell.converter is None:
-            return self._quantize(cell, cell.model, "", then)
-        converter = cell.converter
-        key = form_key(cell.model, converter, self._weights[name])
-        folder = entry("forms", key)
+        """Train and convert the form if need be, then quantize; each only if not cached."""
+        if cell.trial.method.training == "ptq":
+            return self._convert(cell, then)
+        return self._training_data(
+            cell,
+            lambda ending: self._fit(cell, then) if ending.status == "ok" else then(ending),
+        )
+
+    def _training_data(self, cell: Cell, then: Then) -> Iterable[Job]:
+        """Write the training split, once for all trainings of a model."""
+        name, task = cell.model.name, registry.task(cell.model.task)
+        folder = entry("data", data_key(cell.model, task.load, task.version, ["train"]))
+        self._train[name] = str(folder)
         job = self._job(
-            f"convert {name} {converter.source} to {converter.target}", "harness.build:convert",
-            self.experiment.limits.build_s,
-            model=cell.model.to_json(), convert=converter.convert, folder=str(folder),
+            f"data {name} train", "harness.data:write", self.experiment.limits.build_s,
+            load=task.load, model=cell.model.to_json(), splits=["train"], folder=str(folder),
+            apart=self._data[name],
+        )  # fmt: skip
+        return self._ask_shared(job, folder, then)
+
+    def _fit(self, cell: Cell, then: Then) -> Iterable[Job]:
+        """Train, then run what was trained with fake quantization, then go on to convert it."""
+        folder = entry("trained", self._training_key(cell))
+        method = cell.trial.method
+        known: dict[str, Any] = {
+            "method": method.to_json(), "trainer": cell.backend.trainer,
+            "data": self._data[cell.model.name],
+        }  # fmt: skip
+        job = self._job(
+            f"train {cell.trial.id}", "harness.build:train", self.experiment.limits.train_s,
+            model=cell.model.to_json(), **known, train=self._train[cell.model.name],
+            loss=LOSSES[registry.task(cell.model.task).metric], folder=str(folder),
+        )  # fmt: skip
+
+        def trained(ending: Ending) -> Iterable[Job]:
+            if ending.status != "ok":
+                return then(ending)
+            if method.training == "finetune":
+                return self._convert(cell, then)
+            model = self._trained(cell)
+            outputs = entry("simulated", self._training_key(cell))
+            simulation = self._job(
+                f"simulate {cell.trial.id}", "harness.build:simulate",
+                self.experiment.limits.score_s,
+                model=model.to_json(), **known, folder=str(outputs),
+            )  # fmt: skip
+            return self._ask_shared(
+                simulation,
+                outputs,
+                lambda done: self._convert(cell, then) if done.status == "ok" else then(done),
+            )
+
+        return self._ask_shared(job, folder, trained)
+
+    def _training_key(self, cell: Cell) -> str:
+        name = cell.model.name
+        return training_key(
+            cell.model, cell.trial.method, cell.backend,
+            weights=self._weights[name], data=Path(self._data[name]).name,
+            train=Path(self._train[name]).name,
+        )  # fmt: skip
+
+    def _trained(self, cell: Cell) -> Model:
+        """The cell's model, with what its training left where it has one."""
+        if cell.trial.method.training == "ptq":
+            return cell.model
+        return replace(cell.model, trained=str(entry("trained", self._training_key(cell))))
+
+    def _convert(self, cell: Cell, then: Then) -> Iterable[Job]:
+        model, converter = self._trained(cell), cell.converter
+        if converter is None:
+            return self._quantize(cell, model, then)
+        folder = entry("forms", self._form_key(cell))
+        job = self._job(
+            f"convert {model.name} {converter.source} to {converter.target} {folder.name[:8]}",
+            "harness.build:convert", self.experiment.limits.build_s,
+            model=model.to_json(), convert=converter.convert, folder=str(folder),
         )  # fmt: skip
 
         def converted(ending: Ending) -> Iterable[Job]:
             if ending.status != "ok":
                 return then(ending)
-            files = [f for f in folder.iterdir() if f.suffix == f".{converter.target}"]
-            return self._quantize(cell, with_form(cell, str(files[0])), key, then)
+            path = folder / read_json(folder / RECORD)["file"]
+            forms = {**model.forms, converter.target: str(path)}
+            return self._quantize(cell, replace(model, forms=forms), then)
 
-        return self._ask(job, cached=folder.exists(), then=converted)
+        return self._ask_shared(job, folder, converted)
 
-    def _quantize(self, cell: Cell, model: Model, form: str, then: Then) -> Iterable[Job]:
+    def _quantize(self, cell: Cell, model: Model, then: Then) -> Iterable[Job]:
         folder = entry("artifacts", self._artifact_key(cell))
         job = self._job(
             f"build {cell.trial.id}", "harness.build:build", self.experiment.limits.build_s,
@@ -231,19 +321,26 @@ class Pipeline:
         )  # fmt: skip
         return self._ask(job, cached=_intact(folder), then=then)
 
+    def _form_key(self, cell: Cell) -> str:
+        if cell.converter is None:
+            return ""
+        return form_key(self._trained(cell), cell.converter, self._weights[cell.model.name])
+
     def _artifact_key(self, cell: Cell) -> str:
         name = cell.model.name
-        form = form_key(cell.model, cell.converter, self._weights[name]) if cell.converter else ""
-        data = Path(self._data[name]).name
         return artifact_key(
-            cell.model, cell.trial.method, cell.backend,
-            weights=self._weights[name], data=data, form=form,
+            self._trained(cell), cell.trial.method, cell.backend,
+            weights=self._weights[name], data=Path(self._data[name]).name,
+            form=self._form_key(cell),
         )  # fmt: skip
 
     def _after_build(self, cell: Cell, ending: Ending) -> Iterable[Job]:
         trial = cell.trial
         if ending.status != "ok":
-            self._end(cell, "build", ending.status, ending.reason, again=ending.again)
+            reason = ending.reason
+            if ending.status == "crashed" and not ending.killed:
+                reason = f"{reason}; {_CRASH_HINT}"
+            self._end(cell, "build", ending.status, reason, again=ending.again)
             self.reporter.done(f"{trial.id}: {ending.status}")
             return []
         key = self._artifact_key(cell)
@@ -255,8 +352,25 @@ class Pipeline:
             self._end(
                 cell, "build", "ok", "",
                 artifact=key, sha256=artifact.digest, built_s=record["built_s"], record=record,
+                simulated=artifact.details.get("simulated", ""), **self._before(cell),
             )  # fmt: skip
         return self._score(cell, partial(self._after_score, cell))
+
+    def _before(self, cell: Cell) -> dict[str, Any]:
+        """What training and conversion left: their times, the journal and the simulation."""
+        left: dict[str, Any] = {}
+        if cell.converter is not None:
+            record = read_json(entry("forms", self._form_key(cell)) / RECORD)
+            left["converted_s"] = record["converted_s"]
+        if cell.trial.method.training != "ptq":
+            key = self._training_key(cell)
+            folder = entry("trained", key)
+            left["trained_s"] = read_json(folder / RECORD)["trained_s"]
+            text = (folder / JOURNAL).read_text(encoding="utf-8")
+            left["journal"] = [json.loads(line) for line in text.splitlines()]
+            if cell.trial.method.training == "qat":
+                left["simulation"] = key
+        return left
 
     def _score(self, cell: Cell, then: Then) -> Iterable[Job]:
         artifact = entry("artifacts", self._artifact_key(cell))
@@ -319,7 +433,7 @@ class Pipeline:
     def _sqnr(self, cell: Cell) -> float:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
         parity_state = self.store.get("parity", cell.model.name) or {}
-        score = parity_state["backends"][parity_state["reference"]]["score"]
+        score = parity_state["forms"][parity_state["reference"]]["score"]
         own = self.outputs(cell)
         return min(
             sqnr_db(np.load(entry("scores", score) / f"{name}.npy"), array)
@@ -336,6 +450,8 @@ class Pipeline:
                 f"its outputs are far from fp32: SQNR {noise:.1f} dB, below the limit of {floor:g} dB"
             )
         built = self.store.get("build", cell.trial.id) or {}
+        if built["simulated"]:
+            return "simulated", built["simulated"]
         wanted = cell.trial.method.weights
         held = built["record"]["weight_bytes"]
         if wanted != "float32" and not any(_same_width(wanted, dtype) for dtype in held):
@@ -352,6 +468,14 @@ class Pipeline:
         **arguments: Any,
     ) -> Job:
         return Job(name, work, arguments, environment, (), limit, self.experiment.limits.memory_mb)
+
+
+def _origin(model: Model, cell: Cell) -> tuple[int, int]:
+    """How near a form is to the model's own: its place among them, those converted last."""
+    forms = list(model.forms)
+    need = locate(cell.backend.quantizer)().form(cell.trial.method)
+    source = cell.converter.source if cell.converter else need
+    return int(cell.converter is not None), forms.index(source)
 
 
 def _unpinned(target: Target) -> Target:

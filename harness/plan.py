@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from harness import registry
 from harness.experiment import Experiment, Trial
-from harness.method import preset
+from harness.method import Method, preset
 from harness.model import Model
 from harness.protocol import Backend, Converter, Quantizer, Runtime
 from harness.registry import locate
 from harness.target import Target
+from harness.training import LOSSES
 
 PARITY_TARGET = Target("parity")
 
@@ -44,41 +44,73 @@ def resolve(trial: Trial) -> Cell:
         return Cell(trial, model, backend, None, reason)
     runtime: Runtime = locate(backend.runtime)()
     quantizer: Quantizer = locate(backend.quantizer)()
-    refusal = runtime.refuse(trial.target, trial.method) or quantizer.refuse(model, trial.method)
+    refusal = (
+        runtime.refuse(trial.target, trial.method)
+        or quantizer.refuse(model, trial.method)
+        or _untrainable(model, backend, trial.method)
+    )
     if refusal:
         return Cell(trial, model, backend, None, refusal)
-    if quantizer.takes & model.forms.keys():
+    need = quantizer.form(trial.method)
+    if need in model.forms:
         return Cell(trial, model, backend, None, "")
     for source in model.forms:
-        for target in quantizer.takes:
-            converter = registry.converter(source, target)
-            if converter is None:
-                continue
-            missing = registry.missing_packages(converter.packages)
-            reason = (
-                f"the {target} form of {model.name} is made from its {source} form, which needs "
-                f"{', '.join(missing)}; {converter.install}"
-            )
-            return Cell(trial, model, backend, converter, reason if missing else "")
-    have, need = ", ".join(model.forms), " or ".join(sorted(quantizer.takes))
+        converter = registry.converter(source, need)
+        if converter is None:
+            continue
+        missing = registry.missing_packages(converter.packages)
+        reason = (
+            f"the {need} form of {model.name} is made from its {source} form, which needs "
+            f"{', '.join(missing)}; {converter.install}"
+        )
+        return Cell(trial, model, backend, converter, reason if missing else "")
     return Cell(
         trial, model, backend, None,
-        f"{backend.name} needs a {need} form; {model.name} has {have} and nothing converts them",
+        f"{backend.name} needs a {need} form; {model.name} has {', '.join(model.forms)} and nothing "
+        "converts them",
     )  # fmt: skip
 
 
+def _untrainable(model: Model, backend: Backend, method: Method) -> str | None:
+    """Why the method's training cannot happen, or None."""
+    if method.training == "ptq":
+        return None
+    if not backend.trainer:
+        return f"{backend.name} does not train; use training: ptq"
+    task = registry.task(model.task)
+    if "train" not in task.splits:
+        return (
+            f"task '{task.name}' has no training samples; give it a train split, "
+            "or use a method that is not trained"
+        )
+    if task.metric not in LOSSES:
+        return (
+            f"no loss is known for the metric {task.metric} of task '{task.name}'; "
+            "use a method that is not trained"
+        )
+    return None
+
+
+def float_form(cell: Cell) -> str:
+    """The backend with the fp32 route whose float function the cell's artifact starts from."""
+    route = _float_route(cell)
+    return f"{cell.backend.name} {route}".strip()
+
+
 def parity_cell(cell: Cell) -> Cell:
-    """The plain fp32 trial of the cell's model and backend, by which parity is judged."""
+    """The fp32 trial of the form that the cell starts from, by which parity is judged."""
+    route = _float_route(cell)
     own = cell.backend.methods.get("fp32", {})
-    trial = Trial(cell.model.name, cell.backend.name, preset("fp32", own), "fp32", PARITY_TARGET, 0)
+    usual = own.get("route", "")
+    label = "fp32" if route == usual else f"fp32+route={route}"
+    method = preset("fp32", {**own, "route": route})
+    trial = Trial(cell.model.name, cell.backend.name, method, label, PARITY_TARGET, 0)
     return resolve(trial)
 
 
-def with_form(cell: Cell, path: str) -> Model:
-    """The cell's model with its converted form."""
-    assert cell.converter is not None  # noqa: S101 - for the type checker
-    forms = {**cell.model.forms, cell.converter.target: path}
-    return dataclasses.replace(cell.model, forms=forms)
+def _float_route(cell: Cell) -> str:
+    quantizer: Quantizer = locate(cell.backend.quantizer)()
+    return quantizer.takes[quantizer.form(cell.trial.method)]
 
 
 def estimate_seconds(experiment: Experiment, runnable: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+NEWS_S = 30.0
+
 
 class Reporter:
     """Says which phase and trial is under way; a context manager.
@@ -29,6 +32,7 @@ class Reporter:
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or Console(stderr=True, quiet=quiet, highlight=False)
         self._live: Progress | None = None
+        self._told: dict[str, float] = {}
         self._phase, self._total, self._done, self._started = "", 0, 0, time.monotonic()
 
     def __enter__(self) -> Self:
@@ -78,6 +82,14 @@ class Reporter:
         """A step has begun."""
         if self._live is not None and self._live.task_ids:
             self._live.update(self._live.task_ids[-1], step=text)
+
+    def news(self, name: str, text: str) -> None:
+        """A long step tells how far it is; elsewhere than on a terminal every half minute."""
+        if self._live is not None:
+            self.step(f"{name}: {text}")
+        elif time.monotonic() - self._told.get(name, -math.inf) > NEWS_S:
+            self._told[name] = time.monotonic()
+            self.say(f"{self._phase} {self._done}/{self._total} {name}: {text}")
 
     def done(self, text: str = "", steps: int = 1) -> None:
         """One or more steps are finished."""

@@ -20,10 +20,10 @@ from harness.errors import NotComparable
 from harness.files import write_atomically
 from harness.method import AXES, Method
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 STATUSES = (
-    "ok", "no-op", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
+    "ok", "no-op", "simulated", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
 )  # fmt: skip
 FAILURES = ("invalid", "failed", "timeout", "crashed", "out-of-memory")
 """Statuses that make `quantbench run` exit with 1."""
@@ -62,6 +62,8 @@ TRIALS = pa.schema(
             pa.float64(),
         ),  # of this backend's fp32 against the model's reference form
         ("parity_samples", pa.int64()),
+        ("trained_s", pa.float64()),
+        ("converted_s", pa.float64()),  # of the float form, once for all methods that start from it
         ("built_s", pa.float64()),
         ("scored_s", pa.float64()),
         ("effective", pa.string()),  # JSON: settings as the runtime reported them
@@ -71,7 +73,7 @@ TRIALS = pa.schema(
 MEASUREMENTS = pa.schema(
     [
         ("trial", pa.string()),
-        ("scenario", pa.string()),  # artifact, score, single-stream, memory, start
+        ("scenario", pa.string()),  # artifact, score, seeds, single-stream, memory, start
         ("batch_size", pa.int64()),
         ("metric", pa.string()),
         ("value", pa.float64()),
@@ -117,12 +119,22 @@ ARTIFACTS = pa.schema(
         ("engine", pa.string()),
     ]
 )
+TRAINING = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("epoch", pa.int64()),
+        ("step", pa.int64()),
+        ("loss", pa.float64()),
+        ("learning_rate", pa.float64()),
+    ]
+)
 SCHEMAS: Mapping[str, pa.Schema] = {
     "trials": TRIALS,
     "measurements": MEASUREMENTS,
     "samples": SAMPLES,
     "predictions": PREDICTIONS,
     "artifacts": ARTIFACTS,
+    "training": TRAINING,
 }
 
 
@@ -130,8 +142,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 class Results:
     """A run as pandas frames, one per Parquet file, with its machine and its run description.
 
-    ``frames`` holds ``trials``, ``measurements``, ``samples``, ``predictions`` and ``artifacts``,
-    each also an attribute of that name.
+    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``artifacts`` and ``training``.
     """
 
     folder: Path
@@ -142,6 +153,7 @@ class Results:
     samples: pd.DataFrame
     predictions: pd.DataFrame
     artifacts: pd.DataFrame
+    training: pd.DataFrame
 
 
 def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:

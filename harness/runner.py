@@ -226,7 +226,7 @@ def comparisons(context: Context) -> list[Comparison]:
 def reference(trials: Sequence[Trial], selector: Mapping[str, str]) -> Trial:
     """The trial that ratios are taken against: as selected, else the first fp32, else the first."""
     chosen = [t for t in trials if selector and matches(t, selector)]
-    floats = [t for t in trials if t.method.name == "fp32"]
+    floats = [t for t in trials if t.method.name == "fp32" and t.method.training == "ptq"]
     return (chosen or floats or list(trials))[0]
 
 

@@ -26,7 +26,7 @@ def show(found: Results, console: Console) -> None:
         ("trial", "left"), ("ms", "right"), ("speed-up", "right"), ("quality", "right"), ("kB", "right"),
     ):  # fmt: skip
         table.add_column(title, justify="left" if side == "left" else "right", overflow="fold")
-    shown = trials[trials["status"].isin(["ok", "no-op"])].sort_values("latency_ms")
+    shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
     for name, row in shown.iterrows():
         table.add_row(
             str(name),

@@ -71,6 +71,7 @@ class Course:
     _chosen: Array = field(init=False)
     _started: float = field(init=False, default_factory=time.monotonic)
     _first: int = field(init=False, default=0)
+    _before: float = field(init=False, default=0.0)
     _journal: list[dict[str, float]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -99,6 +100,7 @@ class Course:
         except (OSError, ValueError, KeyError):
             return None
         self._first = position["epoch"] + 1
+        self._before = position["seconds"]
         self._journal = position["journal"]
         return arrays
 
@@ -155,12 +157,18 @@ class Course:
         """Checkpoint the end of an epoch: everything that the trainer needs to go on from there."""
         name = f"epoch{epoch}-{CHECKPOINT}"
         save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, self.workspace / name)
-        write_json(
-            self.workspace / POSITION, {"epoch": epoch, "file": name, "journal": self._journal}
-        )
+        position = {
+            "epoch": epoch, "file": name, "seconds": self.seconds, "journal": self._journal,
+        }  # fmt: skip
+        write_json(self.workspace / POSITION, position)
         for old in self.workspace.glob(f"epoch*-{CHECKPOINT}"):
             if old.name != name:
                 old.unlink()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent, that before an interruption included up to its last checkpoint."""
+        return self._before + time.monotonic() - self._started
 
     def finish(self) -> None:
         """Leave the journal beside the result."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 STATUS_MEANING: Mapping[str, str] = {
     "ok": "built, scored and timed",
     "no-op": "nothing in it computes in integers although that was asked for: the tool quantized nothing",
+    "simulated": "no kernel executes this method as it is: built and scored for its quality, not timed",
     "unsupported": "the framework or the machine cannot do this; the reason says why",
     "invalid": "its outputs are not finite or far from the float model's, so it was not timed",
     "failed": "an error in the framework; the reason holds its message",
@@ -14,7 +15,7 @@ STATUS_MEANING: Mapping[str, str] = {
     "crashed": "its process died",
     "out-of-memory": "stopped at its memory limit",
 }
-STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "unsupported": "–"}
+STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "simulated": "~", "unsupported": "–"}
 
 FLAG_MEANING: Mapping[str, str] = {
     "not-steady": "its times had not settled when the warm-up ended",

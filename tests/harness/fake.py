@@ -2,7 +2,8 @@
 
 The route of a method says how it behaves: ``crash`` and ``hang`` in the build worker, ``eat``
 (memory), ``error``, ``nan`` (outputs), ``noise`` (wrong outputs), ``float`` (quantizes nothing),
-``slow`` (20x), ``score-crash``, ``clock-crash``.
+``slow`` (20x), ``score-crash``, ``clock-crash``; in training, ``diverge`` and ``train-crash``
+(once, after the first epoch).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,8 @@ from harness.model import Model
 from harness.protocol import Artifact, Backend, Operation, Record
 from harness.target import Target
 from harness.task import Data, Samples, Task
-from harness.tensors import TensorSpec, check_inputs
+from harness.tensors import Arrays, TensorSpec, check_inputs
+from harness.training import Course
 
 X, Y = TensorSpec("x", (None, 16), "float32"), TensorSpec("y", (None, 4), "float32")
 TASK = Task("fake-task", (X,), "top1", "tests.harness.fake:load", "1")
@@ -30,7 +33,9 @@ MODEL = Model(
 )  # fmt: skip
 BACKEND = Backend(
     "fakery", "tests.harness.fake:FakeQuantizer", "tests.harness.fake:FakeRuntime",
-    ("numpy",), ("numpy",), "pip install numpy", ("numpy",), {"static-int8": {"samples": 8}},
+    ("numpy",), ("numpy",), "pip install numpy", ("numpy",),
+    {"static-int8": {"samples": 8}, "qat-int8": {"samples": 8}},
+    "tests.harness.fake:FakeTrainer",
 )  # fmt: skip
 OTHER = Backend(
     "other", "tests.harness.fake:FakeQuantizer", "tests.harness.fake:OtherRuntime",
@@ -55,24 +60,28 @@ def form() -> np.ndarray:
 
 
 def load(split: str) -> Samples:
-    rng = np.random.default_rng({"calibration": 1, "test": 2}[split])
-    x = rng.normal(size=(300 if split == "test" else 32, 16)).astype(np.float32)
+    rng = np.random.default_rng({"calibration": 1, "test": 2, "train": 3}[split])
+    count = {"calibration": 32, "test": 300, "train": 128}[split]
+    x = rng.normal(size=(count, 16)).astype(np.float32)
     return Samples({"x": x}, (x @ form()).argmax(axis=1))
 
 
 class FakeQuantizer:
     name = "fakery"
-    takes = frozenset({"numpy"})
+    takes: Mapping[str, str] = {"numpy": "", "other-numpy": "other"}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         return "the fake has no bfloat16; use fp32" if method.name == "bf16" else None
+
+    def form(self, method: Method) -> str:
+        return "other-numpy" if method.route == "other" else "numpy"
 
     def layers(self, model: Model) -> tuple[str, ...]:
         return ("w",)
 
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         misbehave(method.route)
-        w = form()
+        w = np.load(Path(model.trained) / "w.npy") if model.trained else form()
         if method.weights == "int8" and method.route != "float":
             scale = np.abs(w).max() / 127
             np.save(folder / "w.npy", np.rint(w / scale).astype(np.int8))
@@ -81,11 +90,50 @@ class FakeQuantizer:
             np.save(folder / "w.npy", w)
             np.save(folder / "scale.npy", np.float32(1))
         files, details = ("w.npy", "scale.npy"), {"route": method.route}
+        if method.weights == "int4":
+            details["simulated"] = "the fake multiplies no 4-bit integers"
         return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,), details).save()
 
     def inspect(self, artifact: Artifact) -> Record:
         w = np.load(artifact.path)
         return Record({str(w.dtype): w.nbytes}, {"matmul": 1})
+
+
+class FakeTrainer:
+    """Softmax regression by plain gradient steps; fake quantization rounds the weights."""
+
+    def train(self, model: Model, method: Method, data: Data, course: Course) -> None:
+        state = course.restore()
+        w = form() / 2 if state is None else state["w"]
+        if state is None:
+            assert len(data.calibration) == method.samples
+        for epoch in course.epochs():
+            for step in course.steps(epoch):
+                x = step.inputs["x"]
+                scores = np.exp(x @ fake_quantized(w, method))
+                shares = scores / scores.sum(1, keepdims=True)
+                loss = -np.log(shares[np.arange(len(x)), step.labels]).mean()
+                course.record(step, float("nan") if method.route == "diverge" else float(loss))
+                shares[np.arange(len(x)), step.labels] -= 1
+                w = w - np.float32(step.learning_rate / len(x)) * (x.T @ shares)
+            course.save(epoch, {"w": w})
+            marker = course.workspace / "crashed"
+            if method.route == "train-crash" and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        np.save(course.folder / "w.npy", w)
+        course.finish()
+
+    def outputs(self, model: Model, method: Method, inputs: Arrays) -> Arrays:
+        w = np.load(Path(model.trained) / "w.npy")
+        return {"y": inputs["x"] @ fake_quantized(w, method)}
+
+
+def fake_quantized(w: np.ndarray, method: Method) -> np.ndarray:
+    if method.training != "qat":
+        return w
+    scale = np.abs(w).max() / 127
+    return (np.rint(w / scale) * scale).astype(np.float32)
 
 
 def misbehave(route: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness import registry
 from harness.errors import BadInput, NotComparable
 from harness.exporting import export
 from harness.results import SCHEMAS, load_results
 from harness.runner import exit_code, run
 from harness.store import Store, locked
+from tests.harness import fake
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,7 +219,7 @@ def test_results_of_another_schema_are_refused(experiment_file, fakery):
     table = pq.read_table(path).replace_schema_metadata({"quantbench_schema": "99"})
     pq.write_table(table, path)
 
-    with pytest.raises(NotComparable, match="has schema version 99, this quantbench reads 1"):
+    with pytest.raises(NotComparable, match="has schema version 99, this quantbench reads 2"):
         load_results(found.folder)
 
 
@@ -339,3 +342,137 @@ def test_an_artifact_is_exported_even_after_the_cache_was_emptied(experiment_fil
     shutil.rmtree(found.folder / "artifacts")
     with pytest.raises(BadInput, match="keeps no artifact"):
         export(found.folder, "fake/fakery/fp32/cpu-1", fakery / "out")
+
+
+# --- training ------------------------------------------------------------------------------------
+
+RECIPE = "{epochs: 2, batch_size: 32, learning_rate: 0.5, schedule: constant}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    """One run with a QAT over three seeds, its control, and trainings that go wrong."""
+    from tests.harness import conftest
+
+    patch = pytest.MonkeyPatch()
+    folder = conftest.fakery.__wrapped__(patch, tmp_path_factory.mktemp("trained"))
+    write = conftest.experiment_file.__wrapped__(folder)
+    path = write(
+        "[fp32, {fp32: {training: finetune, seeds: [0, 1, 2]}}, {qat-int8: {seeds: [0, 1, 2]}}, "
+        "{qat-int8: {route: [diverge, train-crash]}}, {qat-int8: {weights: int4}}]",
+        backends="[fakery, other]",
+        recipe=RECIPE,
+    )
+    yield run(path, results=folder / "results")
+    patch.undo()
+
+
+QAT = "fake/fakery/qat-int8/cpu-1"
+
+
+def measured(found, trial: str, metric: str) -> pd.Series:
+    rows = found.measurements
+    return rows[(rows["trial"] == trial) & (rows["metric"] == metric)].iloc[0]
+
+
+def test_training_is_recorded_step_by_step_and_its_loss_falls(trained):
+    steps = trained.training.query("trial == @QAT + '/seed1'")
+
+    assert list(steps["step"]) == list(range(8))
+    assert set(steps["epoch"]) == {0, 1}
+    assert set(steps["learning_rate"]) == {0.5}
+    assert steps["loss"].iloc[4:].mean() < steps["loss"].iloc[:4].mean()
+    row = trained.trials.set_index("trial").loc[f"{QAT}/seed1"]
+    assert row["trained_s"] > 0
+    assert row["status"] == "ok"
+
+
+def test_the_converted_model_is_scored_and_the_fake_quantized_one_beside_it(trained):
+    converted = measured(trained, f"{QAT}/seed0", "quality")
+    fake = measured(trained, f"{QAT}/seed0", "fake_quantized_quality")
+
+    assert converted["value"] == fake["value"]
+    assert fake["n"] == 300
+
+
+def test_qat_is_compared_with_the_float_control_of_its_seed_and_over_seeds(trained):
+    for seed in (0, 1, 2):
+        drop = measured(trained, f"{QAT}/seed{seed}", "control_drop")
+        control = QAT.replace("qat-int8", "fp32+training=finetune") + f"/seed{seed}"
+        assert drop["reference"] == control
+    over = measured(trained, f"{QAT}/seed0", "seeds_control_drop")
+    drops = [measured(trained, f"{QAT}/seed{seed}", "control_drop")["value"] for seed in (0, 1, 2)]
+    assert over["value"] == pytest.approx(sum(drops) / 3)
+    assert over["n"] == 3
+    bound = measured(trained, f"{QAT}/seed0", "seeds_control_drop_bound")["value"]
+    assert over["value"] <= bound <= over["high"]
+
+
+def test_a_diverging_training_is_a_row_with_advice(trained):
+    found = status(trained, QAT.replace("qat-int8", "qat-int8+route=diverge"))
+
+    assert found[:2] == ("failed", "build")
+    assert "use a learning_rate below 0.5" in found[2]
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(trained):
+    name = QAT.replace("qat-int8", "qat-int8+route=train-crash")
+    steps = trained.training.query("trial == @name")
+
+    assert status(trained, name)[0] == "ok"
+    assert list(steps["step"]) == list(range(8))
+    same = trained.training.query("trial == @QAT + '/seed0'")
+    assert list(steps["loss"]) == list(same["loss"])
+
+
+def test_what_no_kernel_executes_is_scored_but_not_timed(trained):
+    name = QAT.replace("qat-int8", "qat-int8+weights=int4")
+    found = status(trained, name)
+    metrics = set(trained.measurements.query("trial == @name")["metric"])
+
+    assert found == ("simulated", "score", "the fake multiplies no 4-bit integers")
+    assert "quality" in metrics
+    assert not metrics & {"latency_ms", "speedup", "load_ms"}
+
+
+def test_a_backend_without_a_trainer_says_so(trained):
+    found = status(trained, QAT.replace("fakery", "other") + "/seed0")
+
+    assert found[0] == "unsupported"
+    assert "other does not train; use training: ptq" in found[2]
+
+
+def test_a_finetune_is_not_the_reference_of_ratios(trained):
+    assert set(trained.run["reference"].values()) == {"fake/fakery/fp32/cpu-1"}
+
+
+def test_a_task_without_training_samples_cannot_train(fakery, experiment_file, monkeypatch):
+    task = dataclasses.replace(fake.TASK, splits=("calibration", "test"))
+    monkeypatch.setattr(registry, "task", lambda name: task)
+
+    found = run(experiment_file("[fp32, qat-int8]"), results=fakery / "results")
+
+    assert status(found, "fake/fakery/qat-int8/cpu-1")[0] == "unsupported"
+    assert "has no training samples" in status(found, "fake/fakery/qat-int8/cpu-1")[2]
+
+
+def test_a_form_of_its_own_is_judged_for_parity_by_its_own_fp32(
+    fakery, experiment_file, monkeypatch
+):
+    forms = {"numpy": "tests.harness.fake:form", "other-numpy": "tests.harness.fake:form"}
+    monkeypatch.setattr(fake, "MODEL", dataclasses.replace(fake.MODEL, forms=forms))
+    monkeypatch.setattr(registry, "model", lambda name: fake.MODEL)
+
+    found = run(
+        experiment_file("[fp32, {static-int8: {route: ['', other]}}]"), results=fakery / "results"
+    )
+
+    row = found.measurements.query("metric == 'compression'").set_index("trial")["reference"]
+    assert row["fake/fakery/static-int8/cpu-1"] == "fake/fakery/fp32"
+    assert row["fake/fakery/static-int8+route=other/cpu-1"] == "fake/fakery/fp32+route=other"
+
+
+def test_the_last_words_of_a_converter_that_crashed_come_with_advice(troubled):
+    found = status(troubled, "fake/fakery/static-int8+route=crash/cpu-1")
+
+    assert "take another route or backend" in found[2]
