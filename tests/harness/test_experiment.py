@@ -70,7 +70,7 @@ def test_seeds_make_trials_of_their_own(tmp_path):
         ("activations:", "activation:", ["5: unknown axis 'activation'. Did you mean 'activations'?"]),
         ("[uint8, int8]", "[uint8, int9]", [
             "5: axis 'activations' takes one of float32, float16, bfloat16, int8, uint8, int16, "
-            "not 'int9'. Did you mean 'int8'?"]),
+            "uint16, int4, uint4, not 'int9'. Did you mean 'int8'?"]),
         ("[uint8, int8]", "[]", ["5: axis 'activations' has an empty list"]),
         ("[uint8, int8]", "[uint8, uint8]", [
             "5: trial 'digits/onnxruntime/static-int8/cpu-1' is listed twice"]),
@@ -83,6 +83,14 @@ def test_seeds_make_trials_of_their_own(tmp_path):
         ("[cpu-1]", "[cpu-1]\nbatch_sizes: [0]", ["7: batch size 0 is below 1"]),
         ("[cpu-1]", "[cpu-1]\nreference: {backnd: tflite}", [
             "7: unknown key 'backnd' in reference. Did you mean 'backend'?"]),
+        ("[cpu-1]", "[cpu-1]\nrecipe: {epoch: 2}", [
+            "7: unknown axis 'epoch' in recipe. Did you mean 'epochs'?"]),
+        ("[cpu-1]", "[cpu-1]\nrecipe: {learning_rate: fast}", [
+            "7: axis 'learning_rate' takes a number, not 'fast'"]),
+        ("- fp32", "- fp32: {seeds: [a]}", [
+            "4: 'seeds' takes a list of whole numbers, such as [0, 1, 2], not ['a']"]),
+        ("- fp32", "- fp32: {backends: pytorch}", [
+            "4: 'backends' takes a list of names, such as [pytorch], not 'pytorch'"]),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_line_with_its_place_and_the_nearest_word(tmp_path, old, new, expected):
@@ -125,3 +133,36 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 
     with pytest.raises(BadExperiment, match=r"Did you mean 'quickstart\.yaml'\?"):
         Experiment.load(tmp_path / "quikstart.yaml")
+
+
+def test_the_recipe_is_for_what_is_trained_and_no_part_of_its_name(tmp_path):
+    text = GOOD.replace(
+        "  - fp32\n", "  - fp32\n  - fp32: {training: finetune}\n  - qat-int8: {epochs: [1, 3]}\n"
+    )
+
+    trials = load(tmp_path, f"{text}recipe: {{epochs: 3, optimizer: adam}}\n").trials
+
+    found = {t.label: (t.method.epochs, t.method.optimizer) for t in trials}
+    assert found["fp32"] == (0, "none")
+    assert found["fp32+training=finetune"] == (3, "adam")
+    assert found["qat-int8"] == (3, "adam")
+    assert found["qat-int8+epochs=1"] == (1, "adam")
+
+
+def test_a_method_may_have_seeds_of_its_own(tmp_path):
+    text = GOOD.replace("  - fp32\n", "  - fp32\n  - fp16: {seeds: [3, 4]}\n")
+
+    trials = [t for t in load(tmp_path, text).trials if t.backend == "pytorch"]
+
+    assert {"digits/pytorch/fp16/cpu-1/seed3", "digits/pytorch/fp32/cpu-1"} <= {
+        t.id for t in trials
+    }
+    assert {t.seed for t in trials if t.method.name == "fp16"} == {3, 4}
+
+
+def test_an_axis_of_layers_is_swept_by_a_list_of_lists(tmp_path):
+    text = GOOD.replace("  - fp32\n", "  - fp16: {keep_float: [[fc], [fc, conv1]]}\n")
+
+    trials = [t for t in load(tmp_path, text).trials if t.method.name == "fp16"]
+
+    assert {t.method.keep_float for t in trials} == {("fc",), ("fc", "conv1")}
