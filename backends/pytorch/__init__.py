@@ -1,4 +1,4 @@
-"""The PyTorch backend: eager, traced and compiled float models, and torch.ao's int8 quantization."""
+"""The PyTorch backend: float models, torch.ao's and torchao's quantization, bitsandbytes, training."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from typing import Any
 
 from harness.protocol import Backend
 
-# What PyTorch does where nobody says otherwise. Its int8 kernels take unsigned activations, and
-# get_default_qconfig_mapping("x86") calibrates with histograms.
+# What PyTorch does where nobody says otherwise. Its int8 kernels take unsigned activations,
+# get_default_qconfig_mapping("x86") calibrates with histograms, get_default_qat_qconfig_mapping
+# with moving averages, and torchao's CPU kernel for 4-bit weights has a zero point in every group.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "fp32": {"route": "eager"},
     "fp16": {"route": "eager"},
     "bf16": {"route": "eager"},
     "dynamic-int8": {"route": "eager", "activations": "uint8", "granularity": "per-tensor"},
     "static-int8": {"route": "fx", "activations": "uint8", "calibrator": "histogram"},
+    "weight-only-int8": {"route": "torchao"},
+    "weight-only-int4": {"route": "torchao", "symmetric_weights": False},
+    "qat-int8": {"route": "fx", "activations": "uint8", "calibrator": "moving-average"},
 }
 
 BACKEND = Backend(
     name="pytorch",
     quantizer="backends.pytorch.quantizer:PyTorchQuantizer",
     runtime="backends.pytorch.runtime:PyTorchRuntime",
-    build_packages=("torch",),
-    run_packages=("torch",),
+    build_packages=("torch", "torchao"),
+    run_packages=("torch", "torchao"),
     install="pip install 'quantbench[pytorch]'",
     run_modules=("torch",),
     methods=DEFAULTS,
+    trainer="backends.pytorch.trainer:PyTorchTrainer",
 )

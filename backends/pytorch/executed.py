@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from backends.pytorch import session
+from backends.pytorch.runtime import COMPILED
 from harness.protocol import Artifact, Operation
 from harness.target import Target
 from harness.tensors import Arrays
@@ -23,7 +24,7 @@ def operations(artifact: Artifact, target: Target, inputs: Arrays) -> tuple[Oper
     """See `PyTorchRuntime.operations`."""
     loaded = session.load(artifact, target, 1)
     loaded.bind(inputs)
-    if artifact.details["route"] == "compiled":
+    if artifact.details["route"] in COMPILED:
         return _compiled(artifact, target, loaded.arguments)
     loaded.run()  # TorchScript profiles its first call and specializes the second
     loaded.run()

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import BadInput
+from harness.errors import BadInput, did_you_mean
 from harness.model import Model
 from harness.registry import locate
-from harness.tensors import Arrays, TensorSpec, encode
+from harness.tensors import Arrays, TensorSpec, decode, encode
+from harness.weights import state_of
 
 FREE_LENGTH = 8
 """Length of example inputs along an axis that has no fixed one."""
 
 
-def architecture(model: Model) -> nn.Module:
+def architecture(model: Model, form: str = "torch") -> nn.Module:
     """The module without trained weights, in evaluation mode."""
-    module = locate(model.forms["torch"])()
+    module = locate(model.forms[form])()
     if not isinstance(module, nn.Module):
-        raise BadInput(f"{model.forms['torch']} returns no torch.nn.Module")
+        raise BadInput(f"{model.forms[form]} returns no torch.nn.Module")
     return module.eval()
 
 
-def trained(model: Model) -> nn.Module:
+def trained(model: Model, form: str = "torch") -> nn.Module:
     """The module with the model's weights, in evaluation mode.
 
     Raises
@@ -31,9 +35,8 @@ def trained(model: Model) -> nn.Module:
     BadInput
         If a weight is not finite, or the weights do not fit the architecture.
     """
-    state = locate(model.state)(locate(model.weights)())
-    check_finite(state, "weights of")
-    module = architecture(model)
+    state = state_of(model)
+    module = architecture(model, form)
     try:
         module.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
     except RuntimeError as error:
@@ -51,11 +54,24 @@ def layers(module: nn.Module) -> tuple[str, ...]:
     )
 
 
-def check_finite(arrays: Arrays, what: str) -> None:
-    """Raise `BadInput` where a float array holds NaN or infinity."""
-    for name, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise BadInput(f"{what} '{name}' hold NaN or infinite values; correct them first")
+def matching(axis: str, patterns: Iterable[str], module: nn.Module) -> tuple[str, ...]:
+    """The layers that names or ``*`` patterns of ``axis`` name.
+
+    Raises
+    ------
+    BadInput
+        If a pattern names none.
+    """
+    known = layers(module)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = fnmatch.filter(known, pattern)
+        if not found:
+            raise BadInput(
+                f"{axis} names '{pattern}', which is no layer.{did_you_mean(pattern, known)}"
+            )
+        chosen.update(dict.fromkeys(found))
+    return tuple(chosen)
 
 
 def stored(spec: TensorSpec) -> TensorSpec:
@@ -85,3 +101,12 @@ def examples(model: Model, batch_size: int, precision: torch.dtype) -> tuple[Ten
             example = torch.randn(shape, generator=generator).to(precision)
         arguments.append(example)
     return tuple(arguments)
+
+
+def arrays(model: Model, outputs: Tensor | Iterable[Tensor]) -> Arrays:
+    """A module's outputs as the task sees them, by name."""
+    results = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    return {
+        spec.name: decode(result.detach().float().numpy(), spec, stored(spec))
+        for spec, result in zip(model.outputs, results, strict=True)
+    }

@@ -12,6 +12,7 @@ import safetensors
 import torch
 from torch.utils.show_pickle import DumpUnpickler
 
+from backends.pytorch import exported
 from backends.pytorch.archive import deprecated_torchscript
 from harness.errors import BadArtifact
 from harness.protocol import Artifact, Record
@@ -35,6 +36,8 @@ def record(artifact: Artifact) -> Record:
     try:
         if artifact.path.suffix == ".safetensors":
             return Record(_safetensors_bytes(artifact.path), {})
+        if artifact.path.suffix == ".pt2":
+            return Record(exported.weight_bytes(artifact.path), exported.operators(artifact.path))
         return Record(_archive_bytes(artifact.path), _operators(artifact.path))
     except (
         *(OSError, ValueError, KeyError, RuntimeError),
@@ -49,9 +52,12 @@ def record(artifact: Artifact) -> Record:
 def _safetensors_bytes(path: Path) -> dict[str, int]:
     total: Counter[str] = Counter()
     with safetensors.safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - not a dict: it has no iterator
+        names = list(file.keys())
+        for name in names:
             tensor = file.get_tensor(name)
-            total[str(tensor.dtype).removeprefix("torch.")] += tensor.nbytes
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            # bitsandbytes packs two weights into a byte
+            total["nf4" if f"{name}.quant_map" in names else dtype] += tensor.nbytes
     return dict(total)
 
 

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import fnmatch
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+import torch.ao.quantization as ao
 from torch import Tensor, nn
 from torch.jit._trace import TracingCheckError
 
-from backends.pytorch import archive, form
-from backends.pytorch.refusals import route
-from harness.errors import BadInput, did_you_mean
+from backends.pytorch import (
+    archive,
+    eager,
+    exported,
+    form,
+    fx,
+    observers,
+    pt2e,
+    qat,
+    weight_only,
+)
+from backends.pytorch.determinism import deterministic
+from backends.pytorch.refusals import form_of, route
+from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.protocol import Artifact
 from harness.task import Data
-
-ENGINE = "x86"
-CALIBRATION_BATCH = 32
+from harness.weights import check_finite
 
 
 def build(model: Model, method: Method, data: Data, folder: Path) -> Artifact:
     """Build ``model`` with ``method`` and save it in ``folder``; see `Quantizer.quantize`."""
-    threads = torch.get_num_threads()
-    torch.manual_seed(method.seed)
-    torch.set_num_threads(1)  # sums in another order would give other ranges, and other bytes
-    try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with deterministic(method.seed):
         name, details = _save(model, method, data, folder)
-    finally:
-        torch.set_num_threads(threads)
     return Artifact(
         folder=folder,
         files=(name,),
@@ -48,33 +52,116 @@ def build(model: Model, method: Method, data: Data, folder: Path) -> Artifact:
 
 
 def _save(model: Model, method: Method, data: Data, folder: Path) -> tuple[str, dict[str, str]]:
-    module = form.trained(model)
-    _check_outputs(module, model)
+    """Build and write; returns the file's name and what the runtime must know of it."""
+    check_finite("calibration samples", data.calibration.inputs)
     if method.is_float:
-        module = floating(module, method)
-        details = {"precision": method.weights, "engine": "none"}
-        if route(method) != "traced":
-            safetensors.torch.save_file(unshared(module), folder / "model.safetensors")
-            return "model.safetensors", {**details, "architecture": model.forms["torch"]}
-        script = traced(module, model, getattr(torch, method.weights))
-        if method.fusion:
-            with archive.deprecated_torchscript():
-                script = torch.jit.freeze(script)
-    else:
-        details = {"precision": "float32", "engine": ENGINE}
-        torch.backends.quantized.engine = ENGINE
-        with _deprecated_quantization():
-            if method.scales == "dynamic":
-                module = dynamic_int8(module, method)
-            else:
-                form.check_finite(data.calibration.inputs, "calibration samples of")
-                batches = data.calibration.batches(CALIBRATION_BATCH)
-                calibration = (form.tensors(model, batch) for batch in batches)
-                examples = form.examples(model, 2, torch.float32)
-                module = static_int8(module, method, examples, calibration)
-            script = traced(module, model, torch.float32)
+        return _floating(model, method, folder)
+    if route(method) == "pt2e":
+        return _exported(_pt2e(model, method, data), folder, pt2e.OPERATORS)
+    if route(method).startswith("torchao"):
+        module = weight_only.quantized(_checked(model), method)
+        return _exported(exported.export(module, model), folder, weight_only.IMPORTS)
+    if route(method) == "bitsandbytes":
+        module = weight_only.swapped(_checked(model), method)
+        safetensors.torch.save_file(weight_only.packed(module), folder / "model.safetensors")
+        details = {"precision": "float32", "engine": "none"}
+        return "model.safetensors", {**details, "architecture": model.forms["torch"]}
+    return _torch_ao(model, method, data, folder)
+
+
+def _floating(model: Model, method: Method, folder: Path) -> tuple[str, dict[str, str]]:
+    """The module's parameters and buffers in the method's dtype."""
+    own = form_of(method)
+    module = _checked(model, own).to(getattr(torch, method.weights))
+    details = {"precision": method.weights, "engine": "none"}
+    if route(method) != "traced":
+        safetensors.torch.save_file(unshared(module), folder / "model.safetensors")
+        return "model.safetensors", {**details, "architecture": model.forms[own]}
+    script = traced(module, model, getattr(torch, method.weights))
+    if method.fusion:
+        with archive.deprecated_torchscript():
+            script = torch.jit.freeze(script)
     archive.write(script, folder / "model.pt")
     return "model.pt", details
+
+
+def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[str, dict[str, str]]:
+    """torch.ao's integer modules as TorchScript; fake quantization where there is no kernel."""
+    torch.backends.quantized.engine = observers.ENGINE
+    details = {"precision": "float32", "engine": observers.ENGINE}
+    with qat.deprecated_quantization():
+        if method.scales == "dynamic":
+            module = dynamic_int8(_checked(model), model, method)
+        else:
+            prepared = _calibrated(model, method, data)
+            if four := narrow_activations(method):
+                module = prepared
+                details |= {"engine": "none", "simulated": four}
+            else:
+                module = _converted(prepared, method)
+        if four := narrow_weights(method):
+            details.setdefault("simulated", four)
+        script = traced(module, model, torch.float32)
+    archive.write(script, folder / "model.pt")
+    return "model.pt", details
+
+
+def _calibrated(model: Model, method: Method, data: Data) -> nn.Module:
+    """The module with ranges: trained ones, or those of the calibration samples."""
+    if method.training == "qat":
+        return qat.restored(model)
+    _checked(model)
+    if narrow_activations(method):
+        module = qat.prepared(model, method)
+        qat.calibrate(module, model, data.calibration)
+        return module
+    if route(method) == "eager":
+        module = eager.prepared(form.trained(model, "torch-eager"), method, fake=False)
+    else:
+        examples = form.examples(model, 2, torch.float32)
+        module = fx.prepared(form.trained(model), method, examples, fake=False)
+    return _observed(module, model, data)
+
+
+def _observed(module: nn.Module, model: Model, data: Data) -> nn.Module:
+    with torch.no_grad():
+        for batch in data.calibration.batches(qat.CALIBRATION_BATCH):
+            module(*form.tensors(model, batch))
+    return module
+
+
+def _converted(prepared: nn.Module, method: Method) -> nn.Module:
+    if route(method) == "eager":
+        return eager.converted(prepared)
+    return fx.converted(prepared, method)
+
+
+def _pt2e(model: Model, method: Method, data: Data) -> torch.export.ExportedProgram:
+    if method.training == "qat":
+        return pt2e.converted(qat.restored(model), model)
+    module = pt2e.prepared(_checked(model), model, method, fake=False)
+    return pt2e.converted(_observed(module, model, data), model)
+
+
+def _exported(
+    program: torch.export.ExportedProgram, folder: Path, imports: str
+) -> tuple[str, dict[str, str]]:
+    exported.write(program, folder / "model.pt2")
+    return "model.pt2", {"precision": "float32", "engine": "none", "imports": imports}
+
+
+def narrow_activations(method: Method) -> str:
+    """Why 4-bit activations are computed in float; nothing where there are none."""
+    if method.activations == "uint4" or method.int4_activations:
+        return "PyTorch has no kernel for 4-bit activations: computed in float, fake-quantized"
+    return ""
+
+
+def narrow_weights(method: Method) -> str:
+    """Why torch.ao's 4-bit weights have no latency; nothing where there are none."""
+    if method.weights == "int4" or method.int4_weights:
+        return "engine x86 has no kernel for 4-bit weights: their values are held in int8"
+    return ""
 
 
 def unshared(module: nn.Module) -> dict[str, Tensor]:
@@ -89,117 +176,17 @@ def unshared(module: nn.Module) -> dict[str, Tensor]:
     return dict(tensors.values())
 
 
-def floating(module: nn.Module, method: Method) -> nn.Module:
-    """Parameters and buffers in the method's float dtype."""
-    return module.to(getattr(torch, method.weights))
-
-
-def dynamic_int8(module: nn.Module, method: Method) -> nn.Module:
+def dynamic_int8(module: nn.Module, model: Model, method: Method) -> nn.Module:
     """Int8 weights of linear and recurrent layers; activations quantized at each call."""
-    import torch.ao.quantization as ao
-
-    activation = ao.default_dynamic_qconfig.activation
-    qconfig = _qconfig(activation, weight_observer(method))
-    layers: dict[Any, Any] = dict.fromkeys((nn.Linear, nn.LSTM, nn.GRU), qconfig)
-    layers.update(dict.fromkeys(kept(module, method)))
+    if route(method) == "fx":
+        return fx.dynamic(module, method, form.examples(model, 2, torch.float32))
+    told = observers.pair(
+        ao.default_dynamic_qconfig.activation, observers.weight(method, "int8", fake=False)
+    )
+    layers: dict[Any, Any] = dict.fromkeys((nn.Linear, nn.LSTM, nn.GRU), told)
+    layers.update(dict.fromkeys(form.matching("keep_float", method.keep_float, module)))
     quantized: nn.Module = ao.quantize_dynamic(module, layers)  # type: ignore[no-untyped-call]
     return quantized
-
-
-def static_int8(
-    module: nn.Module,
-    method: Method,
-    examples: tuple[Tensor, ...],
-    calibration: Iterable[tuple[Tensor, ...]],
-) -> nn.Module:
-    """FX graph mode quantization for engine x86, calibrated on ``calibration``'s batches."""
-    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
-
-    backend = backend_config(fusion=method.fusion)
-    mapping = qconfig_mapping(method)
-    for name in kept(module, method):
-        mapping.set_module_name(name, None)
-    prepared = prepare_fx(module, mapping, examples, backend_config=backend)
-    with torch.no_grad():
-        for batch in calibration:
-            prepared(*batch)
-    converted: nn.Module = convert_fx(prepared, backend_config=backend)
-    return converted
-
-
-def qconfig_mapping(method: Method) -> Any:
-    """PyTorch's default mapping for engine x86, with the method's observers in place of its own."""
-    from torch.ao.quantization import get_default_qconfig_mapping
-
-    mapping = get_default_qconfig_mapping(ENGINE)
-    default: Any = mapping.global_qconfig
-    activation = activation_observer(method)
-    mapping.set_global(_qconfig(activation, weight_observer(method)))
-    for kind, qconfig in list(mapping.object_type_qconfigs.items()):
-        # transposed convolutions and layer norm: weights of their own, activations as all others
-        if qconfig is not None and qconfig.activation is default.activation:
-            mapping.set_object_type(kind, _qconfig(activation, qconfig.weight))
-    return mapping
-
-
-def _qconfig(activation: Any, weight: Any) -> Any:
-    from torch.ao.quantization import QConfig
-
-    return QConfig(activation=activation, weight=weight)  # type: ignore[no-untyped-call]
-
-
-def activation_observer(method: Method) -> Any:
-    """What estimates the static range of an activation."""
-    import torch.ao.quantization as ao
-
-    observer: Any = {
-        "histogram": ao.HistogramObserver,
-        "minmax": ao.MinMaxObserver,
-        "moving-average": ao.MovingAverageMinMaxObserver,
-    }[method.calibrator]
-    symmetry = "symmetric" if method.symmetric_activations else "affine"
-    # 7 bits, as in the engine's default: sums of two 8-bit products saturate int16 without VNNI.
-    # Its own way to say so, reduce_range, puts the zero point of symmetric ranges at 128, out of
-    # the 7 bits: measured on AVX2 kernels, 9 of 100 digits were then read wrongly.
-    return observer.with_args(
-        dtype=torch.quint8,
-        qscheme=getattr(torch, f"per_tensor_{symmetry}"),
-        quant_min=0,
-        quant_max=127,
-    )
-
-
-def weight_observer(method: Method) -> Any:
-    """What finds the scales of a weight."""
-    import torch.ao.quantization as ao
-
-    per_channel = method.granularity == "per-channel"
-    observer = ao.PerChannelMinMaxObserver if per_channel else ao.MinMaxObserver
-    symmetry = "symmetric" if method.symmetric_weights else "affine"
-    scheme = f"per_{'channel' if per_channel else 'tensor'}_{symmetry}"
-    return observer.with_args(dtype=torch.qint8, qscheme=getattr(torch, scheme))
-
-
-def backend_config(*, fusion: bool) -> Any:
-    """PyTorch's native backend; without its patterns of fused modules where ``fusion`` is off."""
-    from torch.ao.quantization.backend_config import BackendConfig, get_native_backend_config
-
-    native = get_native_backend_config()
-    if fusion:
-        return native
-    single = [pattern for pattern in native.configs if pattern.fuser_method is None]
-    return BackendConfig(native.name).set_backend_pattern_configs(single)
-
-
-def kept(module: nn.Module, method: Method) -> tuple[str, ...]:
-    """The layers that ``keep_float`` names; raises `BadInput` for one that matches none."""
-    layers = form.layers(module)
-    for pattern in method.keep_float:
-        if not fnmatch.filter(layers, pattern):
-            raise BadInput(
-                f"keep_float names '{pattern}', which is no layer.{did_you_mean(pattern, layers)}"
-            )
-    return tuple(n for n in layers if any(fnmatch.fnmatch(n, p) for p in method.keep_float))
 
 
 def traced(module: nn.Module, model: Model, precision: torch.dtype) -> torch.jit.ScriptModule:
@@ -224,7 +211,9 @@ def traced(module: nn.Module, model: Model, precision: torch.dtype) -> torch.jit
     return script
 
 
-def _check_outputs(module: nn.Module, model: Model) -> None:
+def _checked(model: Model, name: str = "torch") -> nn.Module:
+    """The trained module; raises `BadInput` unless it returns the outputs that the model names."""
+    module = form.trained(model, name)
     with torch.no_grad():
         outputs = module(*form.examples(model, 2, torch.float32))
     count = 1 if isinstance(outputs, Tensor) else len(outputs)
@@ -232,6 +221,7 @@ def _check_outputs(module: nn.Module, model: Model) -> None:
         raise BadInput(
             f"model '{model.name}' names {len(model.outputs)} outputs, its module returns {count}"
         )
+    return module
 
 
 @contextmanager
@@ -243,16 +233,3 @@ def _slow_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-@contextmanager
-def _deprecated_quantization() -> Iterator[None]:
-    """Silence torch.ao's own deprecation: its successor, torchao, is not what is measured here."""
-    with warnings.catch_warnings():
-        for message in (
-            "torch.ao.quantization is deprecated",
-            "Please use quant_min and quant_max to specify the range for observers",
-            "torch.quantize_per_tensor, torch.quantize_per_channel and other quantized tensor",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from backends.pytorch.refusals import refusal
+from backends.pytorch.refusals import form_of, refusal
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
@@ -14,10 +14,10 @@ from harness.task import Data
 
 
 class PyTorchQuantizer:
-    """Float models in three precisions, and torch.ao's dynamic and static int8."""
+    """Float models in three precisions, torch.ao's and torchao's methods, and bitsandbytes."""
 
     name = "pytorch"
-    takes: Mapping[str, str] = {"torch": "eager"}
+    takes: Mapping[str, str] = {"torch": "eager", "torch-eager": "stubs"}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None; imports no framework."""
@@ -25,7 +25,7 @@ class PyTorchQuantizer:
 
     def form(self, method: Method) -> str:
         """The form that the method's route starts from."""
-        return "torch"
+        return form_of(method)
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Module paths of the layers that multiply by weights (matrices or kernels)."""
@@ -36,14 +36,14 @@ class PyTorchQuantizer:
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         """Build, save in ``folder`` and return the artifact.
 
-        Float methods on routes ``eager`` and ``compiled`` become ``model.safetensors``; all others
-        become a TorchScript archive, ``model.pt``.
+        Float methods (but route ``traced``) and bitsandbytes' become ``model.safetensors``,
+        torchao's a program of torch.export, ``model.pt2``, all others TorchScript, ``model.pt``.
 
         Raises
         ------
         BadInput
-            For a refused method, or if weights or calibration samples are not finite, a name in ``keep_float`` is unknown,
-            or the module cannot be traced.
+            For a refused method, or if weights or calibration samples are not finite, a layer's
+            name is unknown, a group size does not divide, or the module cannot be traced.
         """
         if reason := self.refuse(model, method):
             raise BadInput(reason)

@@ -1,4 +1,4 @@
-"""Refusals: which values of each axis PyTorch's methods take, and why not the others."""
+"""Refusals: which values of each axis PyTorch's methods take by route, and why not the others."""
 
 from __future__ import annotations
 
@@ -8,82 +8,208 @@ from backends.pytorch import DEFAULTS
 from harness.axes import FLOAT, Axes, first_refusal
 from harness.method import Method
 from harness.model import Model
+from harness.registry import missing_packages
 
 _COMMON: Axes = {
     "io": (("float32",), "this quantbench version builds PyTorch models with float inputs only"),
     "ranges": (("native",), "this quantbench version injects no ranges into PyTorch yet"),
-    "training": (("ptq",), "this quantbench version does not train in PyTorch yet"),
-    "epochs": ((0,), "nothing is trained"),
+    "percentile": ((0.0,), "PyTorch has no percentile observer"),
+}
+_NOT_TRAINED: Axes = {
+    "training": (("ptq",), "this is post-training quantization"),
+    "learned_scales": ((False,), "scales are learned in training only"),
+}
+_NOTHING_NARROW: Axes = {
+    "int4_weights": (((),), "this route has no 4-bit weights beside others"),
+    "int4_activations": (((),), "this route has no 4-bit activations"),
+}
+_NOTHING_CALIBRATED: Axes = {
+    "calibrator": (("none",), "this method calibrates nothing"),
+    "samples": ((0,), "this method calibrates nothing"),
+}
+_NO_GROUPS: Axes = {
     "group_size": ((0,), "torch.ao has no groups of weights"),
-    "percentile": ((0.0,), "torch.ao has no percentile observer"),
+    "granularity": (
+        ("per-channel", "per-tensor"),
+        "torch.ao has weight scales per tensor or per channel only",
+    ),
 }
 _FLOAT: Axes = {
     **FLOAT,
     **_COMMON,
+    "training": (("ptq", "finetune"), "a float method rounds nothing"),
+    "learned_scales": ((False,), "a float method has no scales"),
+    "group_size": ((0,), "a float method has no scales"),
     "keep_float": (((),), "a float method leaves every layer in float"),
-    "route": (
-        ("eager", "traced", "compiled"),
-        "this quantbench version runs a float model in one of three ways",
+    "int4_weights": (((),), "a float method leaves every layer in float"),
+    "int4_activations": (((),), "a float method leaves every layer in float"),
+}
+_TORCH_AO: Axes = {
+    **_COMMON,
+    **_NO_GROUPS,
+    "weights": (("int8", "int4"), "torch.ao's static quantization rounds weights to integers"),
+    "activations": (
+        ("uint8", "uint4"),
+        "engine x86 has kernels for uint8 activations only, and leaves layers in float for other "
+        "dtypes",
+    ),
+    "scales": (("static",), "this method has static activation scales"),
+}
+_PT2E: Axes = {
+    **_COMMON,
+    **_NOTHING_NARROW,
+    "weights": (("int8",), "inductor lowers int8 weights only to oneDNN's kernels"),
+    "activations": (("uint8",), "inductor lowers uint8 activations only to oneDNN's kernels"),
+    "scales": (("static",), "this method has static activation scales"),
+    "granularity": (
+        ("per-channel",),
+        "torchao's X86InductorQuantizer gives weights one scale per channel",
+    ),
+    "group_size": ((0,), "torchao's X86InductorQuantizer gives weights one scale per channel"),
+    "symmetric_weights": (
+        (True,),
+        "torchao's X86InductorQuantizer fixes the zero point of weights at 0",
+    ),
+    "symmetric_activations": (
+        (False,),
+        "this quantbench version leaves torchao's activations their zero points",
+    ),
+    "fusion": ((True,), "prepare_pt2e always folds batch norm"),
+    "learned_scales": ((False,), "torchao's fake quantization learns no scales"),
+}
+_LINEAR: Axes = {
+    **_COMMON,
+    **_NOT_TRAINED,
+    **_NOTHING_CALIBRATED,
+    "fusion": ((True,), "quantizing linear layers fuses nothing, so nothing can be switched off"),
+    "int4_activations": (((),), "this route has no 4-bit activations"),
+}
+_TORCHAO: Axes = {
+    **_LINEAR,
+    "symmetric_activations": ((False,), "this method does not calibrate activations"),
+    "activations": (("float32",), "weights alone are quantized"),
+    "scales": (("none",), "weights alone are quantized"),
+}
+_BITSANDBYTES: Axes = {
+    **_TORCHAO,
+    "symmetric_weights": ((True,), "bitsandbytes fixes the zero point of weights at 0"),
+    "int4_weights": (((),), "this quantbench version gives bitsandbytes one format for a model"),
+}
+_DYNAMIC: Axes = {
+    **_COMMON,
+    **_NOT_TRAINED,
+    **_NOTHING_CALIBRATED,
+    **_NO_GROUPS,
+    **_NOTHING_NARROW,
+    "weights": (("int8",), "this quantbench version builds dynamic quantization with int8 only"),
+    "activations": (("uint8",), "the dynamic kernels quantize activations to uint8"),
+    "scales": (("dynamic",), "dynamic quantization finds activation scales at run time"),
+    "symmetric_activations": ((False,), "the dynamic kernels choose a zero point themselves"),
+    "fusion": ((True,), "quantize_dynamic fuses nothing, so there is nothing to switch off"),
+}
+_STATIC_CALIBRATORS = (
+    ("histogram", "minmax", "moving-average"),
+    "static ranges are estimated with one of torch.ao's observers",
+)
+_TRAINING: Axes = {
+    "training": (("qat",), "qat-int8 is trained with fake quantization"),
+    "calibrator": (
+        ("moving-average", "minmax"),
+        "this quantbench version trains with running minima and maxima only",
     ),
 }
-_AXES: Mapping[str, Axes] = {
-    "fp32": {
-        **_FLOAT,
-        "weights": (("float32",), "fp32 is float32 throughout"),
-        "activations": (("float32",), "fp32 is float32 throughout"),
-    },
-    "fp16": {
-        **_FLOAT,
-        "weights": (("float16",), "fp16 is float16 throughout"),
-        "activations": (("float16",), "fp16 is float16 throughout"),
-    },
-    "bf16": {
-        **_FLOAT,
-        "weights": (("bfloat16",), "bf16 is bfloat16 throughout"),
-        "activations": (("bfloat16",), "bf16 is bfloat16 throughout"),
-    },
-    "dynamic-int8": {
-        **_COMMON,
-        "weights": (("int8",), "this quantbench version builds quantize_dynamic with qint8 only"),
-        "activations": (("uint8",), "the dynamic kernels quantize activations to uint8"),
-        "scales": (("dynamic",), "quantize_dynamic finds activation scales at run time"),
-        "granularity": (
-            ("per-tensor", "per-channel"),
-            "torch.ao has weight scales per tensor or per channel only",
-        ),
-        "symmetric_activations": ((False,), "the dynamic kernels choose a zero point themselves"),
-        "calibrator": (("none",), "quantize_dynamic calibrates nothing"),
-        "samples": ((0,), "quantize_dynamic calibrates nothing"),
-        "fusion": ((True,), "quantize_dynamic fuses nothing, so there is nothing to switch off"),
-        "route": (("eager",), "this quantbench version builds eager-mode quantize_dynamic only"),
-    },
-    "static-int8": {
-        **_COMMON,
-        "weights": (("int8",), "engine x86 has kernels for int8 weights only"),
-        "activations": (
-            ("uint8",),
-            "engine x86 has kernels for uint8 activations only, and FX leaves layers in float "
-            "for other dtypes",
-        ),
-        "scales": (("static",), "static-int8 fixes activation scales by calibration"),
-        "granularity": (
-            ("per-channel", "per-tensor"),
-            "torch.ao has weight scales per tensor or per channel only",
-        ),
-        "calibrator": (
-            ("histogram", "minmax", "moving-average"),
-            "FX estimates static ranges with one of torch.ao's observers",
-        ),
-        "route": (("fx",), "this quantbench version builds FX graph mode only"),
-    },
+_EAGER: Axes = {
+    "keep_float": (
+        ((),),
+        "eager mode has floats only outside the stubs that the model itself places",
+    ),
 }
+_BY_ROUTE: Mapping[tuple[str, str], Axes] = {
+    **{
+        (name, route): {
+            **_FLOAT,
+            "weights": ((dtype,), f"{name} is {dtype} throughout"),
+            "activations": ((dtype,), f"{name} is {dtype} throughout"),
+        }
+        for name, dtype in (("fp32", "float32"), ("fp16", "float16"), ("bf16", "bfloat16"))
+        for route in ("eager", "traced", "compiled", *(["stubs"] if name == "fp32" else []))
+    },
+    ("dynamic-int8", "eager"): _DYNAMIC,
+    ("dynamic-int8", "fx"): _DYNAMIC,
+    **{
+        ("dynamic-int8", route): {
+            **_LINEAR,
+            **_NOTHING_NARROW,
+            "weights": (("int8",), "torchao's dynamic kernels on the CPU take int8 weights only"),
+            "activations": (
+                ("int8", "uint8"),
+                "torchao's dynamic quantization gives 8-bit activations",
+            ),
+            "scales": (("dynamic",), "dynamic quantization finds activation scales at run time"),
+            "granularity": (
+                ("per-channel", "per-tensor"),
+                "torchao's dynamic quantization has one weight scale per channel",
+            ),
+            "group_size": ((0,), "torchao's dynamic quantization has one weight scale per channel"),
+            "symmetric_weights": ((True,), "torchao fixes the zero point of int8 weights at 0"),
+            "symmetric_activations": (
+                (True, False),
+                "torchao's dynamic quantization is symmetric",
+            ),
+        }
+        for route in ("torchao", "torchao-compiled")
+    },
+    ("static-int8", "fx"): {**_TORCH_AO, **_NOT_TRAINED, "calibrator": _STATIC_CALIBRATORS},
+    ("static-int8", "eager"): {
+        **_TORCH_AO, **_NOT_TRAINED, **_EAGER, "calibrator": _STATIC_CALIBRATORS,
+    },
+    ("static-int8", "pt2e"): {**_PT2E, **_NOT_TRAINED, "calibrator": _STATIC_CALIBRATORS},
+    ("qat-int8", "fx"): {**_TORCH_AO, **_TRAINING},
+    ("qat-int8", "eager"): {**_TORCH_AO, **_TRAINING, **_EAGER},
+    ("qat-int8", "pt2e"): {**_PT2E, **_TRAINING},
+    **{
+        ("weight-only-int8", route): {
+            **_TORCHAO,
+            "weights": (("int8",), "weight-only-int8 has int8 weights"),
+            "granularity": (
+                ("per-channel", "group"),
+                "this quantbench version has torchao's scales per channel and per group only",
+            ),
+            "symmetric_weights": ((True,), "torchao fixes the zero point of int8 weights at 0"),
+        }
+        for route in ("torchao", "torchao-compiled")
+    },
+    ("weight-only-int8", "bitsandbytes"): {
+        **_BITSANDBYTES,
+        "weights": (("int8",), "weight-only-int8 has int8 weights"),
+        "granularity": (("per-channel",), "bitsandbytes has one scale per channel for int8"),
+        "group_size": ((0,), "bitsandbytes has one scale per channel for int8"),
+    },
+    **{
+        ("weight-only-int4", route): {
+            **_TORCHAO,
+            "weights": (("int4",), "torchao has no other 4-bit format for linear layers"),
+            "granularity": (("group",), "torchao's CPU kernel for int4 has groups of weights"),
+            "group_size": ((32, 64, 128, 256), "torchao's CPU kernel for int4 has groups so wide"),
+            "symmetric_weights": (
+                (False,),
+                "torchao's CPU kernel for int4 has a zero point in every group",
+            ),
+            "int4_weights": (((),), "every weight has 4 bits"),
+        }
+        for route in ("torchao", "torchao-compiled")
+    },
+    ("weight-only-int4", "bitsandbytes"): {
+        **_BITSANDBYTES,
+        "weights": (("nf4",), "this quantbench version builds bitsandbytes' nf4 only"),
+        "granularity": (("group",), "bitsandbytes' 4-bit formats have blocks of weights"),
+        "group_size": ((64,), "this quantbench version builds bitsandbytes' default blocks of 64"),
+    },
+}  # fmt: skip
 _NOT_BUILT: Mapping[str, str] = {
-    "dynamic-int4": "torch.ao's quantize_dynamic has no int4 and leaves the layers in float; "
-    "use dynamic-int8",
-    "static-int16x8": "torch.ao has no int16 activations; use static-int8",
-    "weight-only-int8": "this quantbench version does not build it for PyTorch; use dynamic-int8",
-    "weight-only-int4": "this quantbench version does not build it for PyTorch; use dynamic-int8",
-    "qat-int8": "this quantbench version does not train in PyTorch; use static-int8",
+    "dynamic-int4": "torchao's kernel for 4-bit weights and dynamic activations on the CPU, "
+    "da8w4_linear_cpu, is not in its wheel; use weight-only-int4",
+    "static-int16x8": "PyTorch has no int16 activations; use static-int8",
     "as-is": "a PyTorch model is built from its weights, not from a ready file; use fp32",
 }
 
@@ -92,16 +218,45 @@ def refusal(model: Model, method: Method) -> str | None:
     """Why PyTorch cannot build ``model`` with ``method``, in one sentence, or None."""
     if "torch" not in model.forms:
         return f"model '{model.name}' has no torch form; use a backend that takes its other forms"
-    if method.name not in _AXES:
+    if method.name in _NOT_BUILT:
         return _NOT_BUILT[method.name]
-    if refused := first_refusal(method, _AXES[method.name]):
+    routes = [r for name, r in _BY_ROUTE if name == method.name]
+    if route(method) not in routes:
+        return (
+            f"route is {method.route}, but PyTorch builds {method.name} in other ways; "
+            f"use route: {' or '.join(routes)}"
+        )
+    if refused := first_refusal(method, _BY_ROUTE[method.name, route(method)]):
         return refused
     if method.is_float and not method.fusion and route(method) != "traced":
         return (
             f"the {route(method)} route runs the float modules as they are and fuses none before; "
             "use fusion: true, or route: traced, where freezing folds batch norm"
         )
-    return _refuse_compilation(model) if route(method) == "compiled" else None
+    if method.learned_scales and method.symmetric_activations:
+        return (
+            "symmetric_activations is true, but PyTorch's learned scales then lose the zero point "
+            "of unsigned activations; use symmetric_activations: false"
+        )
+    return _refuse_form(model, method)
+
+
+def _refuse_form(model: Model, method: Method) -> str | None:
+    own = route(method)
+    if form_of(method) not in model.forms:
+        return (
+            f"model '{model.name}' has no 'torch-eager' form with stubs, where eager mode begins "
+            f"and ends; use route: {'eager' if method.is_float else 'fx'}"
+        )
+    if own == "bitsandbytes" and missing_packages(("bitsandbytes",)):
+        return (
+            "bitsandbytes is not installed; use route: torchao, "
+            "or pip install 'quantbench[bitsandbytes]'"
+        )
+    free = [spec.name for spec in model.inputs if None in spec.shape[1:]]
+    if free and own in ("compiled", "pt2e", "torchao-compiled"):
+        return f"inputs {free} have a free length, but code is compiled for one; use route: eager"
+    return None
 
 
 def route(method: Method) -> str:
@@ -109,8 +264,7 @@ def route(method: Method) -> str:
     return method.route or str(DEFAULTS[method.name]["route"])
 
 
-def _refuse_compilation(model: Model) -> str | None:
-    free = [spec.name for spec in model.inputs if None in spec.shape[1:]]
-    if free:
-        return f"inputs {free} have a free length, but code is compiled for one; use route: eager"
-    return None
+def form_of(method: Method) -> str:
+    """The form that the method's route starts from."""
+    stubs = route(method) == ("stubs" if method.is_float else "eager")
+    return "torch-eager" if stubs and method.scales != "dynamic" else "torch"

@@ -23,6 +23,9 @@ AVX2_CAPS: Mapping[str, str] = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
 
+COMPILED = ("compiled", "pt2e", "torchao-compiled")
+"""Routes whose graph inductor compiles when it is loaded."""
+
 
 class PyTorchRuntime:
     """Runs modules from safetensors (eager or compiled) and TorchScript archives."""
@@ -44,7 +47,12 @@ class PyTorchRuntime:
             return "this CPU has no AVX2, so that kernels cannot be capped to it; use isa: native"
         if not method.is_float and not x86:
             return "torch.ao's engine x86 needs an x86 CPU; use a float method here"
-        if method.route == "compiled":
+        if method.route == "pt2e" and (target.isa != "native" or not _has_vnni()):
+            return (
+                "oneDNN's sums of 8-bit products saturate without VNNI instructions; "
+                "use route: fx, whose activations have 7 bits"
+            )
+        if method.route in COMPILED:
             return _refuse_compilation(target)
         return None
 
@@ -122,7 +130,11 @@ def _refuse_cuda(target: Target, method: Method) -> str | None:
         return None  # a missing package is reported with its install command
     if version.endswith("+cpu"):
         return f"torch {version} is built without CUDA; install a CUDA build of torch"
-    return _refuse_compilation(target) if method.route == "compiled" else None
+    return _refuse_compilation(target) if method.route in COMPILED else None
+
+
+def _has_vnni() -> bool:
+    return any("vnni" in flag for flag in cpu_flags())
 
 
 def _refuse_compilation(target: Target) -> str | None:

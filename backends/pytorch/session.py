@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
+from backends.pytorch import exported, weight_only
 from backends.pytorch.archive import deprecated_torchscript
+from backends.pytorch.runtime import COMPILED
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
 from harness.protocol import Artifact
 from harness.registry import locate
@@ -22,6 +25,7 @@ from harness.target import Target
 from harness.tensors import Array, TensorSpec, check_inputs, decode, encode
 
 Call = Callable[..., Any]
+_UNREADABLE = (RuntimeError, ValueError, OSError, KeyError, zipfile.BadZipFile)
 
 
 class PyTorchSession:
@@ -86,7 +90,7 @@ def load(artifact: Artifact, target: Target, batch_size: int) -> PyTorchSession:
     effective = apply(target, artifact)
     module = read_module(artifact, target)
     arguments = buffers(artifact.inputs, artifact.details["precision"], target, batch_size)
-    if artifact.details["route"] == "compiled":
+    if artifact.details["route"] in COMPILED:
         call = compiled(module, arguments, target)
     else:
         call = module if target.optimize else unoptimized(module)
@@ -143,10 +147,12 @@ def apply(target: Target, artifact: Artifact) -> dict[str, str]:
 
 
 def _graph_optimization(artifact: Artifact, target: Target) -> str:
-    if artifact.details["route"] == "compiled":
+    if artifact.details["route"] in COMPILED:
         if not target.optimize:
-            raise TargetNotApplied("route compiled cannot run without graph optimization")
+            raise TargetNotApplied("compiled routes cannot run without graph optimization")
         return "inductor, frozen"
+    if artifact.path.suffix == ".pt2":
+        return "none: an exported program runs operator by operator"
     if "architecture" in artifact.details:
         return "none: eager mode has no graph"
     return "torchscript" if target.optimize else "off"
@@ -162,13 +168,17 @@ def read_module(artifact: Artifact, target: Target) -> nn.Module:
     """
     locator = artifact.details.get("architecture")
     try:
+        if artifact.path.suffix == ".pt2":
+            return exported.read(artifact.path, artifact.details["imports"]).to(target.device)
         if locator is None:
             return _read_torchscript(artifact.path, target)
         module: nn.Module = locate(locator)().eval()
+        if artifact.details["route"] == "bitsandbytes":
+            return weight_only.unpacked(module, safetensors.torch.load_file(artifact.path))
         module = module.to(getattr(torch, artifact.details["precision"]))
         safetensors.torch.load_model(module, artifact.path)
         return module.to(target.device).requires_grad_(False)
-    except (RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
+    except (*_UNREADABLE, safetensors.SafetensorError) as error:
         problem = " ".join(str(error).split())[:300]
         raise BadArtifact(
             f"artifact {artifact.path} cannot be read by torch {torch.__version__} ({problem}); "
@@ -218,7 +228,7 @@ def compiled(
 ) -> Call:
     """``module`` compiled for exactly these arguments, called until nothing is left to compile."""
     if not target.optimize:
-        raise TargetNotApplied("route compiled cannot run without graph optimization")
+        raise TargetNotApplied("compiled routes cannot run without graph optimization")
     import torch._inductor.config as inductor
 
     with (

@@ -14,7 +14,11 @@ from tests.backends.conformance import build, with_form
 from tests.backends.samples import SAMPLES
 
 # they import a framework each
-collect_ignore = ["samples/torch_forms.py", "samples/keras_forms.py"]
+collect_ignore = [
+    "samples/torch_forms.py",
+    "samples/torch_eager_forms.py",
+    "samples/keras_forms.py",
+]
 
 TABLES = {"cell": "cells", "refusal": "refusals", "unbuilt": "not_built"}
 

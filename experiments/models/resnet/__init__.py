@@ -32,6 +32,7 @@ RESNET20 = Model(
     state="experiments.models.resnet:state",
     forms={
         "torch": "experiments.models.resnet.torch_form:resnet20",
+        "torch-eager": "experiments.models.resnet.torch_eager_form:resnet20",
         "keras": "experiments.models.resnet.keras_form:build",
     },
     preprocess="experiments.models.resnet:preprocess",

@@ -50,16 +50,16 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Convolution, three stages of ``(depth - 2) / 6`` blocks, mean over the image, linear."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, block: type[Block] = Block) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         narrow, middle, wide = WIDTHS
         self.conv1 = nn.Conv2d(3, narrow, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(narrow)
         self.relu1 = nn.ReLU()
-        self.layer1 = stage(narrow, narrow, blocks, stride=1)
-        self.layer2 = stage(narrow, middle, blocks, stride=2)
-        self.layer3 = stage(middle, wide, blocks, stride=2)
+        self.layer1 = stage(block, narrow, narrow, blocks, stride=1)
+        self.layer2 = stage(block, narrow, middle, blocks, stride=2)
+        self.layer3 = stage(block, middle, wide, blocks, stride=2)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(wide, 10)
 
@@ -71,10 +71,12 @@ class ResNet(nn.Module):
         return logits
 
 
-def stage(channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
+def stage(
+    block: type[Block], channels: int, width: int, blocks: int, *, stride: int
+) -> nn.Sequential:
     """Blocks of one width; the first has the stride and changes the channels."""
-    first = Block(channels, width, stride)
-    return nn.Sequential(first, *(Block(width, width, 1) for _ in range(blocks - 1)))
+    first = block(channels, width, stride)
+    return nn.Sequential(first, *(block(width, width, 1) for _ in range(blocks - 1)))
 
 
 def resnet20() -> nn.Module:

@@ -24,6 +24,8 @@ HERE = "tests.backends.samples"
 Shapes = Mapping[str, tuple[int, ...]]
 
 IMAGE = TensorSpec("image", (None, 3, 12, 10), "float32", "NCHW")
+EAGER = ("conv", "depthwise", "residual", "concat")
+"""Samples with a form for PyTorch's eager mode quantization."""
 FULL, HALF = 12 * 10, 6 * 5  # pixels of an image, and after a stride of 2
 
 
@@ -98,7 +100,11 @@ def sample(
         outputs=outputs,
         weights=f"{HERE}:{name}_weights",
         state=f"{HERE}:state",
-        forms={"torch": f"{HERE}.torch_forms:{name}", "keras": f"{HERE}.keras_forms:{name}"},
+        forms={
+            "torch": f"{HERE}.torch_forms:{name}",
+            "keras": f"{HERE}.keras_forms:{name}",
+            **({"torch-eager": f"{HERE}.torch_eager_forms:{name}"} if name in EAGER else {}),
+        },
     )
     return Sample(model, {k: v for part in shapes for k, v in part.items()}, positions)
 

@@ -1,0 +1,194 @@
+"""Exported: programs of torch.export as reproducible .pt2 files, without code and without pickles."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from backends.pytorch import form
+from harness.errors import BadArtifact, BadInput
+from harness.model import Model
+
+LARGEST_BATCH = 4096
+LONGEST = 4096
+_EXPRESSION = re.compile(r"[-+*/() \w,]*")
+_DTYPES = {  # torch._export.serde.schema.ScalarType
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
+    8: "float64", 12: "bool", 13: "bfloat16",
+}  # fmt: skip
+
+
+def export(module: nn.Module, model: Model) -> torch.export.ExportedProgram:
+    """The module as a graph of operators, for every batch size and every free length.
+
+    Raises
+    ------
+    BadInput
+        If the module cannot be exported so.
+    """
+    examples = form.examples(model, 2, torch.float32)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    shapes = tuple(
+        {axis: batch if axis == 0 else torch.export.Dim(f"{spec.name}_{axis}", min=1, max=LONGEST)
+         for axis, length in enumerate(form.stored(spec).shape) if length is None}
+        for spec in model.inputs
+    )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            # checks of a batch that may have any size
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
+            return torch.export.export(module, examples, dynamic_shapes=shapes)
+    except (RuntimeError, ValueError, torch._dynamo.exc.UserError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"model '{model.name}' cannot be exported for every batch size ({problem}); "
+            "write it with tensor operations, or take another route"
+        ) from error
+
+
+def without_unused(module: nn.Module) -> nn.Module:
+    """The graph module without parameters and buffers that its graph does not read.
+
+    Quantization leaves the float weights beside the integers that replaced them.
+    """
+    assert isinstance(module, torch.fx.GraphModule)  # noqa: S101 - for the type checker
+    used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [*dict(module.named_parameters()), *dict(module.named_buffers())]:
+        if name not in used:
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)
+    return module
+
+
+def write(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Save so that the same program always gives the same bytes.
+
+    Example inputs, call stacks (with the paths of the machine) and an identifier, which serve
+    debugging alone, are left out.
+    """
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
+                node.meta.pop(key, None)
+    program._example_inputs = None
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            record = entry.filename.partition("/")[2]
+            if record.startswith(".data/serialization_id"):
+                continue
+            target.writestr(zipfile.ZipInfo(f"model/{record}"), source.read(entry))
+
+
+def read(path: Path, imports: str) -> nn.Module:
+    """The program as a module.
+
+    Parameters
+    ----------
+    imports : str
+        Modules, between spaces, that define the operators beyond PyTorch's own.
+
+    Raises
+    ------
+    BadArtifact
+        If the file holds anything but tensors and a graph.
+    """
+    _check(path)
+    for name in imports.split():
+        quietly(partial(importlib.import_module, name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the graph's own deprecated attributes
+        module: nn.Module = torch.export.load(path).module()
+    return module
+
+
+def quietly(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns, without torchao's warnings about its GPU libraries and itself."""
+    import logging
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return call()
+    finally:
+        logging.disable(disabled)
+
+
+def _payloads(file: zipfile.ZipFile) -> list[dict[str, Any]]:
+    """What the archive says of each of its weights and constants."""
+    configs = [
+        n for n in file.namelist() if n.endswith(("_weights_config.json", "_constants_config.json"))
+    ]
+    return [entry for name in configs for entry in json.loads(file.read(name))["config"].values()]
+
+
+def _check(path: Path) -> None:
+    """Refuse what ``torch.export.load`` would unpickle or evaluate."""
+    with zipfile.ZipFile(path) as file:
+        payloads = _payloads(file)
+        legacy = any(
+            name.endswith((".pt", ".py")) and "sample_inputs" not in name
+            for name in file.namelist()
+        )
+        models = [json.loads(file.read(n)) for n in file.namelist() if "/models/" in n]
+    pickled = any(
+        p["use_pickle"] or not p["path_name"].startswith(("weight_", "tensor_")) for p in payloads
+    )
+    strange = [
+        e for m in models for e in _expressions(m) if not _EXPRESSION.fullmatch(e) or "__" in e
+    ]
+    if legacy or pickled or strange:
+        raise BadArtifact(
+            f"artifact {path} holds pickled objects or code, which is never loaded; "
+            "delete its folder and run again to rebuild it"
+        )
+
+
+def _expressions(value: Any) -> list[str]:
+    """Every symbolic expression in a serialized graph."""
+    if isinstance(value, dict):
+        own = [value["expr_str"]] if isinstance(value.get("expr_str"), str) else []
+        return own + [e for item in value.values() for e in _expressions(item)]
+    return [e for item in value for e in _expressions(item)] if isinstance(value, list) else []
+
+
+def weight_bytes(path: Path) -> dict[str, int]:
+    """Payload bytes by dtype; 4-bit weights, which PyTorch packs into uint8, as ``int4``."""
+    total: Counter[str] = Counter()
+    with zipfile.ZipFile(path) as file:
+        packed = b"_weight_int4pack_mm_for_cpu" in b"".join(
+            file.read(name) for name in file.namelist() if "/models/" in name
+        )
+        for payload in _payloads(file):
+            meta = payload["tensor_meta"]
+            dtype = _DTYPES[meta["dtype"]]
+            count = prod(size["as_int"] for size in meta["sizes"])
+            name = "int4" if packed and dtype == "uint8" else dtype
+            total[name] += count * getattr(torch, dtype).itemsize
+    return dict(total)
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Operators of the graph by name."""
+    with zipfile.ZipFile(path) as file:
+        (name,) = (n for n in file.namelist() if "/models/" in n)
+        nodes = json.loads(file.read(name))["graph_module"]["graph"]["nodes"]
+    return dict(Counter(node["target"] for node in nodes))
