@@ -63,7 +63,7 @@ def _takes(backend: str, method: str) -> bool:
     """Whether a backend builds a preset with its own defaults, for the first model there is."""
     described = registry.backend(backend)
     model = registry.model(registry.names("models")[0])
-    resolved = preset(method, described.methods.get(method))
+    resolved = preset(method, described.axes(method))
     return locate(described.quantizer)().refuse(model, resolved) is None
 
 

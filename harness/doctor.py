@@ -55,7 +55,7 @@ def _backends() -> Iterator[Finding]:
         yield Finding("ok", name, text)
         runtime = locate(backend.runtime)()
         for target in presets().values():
-            refusal = runtime.refuse(target, preset("fp32", backend.methods.get("fp32")))
+            refusal = runtime.refuse(target, preset("fp32", backend.axes("fp32")))
             if refusal:
                 yield Finding("note", f"{name} on {target.name}", refusal)
             else:

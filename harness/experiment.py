@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -416,12 +417,16 @@ class _Reader:
         ):
             if backend_name not in entry.backends:
                 continue
-            own = registry.backend(backend_name).methods.get(entry.name, {})
+            axes_of = partial(registry.backend(backend_name).axes, entry.name)
             for values in itertools.product(*entry.axes.values()):
                 chosen = dict(zip(entry.axes, values, strict=True))
                 for seed in entry.seeds:
-                    method = _method(entry.name, {**own, **chosen}, file.recipe, seed)
-                    label = _label(method, _method(entry.name, own, file.recipe, seed), file.recipe)
+                    method = _method(entry.name, axes_of(chosen), file.recipe, seed)
+                    # what a route implies is no difference; which route it is, is one
+                    usual = axes_of({"route": method.route}) | {"route": axes_of().get("route", "")}
+                    label = _label(
+                        method, _method(entry.name, usual, file.recipe, seed), file.recipe
+                    )
                     several = len(entry.seeds) > 1
                     trial = Trial(model, backend_name, method, label, target, seed, several)
                     if trial.id in trials:

@@ -100,10 +100,9 @@ def float_form(cell: Cell) -> str:
 def parity_cell(cell: Cell) -> Cell:
     """The fp32 trial of the form that the cell starts from, by which parity is judged."""
     route = _float_route(cell)
-    own = cell.backend.methods.get("fp32", {})
-    usual = own.get("route", "")
+    usual = cell.backend.axes("fp32").get("route", "")
     label = "fp32" if route == usual else f"fp32+route={route}"
-    method = preset("fp32", {**own, "route": route})
+    method = preset("fp32", cell.backend.axes("fp32", {"route": route}))
     trial = Trial(cell.model.name, cell.backend.name, method, label, PARITY_TARGET, 0)
     return resolve(trial)
 

@@ -43,6 +43,8 @@ class Backend:
         Modules of the runtime, imported before the memory of the bare runtime is read.
     methods : mapping
         Preset name -> the axes whose default in this framework differs from the preset's.
+    routes : mapping
+        Preset name -> route -> the axes whose default on this route differs from ``methods``.
     trainer : str
         Locator of the `Trainer` whose work its quantizer takes; empty where it takes none.
     """
@@ -55,12 +57,19 @@ class Backend:
     install: str
     run_modules: tuple[str, ...] = ()
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     trainer: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Everything that must be installed, each once."""
         return tuple(dict.fromkeys(self.build_packages + self.run_packages))
+
+    def axes(self, preset: str, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The axes of a preset here: the defaults, those of the chosen route, what is chosen."""
+        own, chosen = self.methods.get(preset, {}), chosen or {}
+        route = chosen.get("route", own.get("route", ""))
+        return {**own, **self.routes.get(preset, {}).get(route, {}), **chosen}
 
 
 @dataclass(frozen=True, slots=True)

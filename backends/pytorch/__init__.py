@@ -21,6 +21,14 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "qat-int8": {"route": "fx", "activations": "uint8", "calibrator": "moving-average"},
 }
 
+_TORCHAO_DYNAMIC = {"granularity": "per-channel"}
+ROUTES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "dynamic-int8": {"torchao": _TORCHAO_DYNAMIC, "torchao-compiled": _TORCHAO_DYNAMIC},
+    "weight-only-int4": {
+        "bitsandbytes": {"weights": "nf4", "group_size": 64, "symmetric_weights": True},
+    },
+}
+
 BACKEND = Backend(
     name="pytorch",
     quantizer="backends.pytorch.quantizer:PyTorchQuantizer",
@@ -30,5 +38,6 @@ BACKEND = Backend(
     install="pip install 'quantbench[pytorch]'",
     run_modules=("torch",),
     methods=DEFAULTS,
+    routes=ROUTES,
     trainer="backends.pytorch.trainer:PyTorchTrainer",
 )

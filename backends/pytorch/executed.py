@@ -122,6 +122,14 @@ def multiplications(
         return output.numel() * prod(args[1].shape[1:]), False
     if kind in ("mkldnn::_linear_pointwise", "mkl::_mkl_linear"):
         return output.numel() * args[0].shape[-1], False
+    if kind in ("onednn::qconv_pointwise", "onednn::qconv2d_pointwise"):
+        return output.numel() * prod(args[3].shape[1:]), True
+    if kind in ("onednn::qlinear_pointwise", "aten::_int_mm"):
+        return output.numel() * args[0].shape[-1], True
+    if kind == "bitsandbytes::gemm_4bit":
+        return output.numel() * args[2][-1], False
+    if name == "_weight_int4pack_mm_for_cpu":
+        return output.numel() * args[0].shape[-1], False
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         query, key, value = (tuple(tensor.shape) for tensor in args[:3])
         flops = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]

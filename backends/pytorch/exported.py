@@ -24,7 +24,11 @@ from harness.model import Model
 
 LARGEST_BATCH = 4096
 LONGEST = 4096
-_EXPRESSION = re.compile(r"[-+*/() \w,]*")
+_EXPRESSION = re.compile(
+    r"(?:[-+*/() ,'=\d]|\b(?:s\d+|u\d+|Symbol|positive|integer|True|Integer|Add|Mul|Pow|Max|Min|Mod"
+    r"|FloorDiv|CeilDiv)\b)*"
+)
+"""What a size may be made of: sympy reads it by evaluating it."""
 _DTYPES = {  # torch._export.serde.schema.ScalarType
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
     8: "float64", 12: "bool", 13: "bfloat16",
@@ -86,6 +90,7 @@ def write(program: torch.export.ExportedProgram, path: Path) -> None:
             for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
                 node.meta.pop(key, None)
     program._example_inputs = None
+    program._guards_code = []
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
@@ -152,10 +157,9 @@ def _check(path: Path) -> None:
     pickled = any(
         p["use_pickle"] or not p["path_name"].startswith(("weight_", "tensor_")) for p in payloads
     )
-    strange = [
-        e for m in models for e in _expressions(m) if not _EXPRESSION.fullmatch(e) or "__" in e
-    ]
-    if legacy or pickled or strange:
+    strange = [e for m in models for e in _expressions(m) if not _EXPRESSION.fullmatch(e)]
+    code = any(m["guards_code"] for m in models)
+    if legacy or pickled or strange or code:
         raise BadArtifact(
             f"artifact {path} holds pickled objects or code, which is never loaded; "
             "delete its folder and run again to rebuild it"

@@ -49,9 +49,9 @@ def dynamic(module: nn.Module, method: Method, examples: Examples) -> nn.Module:
     told = observers.pair(
         ao.default_dynamic_qconfig.activation, observers.weight(method, "int8", fake=False)
     )
-    mapping = ao.QConfigMapping()
-    for kind in (nn.Linear, nn.functional.linear, nn.LSTM, nn.GRU):
-        mapping.set_object_type(kind, told)
+    mapping = ao.QConfigMapping().set_global(told)
+    for kind in (nn.Embedding, nn.EmbeddingBag):  # they take weights of another dtype only
+        mapping.set_object_type(kind, None)
     for name in form.matching("keep_float", method.keep_float, module):
         mapping.set_module_name(name, None)
     done: nn.Module = convert_fx(prepare_fx(module, mapping, examples))

@@ -142,19 +142,19 @@ _BY_ROUTE: Mapping[tuple[str, str], Axes] = {
             **_NOTHING_NARROW,
             "weights": (("int8",), "torchao's dynamic kernels on the CPU take int8 weights only"),
             "activations": (
-                ("int8", "uint8"),
-                "torchao's dynamic quantization gives 8-bit activations",
+                ("uint8",),
+                "torchao's dynamic quantization gives unsigned activations on the CPU",
             ),
             "scales": (("dynamic",), "dynamic quantization finds activation scales at run time"),
             "granularity": (
-                ("per-channel", "per-tensor"),
+                ("per-channel",),
                 "torchao's dynamic quantization has one weight scale per channel",
             ),
             "group_size": ((0,), "torchao's dynamic quantization has one weight scale per channel"),
             "symmetric_weights": ((True,), "torchao fixes the zero point of int8 weights at 0"),
             "symmetric_activations": (
-                (True, False),
-                "torchao's dynamic quantization is symmetric",
+                (False,),
+                "torchao's dynamic quantization has a zero point on the CPU",
             ),
         }
         for route in ("torchao", "torchao-compiled")

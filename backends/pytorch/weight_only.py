@@ -14,6 +14,10 @@ from harness.method import Method
 
 IMPORTS = "torchao.quantization"
 """What defines the operators of an exported program that torchao has quantized."""
+INT4_OUTPUTS = 16
+"""Outputs of a layer that torchao's CPU kernel for int4 takes together; it has none for others."""
+GROUP = 32
+"""Group size of 4-bit layers among 8-bit ones that have one scale per channel."""
 
 
 def quantized(module: nn.Module, method: Method) -> nn.Module:
@@ -26,16 +30,18 @@ def quantized(module: nn.Module, method: Method) -> nn.Module:
     """
     kept = form.matching("keep_float", method.keep_float, module)
     chosen = [name for name in linear_layers(module) if name not in kept]
-    _check_groups(module, chosen, method)
     narrow = form.matching("int4_weights", method.int4_weights, module)
+    if method.weights == "int4":
+        narrow = tuple(chosen)
+        chosen = [name for name in chosen if _outputs(module, name) % INT4_OUTPUTS == 0]
+    _check_groups(module, chosen, narrow, method)
 
     def apply() -> nn.Module:
         from torchao.quantization import quantize_
         from torchao.utils import unwrap_tensor_subclass
 
         for name in chosen:
-            four = method.weights == "int4" or name in narrow
-            configuration = _int4(method) if four else _int8(method)
+            configuration = _int4(method) if name in narrow else _int8(method)
             quantize_(module, configuration, lambda _, fqn, name=name: fqn == name)
         unwrapped: nn.Module = unwrap_tensor_subclass(module)
         return unwrapped
@@ -69,21 +75,31 @@ def _int4(method: Method) -> Any:
         PrototypeInt4WeightOnlyConfig,
     )
 
-    # 32: what a mixed method with int8 weights per channel gets for its 4-bit layers
     return PrototypeInt4WeightOnlyConfig(
-        group_size=method.group_size or 32, set_inductor_config=False
+        group_size=method.group_size or GROUP, set_inductor_config=False
     )
 
 
-def _check_groups(module: nn.Module, layers: list[str], method: Method) -> None:
-    size = method.group_size or (32 if method.int4_weights else 0)
-    for name in layers if size else ():
+def _outputs(module: nn.Module, name: str) -> int:
+    return int(module.get_submodule(name).out_features)  # type: ignore[arg-type]
+
+
+def _check_groups(
+    module: nn.Module, layers: list[str], narrow: tuple[str, ...], method: Method
+) -> None:
+    for name in layers:
+        size = method.group_size or (GROUP if name in narrow else 0)
         width = int(module.get_submodule(name).in_features)  # type: ignore[arg-type]
-        if width % size:
+        if size and width % size:
             fits = [n for n in (256, 128, 64, 32) if width % n == 0]
             remedy = f"use group_size: {fits[0]}" if fits else "add it to keep_float"
             raise BadInput(
                 f"group_size {size} does not divide the {width} inputs of layer '{name}'; {remedy}"
+            )
+        if name in narrow and _outputs(module, name) % INT4_OUTPUTS:
+            raise BadInput(
+                f"torchao's CPU kernel for int4 takes outputs in {INT4_OUTPUTS}s, but layer "
+                f"'{name}' has {_outputs(module, name)}; take it out of int4_weights"
             )
 
 

@@ -668,7 +668,7 @@ class Conformance:
 
 def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
     """A preset as the backend builds it where nobody says otherwise, but for ``axes``."""
-    method = preset(name, {**backend.methods.get(name, {}), **axes})
+    method = preset(name, backend.axes(name, axes))
     few = {"samples": CALIBRATION} if method.samples > CALIBRATION else {}
     if method.training != "ptq":
         few |= {"batch_size": CALIBRATION, "learning_rate": 1e-4}

@@ -13,7 +13,7 @@ from harness.target import presets
 
 
 def cell(backend: str, method: str = "fp32", target: str = "cpu-1", **axes):
-    own = registry.backend(backend).methods.get(method, {})
+    own = registry.backend(backend).axes(method)
     chosen = preset(method, {**own, **axes})
     return resolve(Trial("digits", backend, chosen, method, presets()[target], 0))
 
