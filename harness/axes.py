@@ -48,8 +48,8 @@ def _recipe(method: Method) -> str | None:
             value = getattr(method, axis)
             if value not in (0, 0.0, "none"):
                 return (
-                    f"{axis} is {word(value)}, but nothing is trained; leave it out, "
-                    "or use training: qat or finetune"
+                    f"{axis} is {word(value)}, but nothing is trained; use training: qat or "
+                    "finetune, or leave it out"
                 )
         return None
     if (method.training == "finetune") != method.is_float:

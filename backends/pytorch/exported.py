@@ -87,7 +87,13 @@ def write(program: torch.export.ExportedProgram, path: Path) -> None:
     """
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
-            for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
+            for key in (
+                "stack_trace",
+                "nn_module_stack",
+                "source_fn_stack",
+                "torch_fn",
+                "from_node",
+            ):
                 node.meta.pop(key, None)
     program._example_inputs = None
     program._guards_code = []
@@ -119,8 +125,13 @@ def read(path: Path, imports: str) -> nn.Module:
         quietly(partial(importlib.import_module, name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the graph's own deprecated attributes
-        module: nn.Module = torch.export.load(path).module()
-    return module
+        module: Any = torch.export.load(path).module(check_guards=False)
+    # arguments and results one by one, as the graph has them: nothing is checked or packed in a call
+    module._forward_pre_hooks.clear()
+    module.graph.set_codegen(torch.fx.graph.CodeGen())
+    module.recompile()
+    plain: nn.Module = module
+    return plain
 
 
 def quietly(call: Callable[[], Any]) -> Any:

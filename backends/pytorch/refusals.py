@@ -20,8 +20,8 @@ _NOT_TRAINED: Axes = {
     "learned_scales": ((False,), "scales are learned in training only"),
 }
 _NOTHING_NARROW: Axes = {
-    "int4_weights": (((),), "this route has no 4-bit weights beside others"),
-    "int4_activations": (((),), "this route has no 4-bit activations"),
+    "int4_weights": (((),), "this quantbench version has no 4-bit layers on this route"),
+    "int4_activations": (((),), "this quantbench version has no 4-bit layers on this route"),
 }
 _NOTHING_CALIBRATED: Axes = {
     "calibrator": (("none",), "this method calibrates nothing"),
@@ -58,8 +58,8 @@ _TORCH_AO: Axes = {
 _PT2E: Axes = {
     **_COMMON,
     **_NOTHING_NARROW,
-    "weights": (("int8",), "inductor lowers int8 weights only to oneDNN's kernels"),
-    "activations": (("uint8",), "inductor lowers uint8 activations only to oneDNN's kernels"),
+    "weights": (("int8",), "this quantbench version lowers int8 weights to oneDNN only"),
+    "activations": (("uint8",), "this quantbench version lowers uint8 activations only"),
     "scales": (("static",), "this method has static activation scales"),
     "granularity": (
         ("per-channel",),
@@ -82,7 +82,7 @@ _LINEAR: Axes = {
     **_NOT_TRAINED,
     **_NOTHING_CALIBRATED,
     "fusion": ((True,), "quantizing linear layers fuses nothing, so nothing can be switched off"),
-    "int4_activations": (((),), "this route has no 4-bit activations"),
+    "int4_activations": (((),), "this quantbench version has no 4-bit layers on this route"),
 }
 _TORCHAO: Axes = {
     **_LINEAR,
@@ -140,21 +140,24 @@ _BY_ROUTE: Mapping[tuple[str, str], Axes] = {
         ("dynamic-int8", route): {
             **_LINEAR,
             **_NOTHING_NARROW,
-            "weights": (("int8",), "torchao's dynamic kernels on the CPU take int8 weights only"),
+            "weights": (("int8",), "this quantbench version builds dynamic quantization with int8 only"),
             "activations": (
                 ("uint8",),
-                "torchao's dynamic quantization gives unsigned activations on the CPU",
+                "torchao's activations are unsigned with a zero point on the CPU",
             ),
             "scales": (("dynamic",), "dynamic quantization finds activation scales at run time"),
             "granularity": (
                 ("per-channel",),
-                "torchao's dynamic quantization has one weight scale per channel",
+                "this quantbench version builds torchao's default, one weight scale per channel",
             ),
-            "group_size": ((0,), "torchao's dynamic quantization has one weight scale per channel"),
+            "group_size": (
+                (0,),
+                "this quantbench version builds torchao's default, one weight scale per channel",
+            ),
             "symmetric_weights": ((True,), "torchao fixes the zero point of int8 weights at 0"),
             "symmetric_activations": (
                 (False,),
-                "torchao's dynamic quantization has a zero point on the CPU",
+                "torchao's activations are unsigned with a zero point on the CPU",
             ),
         }
         for route in ("torchao", "torchao-compiled")
@@ -188,9 +191,9 @@ _BY_ROUTE: Mapping[tuple[str, str], Axes] = {
     **{
         ("weight-only-int4", route): {
             **_TORCHAO,
-            "weights": (("int4",), "torchao has no other 4-bit format for linear layers"),
-            "granularity": (("group",), "torchao's CPU kernel for int4 has groups of weights"),
-            "group_size": ((32, 64, 128, 256), "torchao's CPU kernel for int4 has groups so wide"),
+            "weights": (("int4",), "this quantbench version builds torchao's int4 only"),
+            "granularity": (("group",), "torchao's CPU kernel for int4 takes groups of weights"),
+            "group_size": ((32, 64, 128, 256), "torchao's CPU kernel for int4 takes groups of such sizes"),
             "symmetric_weights": (
                 (False,),
                 "torchao's CPU kernel for int4 has a zero point in every group",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -233,6 +234,7 @@ def compiled(
 
     with (
         deprecated_torchscript(),  # inductor defines a few scripted modules of its own
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # about its own lowering
         torch.inference_mode(),
         inductor.patch(freezing=True, compile_threads=1),
     ):

@@ -74,6 +74,8 @@ class Cell:
     weights : str
         Dtype in which the file holds the weights of the layers that are not in ``floats``, or of
         all layers where all are.
+    left : tuple of str or None
+        Layers whose weights the file leaves in float32, where those are not ``floats``.
     """
 
     sample: str
@@ -82,6 +84,7 @@ class Cell:
     weights: str
     floats: tuple[str, ...] | None = ()
     axes: Mapping[str, Any] = field(default_factory=dict)
+    left: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return "-".join([self.sample, self.method, *(f"{k}={v}" for k, v in self.axes.items())])
@@ -89,14 +92,15 @@ class Cell:
     @property
     def stored(self) -> tuple[str, ...]:
         """Layers whose weights the file holds as ``weights``."""
-        layers = SAMPLES[self.sample].layers
-        return tuple(n for n in layers if self.floats is None or n not in self.floats)
+        left = (self.floats or ()) if self.left is None else self.left
+        return tuple(n for n in SAMPLES[self.sample].layers if n not in left)
 
     @property
     def integer_fraction(self) -> float:
         """Share of the sample's multiply-accumulates that is done on integers."""
         sample = SAMPLES[self.sample]
-        integer = () if self.floats is None else self.stored
+        floats = sample.layers if self.floats is None else self.floats
+        integer = [layer for layer in sample.layers if layer not in floats]
         return sum(map(sample.macs, integer)) / sum(map(sample.macs, sample.layers))
 
 
@@ -105,12 +109,20 @@ def grid(
     floor_db: float,
     weights: str,
     floats: tuple[str, ...] | Mapping[str, tuple[str, ...] | None] | None = (),
+    left: Mapping[str, tuple[str, ...]] | None = None,
+    axes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Cell]:
-    """A method's cells for every sample; ``floats`` may differ by sample, None where it does nothing."""
+    """A method's cells for every sample; ``floats`` may differ by sample, None where it does nothing.
+
+    ``left`` and ``axes`` of a cell are by sample too, where they are not the usual ones.
+    """
     for name in SAMPLES:
-        left = floats.get(name, ()) if isinstance(floats, Mapping) else floats
-        no_op = left is None and isinstance(floats, Mapping)
-        yield Cell(name, method, floor_db, "float32" if no_op else weights, left)
+        kept = floats.get(name, ()) if isinstance(floats, Mapping) else floats
+        no_op = kept is None and isinstance(floats, Mapping)
+        yield Cell(
+            name, method, floor_db, "float32" if no_op else weights, kept,
+            (axes or {}).get(name, {}), None if left is None else left.get(name, ()),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -276,7 +288,8 @@ class Conformance:
         assert stored <= found <= stored + 8 * channels * item_size(cell.weights)
         rest = sum(sample.elements(n) for n in sample.layers if n not in cell.stored) * 4
         others = sum(record.weight_bytes.values()) - found
-        assert rest <= others <= rest + 40 * channels
+        groups = sum(map(sample.elements, cell.stored)) // 32 if item_size(cell.weights) < 1 else 0
+        assert rest <= others <= rest + 40 * channels + 8 * groups
         assert sum(record.weight_bytes.values()) <= artifact.size_bytes
         assert all(count > 0 for count in record.operators.values())
 
@@ -769,8 +782,9 @@ def called_by(call: Callable[[], Any]) -> set[str]:
     return names
 
 
-def item_size(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+def item_size(dtype: str) -> float:
+    odd = {"bfloat16": 2, "int4": 0.5, "nf4": 0.5}
+    return odd[dtype] if dtype in odd else np.dtype(dtype).itemsize
 
 
 def copy_of(artifact: Artifact, folder: Path) -> Path:
@@ -795,9 +809,19 @@ def every_reason(backend: Backend) -> dict[str, str]:
         "percentile": (99.9,),
         "samples": (0, 8),
         "fusion": (True, False),
-        "route": ("eager", "traced", "compiled", "fx", "qdq", "keras", "other"),
+        "route": (
+            "eager", "traced", "compiled", "fx", "pt2e", "stubs", "torchao", "bitsandbytes", "qdq",
+            "qoperator", "keras", "litert-keras", "litert-torch", "other",
+        ),
         "epochs": (1,),
+        "batch_size": (32,),
+        "train_samples": (100,),
+        "learning_rate": (0.1,),
+        "freeze_batchnorm": (1,),
+        "learned_scales": (True,),
         "keep_float": (("first",),),
+        "int4_weights": (("first",),),
+        "int4_activations": (("first",),),
     }
     assert set(values) == set(AXES)
     reasons = {}

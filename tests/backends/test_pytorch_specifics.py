@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 import zipfile
@@ -14,9 +15,10 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from backends.pytorch import BACKEND  # noqa: E402
+from backends.pytorch import BACKEND, runtime  # noqa: E402
 from backends.pytorch.quantizer import PyTorchQuantizer  # noqa: E402
 from backends.pytorch.runtime import PyTorchRuntime  # noqa: E402
+from backends.pytorch.trainer import PyTorchTrainer  # noqa: E402
 from harness.errors import BadArtifact, BadInput, TargetNotApplied  # noqa: E402
 from harness.method import Method, preset  # noqa: E402
 from harness.model import Model  # noqa: E402
@@ -25,6 +27,8 @@ from harness.registry import locate  # noqa: E402
 from harness.target import Target  # noqa: E402
 from harness.task import Data, Samples  # noqa: E402
 from harness.tensors import TensorSpec  # noqa: E402
+from harness.training import Course  # noqa: E402
+from harness.weights import state_of  # noqa: E402
 
 CPU = Target("cpu-1")
 QUANTIZER = PyTorchQuantizer()
@@ -91,6 +95,21 @@ class Tied(nn.Module):
         return self.c(self.b(self.a(values)))
 
 
+class Linear(nn.Module):
+    """64 features -> 320."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 320)
+
+    def forward(self, values):
+        return self.head(values)
+
+
+def linear() -> nn.Module:
+    return Linear()
+
+
 def convolutional() -> nn.Module:
     return Convolutional()
 
@@ -136,6 +155,16 @@ def tied_state(path: Path) -> dict[str, np.ndarray]:
     return seeded(f"{__name__}:tied")
 
 
+def linear_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:linear")
+
+
+def spoiled(path: Path) -> dict[str, np.ndarray]:
+    arrays = linear_state(path)
+    arrays["head.weight"][3, 5] = np.nan
+    return arrays
+
+
 def a_model(form: str, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> Model:
     return Model(
         name=form,
@@ -165,6 +194,11 @@ PAIRED = a_model(
 )
 
 
+LINEAR = a_model(
+    "linear",
+    [TensorSpec("values", (None, 64), "float32")],
+    [TensorSpec("logits", (None, 320), "float32")],
+)
 TIED = a_model(
     "tied",
     [TensorSpec("values", (None, 4), "float32")],
@@ -173,9 +207,11 @@ TIED = a_model(
 
 
 def a_method(name: str, **overrides) -> Method:
-    axes = {**BACKEND.methods.get(name, {}), **overrides}
-    if name == "static-int8":
+    axes = BACKEND.axes(name, overrides)
+    if name in ("static-int8", "qat-int8"):
         axes.setdefault("samples", 40)
+    if name == "qat-int8" or overrides.get("training"):
+        axes = {"batch_size": 16, "learning_rate": 0.01, **axes}
     return preset(name, axes)
 
 
@@ -295,11 +331,10 @@ def test_calibrators_give_different_files_near_float(calibrator, tmp_path):
 
 
 def test_symmetric_activations_stay_in_the_seven_bits_of_the_engine():
-    from backends.pytorch import methods
+    from backends.pytorch import observers
 
-    observer = methods.activation_observer(
-        a_method("static-int8", symmetric_activations=True, calibrator="minmax")
-    )()
+    method = a_method("static-int8", symmetric_activations=True, calibrator="minmax")
+    observer = observers.activation(method, "uint8", fake=False)()
     observer(torch.tensor([-2.0, 3.0]))
 
     scale, zero_point = observer.calculate_qparams()
@@ -422,8 +457,12 @@ def test_nan_in_calibration_samples_is_refused(tmp_path):
         ("fp32", {"keep_float": ["head"]}, "use keep_float: []"),
         ("fp32", {"fusion": False}, "route: traced"),
         ("fp32", {"route": "fx"}, "use route: eager or traced or compiled"),
-        ("qat-int8", {}, "use static-int8"),
-        ("weight-only-int4", {}, "use dynamic-int8"),
+        ("static-int8", {"route": "eager"}, "use route: fx"),
+        ("static-int8", {"training": "qat"}, "use training: ptq"),
+        ("static-int8", {"epochs": 2}, "use training: qat or finetune"),
+        ("dynamic-int4", {}, "use weight-only-int4"),
+        ("weight-only-int4", {"group_size": 48}, "use group_size: 32 or 64"),
+        ("qat-int8", {"epochs": 0}, "use epochs: 1"),
     ],
 )
 def test_refusals_say_what_to_use(name, axes, words):
@@ -436,10 +475,10 @@ def test_refusals_say_what_to_use(name, axes, words):
 def test_int8_activations_would_really_stay_in_float(tmp_path, monkeypatch):
     import torch.ao.quantization as ao
 
-    from backends.pytorch import methods
+    from backends.pytorch import observers
 
     observer = ao.MinMaxObserver.with_args(dtype=torch.qint8, reduce_range=True)
-    monkeypatch.setattr(methods, "activation_observer", lambda method: observer)
+    monkeypatch.setattr(observers, "activation", lambda *_, **__: observer)
     artifact = build(CONVOLUTIONAL, a_method("static-int8"), tmp_path)
 
     operations = RUNTIME.operations(artifact, CPU, inputs_of(CONVOLUTIONAL, 1))
@@ -482,3 +521,185 @@ def test_compiled_code_equals_eager_and_hides_no_multiplication(tmp_path):
     np.testing.assert_allclose(got, plain(CONVOLUTIONAL, inputs)["logits"], atol=1e-5)
     assert sum(op.macs for op in operations) == FIRST + SECOND + HEAD
     assert any(op.engine == "onednn" and op.macs == FIRST for op in operations)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def samples_of(model: Model, count: int) -> Samples:
+    inputs = inputs_of(model, count, seed=3)
+    return Samples(inputs, np.arange(count) % 5)
+
+
+def train(model: Model, method: Method, folder: Path, course: type[Course] = Course) -> Model:
+    """The model after the method's training on 64 samples, resumed where one was interrupted."""
+    result = folder / "result"
+    result.mkdir(parents=True, exist_ok=True)
+    layouts = {spec.name: spec.layout for spec in model.inputs}
+    given = course(method, samples_of(model, 64), layouts, "cross-entropy", result, folder / "work")
+    calibration = samples_of(model, method.samples or 1)
+    PyTorchTrainer().train(model, method, Data(calibration, None, 0), given)
+    return dataclasses.replace(model, trained=str(result))
+
+
+def losses(model: Model) -> list[float]:
+    lines = (Path(model.trained) / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+class Interrupted(Course):
+    """A course that ends like a killed process after its first epoch."""
+
+    def save(self, epoch, arrays):
+        super().save(epoch, arrays)
+        raise KeyboardInterrupt
+
+
+TRAININGS = [
+    a_method("fp32", training="finetune", epochs=2),
+    a_method("qat-int8", epochs=2),
+    a_method("qat-int8", epochs=2, optimizer="adam", weights="int4", learned_scales=True),
+    a_method("qat-int8", epochs=2, freeze_batchnorm=1),
+]
+
+
+@pytest.mark.parametrize("method", TRAININGS, ids=lambda m: f"{m.name}-{m.optimizer}-{m.weights}")
+def test_a_resumed_training_gives_the_bytes_of_an_uninterrupted_one(method, tmp_path):
+    whole = train(CONVOLUTIONAL, method, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(CONVOLUTIONAL, method, tmp_path / "cut", Interrupted)
+
+    resumed = train(CONVOLUTIONAL, method, tmp_path / "cut")
+
+    assert losses(resumed) == losses(whole)
+    for file in Path(whole.trained).iterdir():
+        assert (Path(resumed.trained) / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_training_lowers_the_loss_and_the_artifact_is_the_trained_model(tmp_path):
+    for method in (TRAININGS[0], TRAININGS[1]):
+        chosen = dataclasses.replace(method, epochs=8, learning_rate=0.05)
+        model = train(CONVOLUTIONAL, chosen, tmp_path / method.name)
+        known = losses(model)
+        inputs = inputs_of(CONVOLUTIONAL, 8, seed=1)
+
+        before = outputs_of(build(CONVOLUTIONAL, a_method("fp32"), tmp_path / "float"), inputs)
+        after = outputs_of(build(model, chosen, tmp_path / f"{method.name}-built"), inputs)
+
+        assert np.mean(known[-4:]) < np.mean(known[:4]) - 0.05
+        assert np.abs(after["logits"] - before["logits"]).max() > 0.05
+
+
+@pytest.mark.parametrize("route", ["fx", "pt2e"])
+def test_the_fake_quantized_outputs_are_near_those_of_the_integers(route, tmp_path):
+    method = a_method("qat-int8", route=route)
+    model = train(CONVOLUTIONAL, method, tmp_path)
+    inputs = inputs_of(CONVOLUTIONAL, 8, seed=1)
+
+    fake = PyTorchTrainer().outputs(model, method, inputs)["logits"]
+    real = outputs_of(build(model, method, tmp_path / "built"), inputs)["logits"]
+
+    assert 0 < np.abs(fake - real).max() < 0.1
+    np.testing.assert_array_equal(fake, PyTorchTrainer().outputs(model, method, inputs)["logits"])
+
+
+def test_batch_norm_statistics_are_frozen_from_the_epoch_that_the_recipe_says(tmp_path):
+    def statistics(**axes) -> np.ndarray:
+        method = a_method("fp32", training="finetune", **axes)
+        return state_of(train(CONVOLUTIONAL, method, tmp_path / str(axes)))["norm.running_mean"]
+
+    given = locate(CONVOLUTIONAL.state)(Path())["norm.running_mean"]
+
+    np.testing.assert_array_equal(statistics(freeze_batchnorm=0), given)
+    assert np.abs(statistics(freeze_batchnorm=1) - given).max() > 0
+
+
+def test_diverging_training_says_what_to_use(tmp_path):
+    method = a_method("qat-int8", learning_rate=1e30, epochs=3)
+
+    with pytest.raises(BadInput, match=r"training diverged: .*use a learning_rate below 1e"):
+        train(CONVOLUTIONAL, method, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["qat-int8", "static-int8", "weight-only-int8"])
+def test_nan_weights_are_refused_in_one_line(name, tmp_path):
+    model = dataclasses.replace(LINEAR, state=f"{__name__}:spoiled")
+
+    with pytest.raises(BadInput, match=r"'head\.weight' holds NaN"):
+        (train if name == "qat-int8" else build)(model, a_method(name), tmp_path)
+
+
+def test_a_group_size_that_does_not_divide_names_the_layer_and_one_that_does(tmp_path):
+    method = a_method("weight-only-int8", granularity="group", group_size=48)
+
+    with pytest.raises(
+        BadInput, match="48 does not divide the 64 inputs of layer 'head'; use group_size: 64"
+    ):
+        build(LINEAR, method, tmp_path)
+
+
+def test_four_bits_are_smaller_on_disk_than_eight(tmp_path):
+    sizes = [
+        build(
+            LINEAR, a_method(f"weight-only-int{bits}", route=route), tmp_path / f"{bits}{route}"
+        ).size_bytes
+        for bits in (4, 8)
+        for route in ("torchao", "bitsandbytes")
+    ]
+
+    assert sizes[0] < sizes[2]
+    assert sizes[1] < sizes[3]
+
+
+# --- exported programs ---------------------------------------------------------------------------
+
+
+def test_a_pt2e_file_holds_no_float_copy_of_quantized_weights(tmp_path):
+    artifact = build(CONVOLUTIONAL, a_method("static-int8", route="pt2e"), tmp_path)
+
+    found = QUANTIZER.inspect(artifact).weight_bytes
+
+    assert found["int8"] == 4 * 27 + 6 * 18 + 5 * 6
+    assert found["float32"] < found["int8"]  # scales and biases
+
+
+def test_an_exported_program_has_the_same_bytes_each_time_and_no_paths(tmp_path):
+    method = a_method("static-int8", route="pt2e")
+
+    one, two = (build(CONVOLUTIONAL, method, tmp_path / name) for name in ("one", "two"))
+
+    assert one.digest == two.digest
+    with zipfile.ZipFile(one.path) as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist())
+    assert b"site-packages" not in content
+    assert Path(__file__).name.encode() not in content
+
+
+@pytest.mark.parametrize("spoil", ["pickle", "expression", "guard"])
+def test_an_exported_program_with_code_in_it_is_never_loaded(spoil, tmp_path):
+    artifact = build(LINEAR, a_method("weight-only-int8"), tmp_path)
+    with zipfile.ZipFile(artifact.path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    weights = next(name for name in entries if name.endswith("_weights_config.json"))
+    graph = next(name for name in entries if "/models/" in name)
+    if spoil == "pickle":
+        entries[weights] = entries[weights].replace(b'"use_pickle": false', b'"use_pickle": true')
+    elif spoil == "expression":
+        entries[graph] = entries[graph].replace(b"Symbol('s", b"exec('s")
+    else:
+        entries[graph] = entries[graph].replace(b'"guards_code": []', b'"guards_code": ["x"]')
+    with zipfile.ZipFile(artifact.path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+    with pytest.raises(BadArtifact, match="never loaded"):
+        RUNTIME.load(artifact, CPU, 1)
+
+
+def test_pt2e_is_compiled_and_frozen_or_refused(monkeypatch):
+    method = a_method("static-int8", route="pt2e")
+
+    assert "route: eager" in RUNTIME.refuse(Target("o", optimize=False), method)
+    assert "saturate without VNNI" in RUNTIME.refuse(Target("avx2", isa="avx2"), method)
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset({"avx2"}))
+    assert "use route: fx" in RUNTIME.refuse(CPU, method)

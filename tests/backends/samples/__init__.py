@@ -176,13 +176,13 @@ SAMPLES: Mapping[str, Sample] = {
         # alphabetical order, which some formats bring, is neither that of inputs nor of outputs
         sample(
             "pair",
-            conv("look", 40, 3, 3),
-            linear("read", 40, 64),
-            linear("head", 32, 40),
+            conv("look", 64, 3, 3),
+            linear("read", 64, 64),
+            linear("head", 32, 64),
             inputs=(IMAGE, FEATURES),
             outputs=(
                 TensorSpec("scores", (None, 32), "float32"),
-                TensorSpec("map", (None, 40, 12, 10), "float32", "NCHW"),
+                TensorSpec("map", (None, 64, 12, 10), "float32", "NCHW"),
             ),
             positions={"look": FULL, "read": 1, "head": 1},
         ),

@@ -85,9 +85,9 @@ class Concat(nn.Module):
 class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.look = nn.Conv2d(3, 40, 3, padding=1)
-        self.read = nn.Linear(64, 40)
-        self.head = nn.Linear(40, 32)
+        self.look = nn.Conv2d(3, 64, 3, padding=1)
+        self.read = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 32)
 
     def forward(self, image: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = relu(self.look(image))
