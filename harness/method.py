@@ -59,7 +59,7 @@ class Method:
     keep_float : tuple of str
         Canonical layer names (or ``*`` patterns) left in float.
     int4_weights, int4_activations : tuple of str
-        Layer names (or patterns) whose weights, or whose inputs, get 4 bits instead of what
+        Layer names (or patterns) whose weights, or whose outputs, get 4 bits instead of what
         ``weights`` and ``activations`` say: mixed precision.
     training : str
         ``ptq`` (none), ``qat`` (with fake quantization) or ``finetune`` (in float, the control).

@@ -45,8 +45,8 @@ class PyTorchRuntime:
             return f"PyTorch's kernels can be capped to avx2, not to '{target.isa}'; use isa: avx2"
         if target.isa == "avx2" and not (x86 and "avx2" in cpu_flags()):
             return "this CPU has no AVX2, so that kernels cannot be capped to it; use isa: native"
-        if not method.is_float and not x86:
-            return "torch.ao's engine x86 needs an x86 CPU; use a float method here"
+        if method.scales != "none" and method.route in ("eager", "fx", "pt2e") and not x86:
+            return "engine x86 and oneDNN's int8 need an x86 CPU; use a float method here"
         if method.route == "pt2e" and (target.isa != "native" or not _has_vnni()):
             return (
                 "oneDNN's sums of 8-bit products saturate without VNNI instructions; "
@@ -123,6 +123,8 @@ def _refuse_cuda(target: Target, method: Method) -> str | None:
     if target.isa != "native":
         return "an instruction set is a CPU's; use isa: native with device: cuda"
     if not method.is_float:
+        if method.scales == "none":
+            return "this quantbench version runs weight-only models on a CPU only; use device: cpu"
         return f"torch.ao's int8 kernels are CPU only; run {method.name} with device: cpu"
     try:
         version = importlib.metadata.version("torch")

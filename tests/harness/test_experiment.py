@@ -166,3 +166,19 @@ def test_an_axis_of_layers_is_swept_by_a_list_of_lists(tmp_path):
     trials = [t for t in load(tmp_path, text).trials if t.method.name == "fp16"]
 
     assert {t.method.keep_float for t in trials} == {("fc",), ("fc", "conv1")}
+
+
+def test_what_a_route_implies_is_filled_in_and_no_part_of_the_name(tmp_path):
+    text = GOOD.replace(
+        "  - fp32\n",
+        "  - weight-only-int4: {route: [torchao, bitsandbytes], backends: [pytorch]}\n"
+        "  - weight-only-int4: {route: bitsandbytes, group_size: 128, backends: [pytorch]}\n",
+    )
+
+    trials = [t for t in load(tmp_path, text).trials if t.backend == "pytorch"]
+
+    assert {t.label: (t.method.weights, t.method.group_size) for t in trials} == {
+        "weight-only-int4": ("int4", 32),
+        "weight-only-int4+route=bitsandbytes": ("nf4", 64),
+        "weight-only-int4+group_size=128+route=bitsandbytes": ("nf4", 128),
+    }
