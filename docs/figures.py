@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -102,6 +103,80 @@ def resnet20_claims(results: Results) -> str:
     )
 
 
+def trained(results: Results) -> str:
+    """A Markdown table of every training: mean over its seeds, against control and post-training."""
+    lines = [
+        "| backend | method | seeds | fake-quantized | converted | drop to fine-tune, points "
+        "| bound, points | loss, first to last tenth | minutes a seed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (backend, label), group in trained_groups(results):
+        names = list(group["trial"])
+        lost = [loss(results, name) for name in names]
+        first, last = (sum(part) / len(lost) for part in zip(*lost, strict=True))
+        quality = [one(results, name, "quality") for name in names]
+        lines.append(
+            f"| {backend} | {label} | {len(names)} | {fake(results, names)} "
+            f"| {mean(quality):.2%} ({', '.join(f'{q:.2%}' for q in quality)}) "
+            f"| {points(results, names, 'seeds_control_drop')} "
+            f"| {points(results, names, 'seeds_control_drop_bound')} "
+            f"| {first:.4f} to {last:.4f} | {mean(group['trained_s']) / 60:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def trained_groups(results: Results) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """Trials that were trained and scored, by backend and label."""
+    scored = results.trials[results.trials["status"].isin(["ok", "simulated"])]
+    known = scored[scored["training"] != "ptq"]
+    return [(key, group) for key, group in known.groupby(["backend", "label"], sort=False)]
+
+
+def mean(values: Iterable[float]) -> float:
+    """The arithmetic mean."""
+    known = list(values)
+    return sum(known) / len(known)
+
+
+def loss(results: Results, trial: str) -> tuple[float, float]:
+    """Mean loss over the first and the last tenth of a training's steps."""
+    steps = results.training[results.training["trial"] == trial].sort_values("step")["loss"]
+    tenth = max(len(steps) // 10, 1)
+    return steps.iloc[:tenth].mean(), steps.iloc[-tenth:].mean()
+
+
+def fake(results: Results, trials: list[str]) -> str:
+    """Mean quality before conversion; empty where nothing was fake-quantized."""
+    found = [rows(results, name, "fake_quantized_quality")["value"] for name in trials]
+    return f"{mean(float(f.iloc[0]) for f in found):.2%}" if all(len(f) for f in found) else ""
+
+
+def points(results: Results, trials: list[str], metric: str) -> str:
+    """A metric of all seeds together, in points; it stands at the first of them."""
+    found = pd.concat([rows(results, name, metric) for name in trials])
+    return "" if found.empty else f"{100 * found['value'].iloc[0]:.2f}"
+
+
+def methods_claims(results: Results) -> str:
+    """What the methods experiment was built to show, each from the run."""
+    known = results.trials.set_index("trial")
+    static = known[(known["label"] == "static-int8") & (known["status"] == "ok")]
+    worst = max(
+        (100 * float(rows(results, t, "quality_drop")["value"].iloc[0]), t) for t in static.index
+    )
+    small = "resnet20/tflite/static-int8/cpu-1"
+    share = 1 / one(results, small, "compression")
+    built = known[["built_s", "converted_s"]].sum().sum() / 60
+    start, end = (datetime.fromisoformat(results.run[key]) for key in ("created", "finished"))
+    whole = (end - start).total_seconds() / 60
+    return (
+        f"- static-int8 loses at most {worst[0]:.2f} points against fp32 (`{worst[1]}`).\n"
+        f"- Full-int8 TFLite file: {share:.3f} of its fp32 file.\n"
+        f"- {len(known)} trials in {whole:.1f} minutes; their builds took {built:.1f} minutes "
+        "together, two at a time.\n"
+    )
+
+
 def memory(results: Results) -> str:
     """The largest resident memory of any process that scored or timed a light runtime's artifact."""
     known = results.trials.set_index("trial")["backend"]
@@ -157,6 +232,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "quickstart-memory": lambda: block("quickstart", memory),
     "timings": timings,
     "resnet20": lambda: block("resnet20_cifar10", trials),
+    "methods": lambda: block("methods_resnet20", trials),
+    "methods-claims": lambda: block("methods_resnet20", methods_claims),
+    "qat": lambda: block("qat_resnet20", trained),
     "resnet20-claims": lambda: block("resnet20_cifar10", resnet20_claims),
 }
 

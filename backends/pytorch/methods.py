@@ -98,6 +98,8 @@ def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[s
                 module = prepared
                 details |= {"engine": "none", "simulated": four}
             else:
+                if method.learned_scales:
+                    observers.bake(prepared)
                 module = _converted(prepared, method)
         if four := narrow_weights(method):
             details.setdefault("simulated", four)

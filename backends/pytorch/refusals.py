@@ -236,6 +236,12 @@ def refusal(model: Model, method: Method) -> str | None:
             f"the {route(method)} route runs the float modules as they are and fuses none before; "
             "use fusion: true, or route: traced, where freezing folds batch norm"
         )
+    narrow = method.weights == "int4" or method.int4_weights
+    if narrow and not method.symmetric_weights and method.scales == "static":
+        return (
+            "this quantbench version holds 4-bit weights of torch.ao around zero only; "
+            "use symmetric_weights: true"
+        )
     if method.learned_scales and method.symmetric_activations:
         return (
             "symmetric_activations is true, but PyTorch's learned scales then lose the zero point "

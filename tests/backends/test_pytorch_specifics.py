@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from backends.pytorch import BACKEND, runtime  # noqa: E402
+from backends.pytorch import BACKEND, inspect, runtime  # noqa: E402
 from backends.pytorch.quantizer import PyTorchQuantizer  # noqa: E402
 from backends.pytorch.runtime import PyTorchRuntime  # noqa: E402
 from backends.pytorch.trainer import PyTorchTrainer  # noqa: E402
@@ -612,6 +613,42 @@ def test_batch_norm_statistics_are_frozen_from_the_epoch_that_the_recipe_says(tm
 
     np.testing.assert_array_equal(statistics(freeze_batchnorm=0), given)
     assert np.abs(statistics(freeze_batchnorm=1) - given).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("static-int8", {}),
+        ("qat-int8", {}),
+        ("qat-int8", {"learned_scales": True, "epochs": 4, "learning_rate": 0.1}),
+    ],
+)
+def test_four_bit_weights_have_fifteen_values_and_no_more(name, axes, tmp_path):
+    method = a_method(name, weights="int4", **axes)
+    model = train(CONVOLUTIONAL, method, tmp_path) if name == "qat-int8" else CONVOLUTIONAL
+    artifact = build(model, method, tmp_path / "built")
+
+    found = integers_in(artifact.path)
+
+    assert len(found) == 4 * 27 + 6 * 18 + 5 * 6
+    assert np.abs(found).max() == 7
+    assert "4-bit" in artifact.details["simulated"]
+
+
+def integers_in(path: Path) -> np.ndarray:
+    """Every int8 weight in a TorchScript file."""
+    reader = inspect._StorageReader
+    found = []
+    with zipfile.ZipFile(path) as file:
+        for part in ("data", "constants"):
+            known = reader(io.BytesIO(file.read(f"model/{part}.pkl")))
+            known.load()
+            found += [
+                np.frombuffer(file.read(f"model/{part}/{key}"), np.int8)
+                for key, storage in known.storages.items()
+                if storage in ("QInt8Storage", "CharStorage")
+            ]
+    return np.concatenate(found)
 
 
 def test_diverging_training_says_what_to_use(tmp_path):
