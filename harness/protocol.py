@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import BadArtifact
 from harness.method import Method
@@ -19,7 +19,9 @@ from harness.model import Model
 from harness.target import Target
 from harness.task import Data
 from harness.tensors import Array, Arrays, TensorSpec
-from harness.training import Course
+
+if TYPE_CHECKING:  # what trains is not for a device
+    from harness.training import Course
 
 MANIFEST = "manifest.json"
 

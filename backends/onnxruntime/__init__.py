@@ -13,10 +13,16 @@ from harness.protocol import Backend, Converter
 FASTEST_ACTIVATIONS = "int8" if platform.machine().lower() in ("aarch64", "arm64") else "uint8"
 
 # What ONNX Runtime does where nobody says otherwise. Dynamic activations are always uint8, and
-# ConvInteger knows one weight scale per tensor only.
+# ConvInteger knows one weight scale per tensor only. MatMulNBits has scales per group only, and
+# its kernels that multiply integers make activations symmetric. QAT is PyTorch's, with its
+# defaults, so that one training serves both backends.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "dynamic-int8": {"activations": "uint8", "granularity": "per-tensor"},
+    "dynamic-int4": {"granularity": "group", "group_size": 32, "symmetric_activations": True},
     "static-int8": {"activations": FASTEST_ACTIVATIONS, "route": "qdq"},
+    "static-int16x8": {"route": "qdq"},
+    "weight-only-int8": {"granularity": "group", "group_size": 32},
+    "qat-int8": {"activations": "uint8", "calibrator": "moving-average", "route": "fx"},
 }
 
 BACKEND = Backend(
@@ -28,6 +34,7 @@ BACKEND = Backend(
     install="pip install 'quantbench[onnxruntime]'",
     run_modules=("onnxruntime",),
     methods=DEFAULTS,
+    trainer="backends.pytorch.trainer:PyTorchTrainer",
 )
 
 FROM_TORCH = Converter(

@@ -54,10 +54,9 @@ class Node:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    @property
-    def operand(self) -> str:
+    def operand(self, integer_inside: frozenset[str]) -> str:
         """The dtype that is multiplied; of nodes that multiply nothing, the first input's."""
-        if self.kind in _INTEGER_INSIDE:
+        if self.kind in integer_inside:
             return "int8"
         return self.inputs[0].dtype if self.inputs else ""
 
@@ -82,15 +81,18 @@ def operations(artifact: Artifact, target: Target, inputs: Arrays) -> tuple[Oper
         else ()
     )
     counts = unblocked_macs(executed, plain)
+    # a profile shows no attributes, and so not what MatMulNBits makes of its activations
+    grouped = {"MatMulNBits"} if "integer_groups" in artifact.details else set()
+    operands = [node.operand(_INTEGER_INSIDE | grouped) for node in executed]
     return tuple(
         Operation(
             name=node.name,
             kind=node.kind,
             macs=counts.get(index, macs(node)),
-            integer=node.operand.startswith(("int", "uint")),
-            engine=f"{node.provider} {node.operand}".strip(),
+            integer=operand.startswith(("int", "uint")),
+            engine=f"{node.provider} {operand}".strip(),
         )
-        for index, node in enumerate(executed)
+        for index, (node, operand) in enumerate(zip(executed, operands, strict=True))
     )
 
 

@@ -1,9 +1,10 @@
-"""The converter from a model's torch form to an ONNX file, by PyTorch's own exporter."""
+"""The converters from a model's torch form to a float ONNX file, by PyTorch's own exporter."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from harness.errors import BadInput
 from harness.model import Model
 from harness.registry import locate
 from harness.tensors import TensorSpec
+from harness.weights import state_of
 
 FILE = "model.onnx"
 OPSET = 17
@@ -31,15 +33,25 @@ def convert(model: Model, folder: Path) -> Path:
     Raises
     ------
     BadInput
-        If the weights do not fit the torch form.
+        If a weight is not finite, or the weights do not fit the torch form.
     """
-    path = folder / FILE
-    module = load(model)
+    return export(load(model), model, folder / FILE)
+
+
+def convert_unfused(model: Model, folder: Path) -> Path:
+    """The same as `convert`, with every batch norm a node of its own."""
+    return export(load(model), model, folder / FILE, training=torch.onnx.TrainingMode.PRESERVE)
+
+
+def export(module: nn.Module, model: Model, path: Path, **options: Any) -> Path:
+    """Export a module that takes the model's inputs, by PyTorch's exporter with ``options``."""
     specs = (*model.inputs, *model.outputs)
     with torch.no_grad(), warnings.catch_warnings():
         # dynamo=False needs no onnxscript and keeps module paths in node names
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)
+        # meant for modules in training mode
+        warnings.filterwarnings("ignore", message="It is recommended that constant folding")
         # torch's own layers check shapes while they are traced
         warnings.filterwarnings("ignore", category=TracerWarning, module=r"torch\.")
         # recurrent layers take their first state from the input, so that the batch stays dynamic
@@ -53,6 +65,7 @@ def convert(model: Model, folder: Path) -> Path:
             input_names=[spec.name for spec in model.inputs],
             output_names=[spec.name for spec in model.outputs],
             dynamic_axes={spec.name: free_axes(spec) for spec in specs},
+            **options,
         )
     return path
 
@@ -60,8 +73,7 @@ def convert(model: Model, folder: Path) -> Path:
 def load(model: Model) -> nn.Module:
     """The torch form with the model's weights, in evaluation mode."""
     module: nn.Module = locate(model.forms["torch"])()
-    state = locate(model.state)(locate(model.weights)())
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state_of(model).items()}
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

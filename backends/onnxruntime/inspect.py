@@ -21,9 +21,10 @@ def record(path: Path) -> Record:
     operators: Counter[str] = Counter()
     for graph in graphs(onnx.load(path).graph):
         operators.update(node.op_type for node in graph.node)
+        groups = in_groups(graph)
         for tensor in constants(graph):
             dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            weights[dtype.name] += payload_bytes(tensor)
+            weights[groups.get(tensor.name, dtype.name)] += payload_bytes(tensor)
     return Record(weight_bytes=dict(weights), operators=dict(operators))
 
 
@@ -42,6 +43,17 @@ def constants(graph: GraphProto) -> Iterator[TensorProto]:
     for node in graph.node:
         if node.op_type == "Constant":
             yield from (a.t for a in node.attribute if a.type == AttributeProto.TENSOR)
+
+
+def in_groups(graph: GraphProto) -> dict[str, str]:
+    """Weights of MatMulNBits by name, each with its dtype: stored as bytes, whatever their bits."""
+    return {
+        node.input[1]: f"int{attribute.i}"
+        for node in graph.node
+        if node.op_type == "MatMulNBits"
+        for attribute in node.attribute
+        if attribute.name == "bits"
+    }
 
 
 def payload_bytes(tensor: TensorProto) -> int:

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import ModelProto
 
 from backends.onnxruntime import form
 from harness.errors import BadInput, did_you_mean
+from harness.method import Method
 from harness.model import Model
-from harness.registry import locate
+from harness.weights import state_of
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The layers that a method's axes name (``keep_float``...), among all ``layers`` of a model."""
+
+    method: Method
+    layers: tuple[str, ...]
+
+    def nodes(self, model: ModelProto, axis: str) -> list[str]:
+        """Names of the nodes of ``model`` that compute the layers named by ``axis``.
+
+        Raises
+        ------
+        BadInput
+            If a name or pattern names no layer, or a layer has no node of its own.
+        """
+        chosen = matching(axis, getattr(self.method, axis), self.layers)
+        owners = {node.name: owner(node.name, self.layers) for node in model.graph.node}
+        lost = set(chosen) - set(owners.values())
+        if lost:
+            raise BadInput(
+                f"{axis}: the ONNX graph has no node of its own for {sorted(lost)}; "
+                "name the layer around it"
+            )
+        return [name for name, layer in owners.items() if layer in chosen]
 
 
 def of_model(model: Model) -> tuple[str, ...]:
     """Names of the layers whose weights have two axes or more (no batch norm, no biases)."""
     if "torch" not in model.forms:
         return _of_graph(form.read(Path(model.forms["onnx"])))
-    state = locate(model.state)(locate(model.weights)())
-    keys = (key.rpartition(".") for key, array in state.items() if array.ndim > 1)
+    keys = (key.rpartition(".") for key, array in state_of(model).items() if array.ndim > 1)
     return tuple(dict.fromkeys(path for path, _, name in keys if path and "weight" in name))
 
 
-def matching(patterns: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers that any of the names or ``*`` patterns names.
+def matching(axis: str, patterns: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers that any of the names or ``*`` patterns of ``axis`` names.
 
     Raises
     ------
@@ -35,27 +62,9 @@ def matching(patterns: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...
     for pattern in patterns:
         named = fnmatch.filter(layers, pattern)
         if not named:
-            raise BadInput(f"keep_float: no layer '{pattern}'.{did_you_mean(pattern, layers)}")
+            raise BadInput(f"{axis}: no layer '{pattern}'.{did_you_mean(pattern, layers)}")
         found.update(dict.fromkeys(named))
     return tuple(found)
-
-
-def nodes(model: ModelProto, kept: tuple[str, ...], layers: tuple[str, ...]) -> list[str]:
-    """Names of the nodes that compute the ``kept`` ones of all ``layers``.
-
-    Raises
-    ------
-    BadInput
-        If a layer has no node of its own.
-    """
-    owners = {node.name: owner(node.name, layers) for node in model.graph.node}
-    lost = set(kept) - set(owners.values())
-    if lost:
-        raise BadInput(
-            f"keep_float: the ONNX graph has no node of its own for {sorted(lost)}; "
-            "name the layer around it"
-        )
-    return [name for name, layer in owners.items() if layer in kept]
 
 
 def owner(node: str, layers: tuple[str, ...]) -> str | None:

@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from backends.onnxruntime.names import in_order
-from backends.onnxruntime.refusals import refusal
+from backends.onnxruntime.refusals import refusal, simulated
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.protocol import Artifact, Record
 from harness.task import Data
-from harness.tensors import Arrays, check_inputs
+from harness.tensors import check_inputs
+from harness.weights import check_finite
 
 FILE = "model.onnx"
+# the graph optimizer that quantizes, on loading, what was left in float on purpose
+REQUANTIZER = "WeightBiasQuantization"
+# methods whose MatMulNBits quantizes activations too, and multiplies integers
+INTEGER_GROUPS = ("dynamic-int4",)
 
 
 class OnnxQuantizer:
-    """Builds fp32, fp16, dynamic-int8 and static-int8; onnx is imported when it builds."""
+    """Builds ONNX files with ONNX Runtime's tools; onnx is imported when it builds."""
 
     name = "onnxruntime"
-    takes: Mapping[str, str] = {"onnx": ""}
+    # there is one way to a float file, so that all are judged by it
+    takes: Mapping[str, str] = {"onnx": "", "onnx-unfused": "", "onnx-qat": ""}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this method cannot be built, or None; the ONNX form may come from a converter."""
@@ -31,7 +35,9 @@ class OnnxQuantizer:
 
     def form(self, method: Method) -> str:
         """The form that the method's route starts from."""
-        return "onnx"
+        if method.training == "qat":
+            return "onnx-qat"
+        return "onnx" if method.fusion else "onnx-unfused"
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Torch paths of the layers that hold weights, or node names where there is no torch form."""
@@ -46,34 +52,33 @@ class OnnxQuantizer:
         ------
         BadInput
             For a refused method, an ONNX form that is missing, unreadable or does not fit the
-            model, NaN in weights, calibration samples that are not finite, or a layer of
-            ``keep_float`` that is not in the graph.
+            model, NaN in weights, calibration samples that are not finite, or a layer that an axis
+            names and that is not in the graph.
         """
         if reason := self.refuse(model, method):
             raise BadInput(reason)
-        if "onnx" not in model.forms:
+        wanted = self.form(method)
+        if wanted not in model.forms:
             raise BadInput(
-                f"model '{model.name}' has no ONNX form; give it a torch form and "
+                f"model '{model.name}' has no {wanted} form; give it a torch form and "
                 "pip install 'quantbench[pytorch,onnxruntime]'"
             )
         samples = data.calibration.inputs
         if method.samples:
             check_inputs(model.inputs, samples, len(data.calibration))
-            _check_finite(samples)
+            check_finite("calibration samples", samples)
 
         # here and not above: they import onnx and ONNX Runtime
-        from backends.onnxruntime import form, layers, methods
+        from backends.onnxruntime import form, methods
+        from backends.onnxruntime.layers import Choice
 
-        source = Path(model.forms["onnx"])
-        float_model = form.read(source)
-        inputs = in_order(model.inputs, list(form.inputs(float_model)))
-        known = self.layers(model) if method.keep_float else ()
-        kept = layers.matching(method.keep_float, known)
+        source = form.read(Path(model.forms[wanted]))
+        inputs = in_order(model.inputs, list(form.inputs(source)))
         folder.mkdir(parents=True, exist_ok=True)
         methods.METHODS[method.name](
-            float_model,
+            source,
             method,
-            lambda graph: layers.nodes(graph, kept, known),
+            Choice(method, self.layers(model) if _names_layers(method) else ()),
             {own: samples[spec.name] for own, spec in inputs.items() if method.samples},
             folder / FILE,
         )
@@ -86,7 +91,7 @@ class OnnxQuantizer:
             outputs=form.stored(model.outputs, form.outputs(built)),
             task_inputs=model.inputs,
             task_outputs=model.outputs,
-            details={"route": method.route, "keep_float": ",".join(method.keep_float)},
+            details=_details(method),
         ).save()
 
     def inspect(self, artifact: Artifact) -> Record:
@@ -96,10 +101,17 @@ class OnnxQuantizer:
         return record(artifact.path)
 
 
-def _check_finite(arrays: Arrays) -> None:
-    for name, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise BadInput(
-                f"calibration samples: '{name}' holds NaN or infinity; "
-                "replace it with finite values"
-            )
+def _names_layers(method: Method) -> bool:
+    return bool(method.keep_float or method.int4_weights or method.int4_activations)
+
+
+def _details(method: Method) -> Mapping[str, str]:
+    """What the runtime must know, and why no kernel executes the method, where that is so."""
+    details = {"route": method.route}
+    if method.keep_float or method.training == "qat":
+        details["disabled_optimizers"] = REQUANTIZER
+    if method.name in INTEGER_GROUPS:
+        details["integer_groups"] = "true"
+    if reason := simulated(method):
+        details["simulated"] = reason
+    return details

@@ -10,27 +10,72 @@ from harness.method import Method
 _COMMON: Axes = {
     "io": (("float32",), "ONNX Runtime's quantizer leaves inputs and outputs in float"),
     "ranges": (("native",), "this quantbench version injects no ranges into ONNX Runtime"),
-    "training": (("ptq",), "ONNX Runtime's quantizer does not train"),
-    "epochs": ((0,), "ONNX Runtime's quantizer does not train"),
-    "group_size": ((0,), "quantize_static and quantize_dynamic give int8 weights no groups"),
-    "percentile": ((0.0,), "this quantbench version calibrates ONNX Runtime with minmax only"),
-    "fusion": (
-        (True,),
-        "this quantbench version exports the ONNX form with batch norm folded",
-    ),
+}
+_UNTRAINED: Axes = {
+    "training": (("ptq",), "this method quantizes after training, and qat-int8 is trained"),
+    "learned_scales": ((False,), "nothing is trained"),
+}
+_FOLDED: Axes = {
+    "fusion": ((True,), "ONNX Runtime folds batch norm when it loads float convolutions"),
+}
+_UNCALIBRATED: Axes = {
+    "calibrator": (("none",), "this method calibrates nothing"),
+    "percentile": ((0.0,), "this method calibrates nothing"),
+    "samples": ((0,), "this method calibrates nothing"),
 }
 _FLOAT: Axes = {
     **FLOAT,
     **_COMMON,
+    **_FOLDED,
+    **_UNCALIBRATED,
+    "training": (("ptq", "finetune"), "a float method is trained in float"),
+    "learned_scales": ((False,), "a float method has no scales"),
+    "group_size": ((0,), "a float method has no scales"),
+    "int4_weights": (((),), "a float method has no integers"),
+    "int4_activations": (((),), "a float method has no integers"),
     "route": (("",), "there is one way to a float ONNX file"),
 }
-_INT8: Axes = {
-    "weights": (("int8",), "this quantbench version builds ONNX Runtime's int8 weights only"),
+_UNGROUPED: Axes = {
+    "weights": (("int8",), "the weights of this method are int8"),
     "granularity": (
         ("per-channel", "per-tensor"),
         "quantize_static and quantize_dynamic give int8 weights one scale per channel or per tensor",
     ),
+    "group_size": ((0,), "quantize_static and quantize_dynamic give int8 weights no groups"),
+}
+_STATIC: Axes = {
     **_COMMON,
+    **_UNTRAINED,
+    **_UNGROUPED,
+    "weights": (("int8", "int4"), "the weights of this method are integers"),
+    "scales": (("static",), "this method fixes activation scales by calibration"),
+    "calibrator": (
+        ("minmax", "moving-average", "percentile"),
+        "quantize_static estimates ranges in these ways only (and its entropy, with 128 bins, "
+        "keeps the range of minmax)",
+    ),
+}
+_GROUPED: Axes = {
+    **_COMMON,
+    **_UNTRAINED,
+    **_FOLDED,
+    **_UNCALIBRATED,
+    "granularity": (
+        ("group",),
+        "MatMulNBits has one scale per group of weights, and no groups longer than 256",
+    ),
+    "group_size": (
+        (16, 32, 64, 128, 256),
+        "MatMulNBits has groups whose size is a power of two from 16 to 256",
+    ),
+    "route": (("",), "this quantbench version builds the operator MatMulNBits only"),
+}
+_WEIGHT_ONLY: Axes = {
+    **_GROUPED,
+    "activations": (("float32",), "weight-only methods leave activations in float"),
+    "scales": (("none",), "weight-only methods leave activations in float"),
+    "symmetric_activations": ((False,), "weight-only methods leave activations in float"),
+    "int4_activations": (((),), "weight-only methods leave activations in float"),
 }
 _AXES: Mapping[str, Axes] = {
     "fp32": {
@@ -45,41 +90,72 @@ _AXES: Mapping[str, Axes] = {
         "activations": (("float16",), "fp16 is float16 throughout"),
     },
     "dynamic-int8": {
-        **_INT8,
+        **_COMMON,
+        **_UNTRAINED,
+        **_UNGROUPED,
+        **_UNCALIBRATED,
         "activations": (("uint8",), "quantize_dynamic quantizes activations to uint8 only"),
+        "int4_weights": (((),), "quantize_dynamic packs no 4-bit weights"),
+        "int4_activations": (((),), "quantize_dynamic quantizes activations to uint8 only"),
         "scales": (("dynamic",), "quantize_dynamic finds activation scales at run time"),
         "symmetric_activations": ((False,), "DynamicQuantizeLinear chooses a zero point itself"),
-        "calibrator": (("none",), "quantize_dynamic calibrates nothing"),
-        "samples": ((0,), "quantize_dynamic calibrates nothing"),
-        "route": (("",), "quantize_dynamic has one way"),
+        "route": (("",), "quantize_dynamic is the one way"),
+    },
+    "dynamic-int4": {
+        **_GROUPED,
+        "weights": (("int4",), "the weights of this method are int4"),
+        "activations": (("int8",), "MatMulNBits multiplies int8 activations or float ones"),
+        "int4_weights": (((),), "the weights of this method are int4"),
+        "int4_activations": (((),), "MatMulNBits multiplies int8 activations or float ones"),
+        "scales": (("dynamic",), "MatMulNBits finds activation scales at run time"),
+        "symmetric_activations": ((True,), "MatMulNBits gives its activations no zero point"),
     },
     "static-int8": {
-        **_INT8,
+        **_STATIC,
         "activations": (
-            ("uint8", "int8"),
-            "this quantbench version builds ONNX Runtime's 8-bit activations only",
+            ("uint8", "int8", "uint4", "int4"),
+            "static-int8 has activations of up to 8 bits, and static-int16x8 those of 16",
         ),
-        "scales": (("static",), "static-int8 fixes activation scales by calibration"),
+        "route": (("qdq", "qoperator"), "quantize_static has two formats"),
+    },
+    "static-int16x8": {
+        **_STATIC,
+        "activations": (
+            ("int16", "uint16"),
+            "static-int16x8 has 16-bit activations, and static-int8 those of up to 8",
+        ),
+        "route": (("qdq",), "only the QDQ format of quantize_static has 16-bit activations"),
+    },
+    "weight-only-int8": {
+        **_WEIGHT_ONLY,
+        "weights": (("int8",), "the weights of this method are int8"),
+    },
+    "weight-only-int4": {
+        **_WEIGHT_ONLY,
+        "weights": (("int4",), "the weights of this method are int4"),
+        "int4_weights": (((),), "the weights of this method are int4"),
+    },
+    "qat-int8": {
+        **_COMMON,
+        **_UNGROUPED,
+        "weights": (("int8", "int4"), "PyTorch trains weights of 8 and of 4 bits"),
+        "activations": (
+            ("uint8", "uint4"),
+            "PyTorch trains for kernels that take uint8 activations",
+        ),
+        "scales": (("static",), "this method fixes activation scales by calibration"),
         "calibrator": (
-            ("minmax",),
-            "this quantbench version calibrates ONNX Runtime with minmax only (the entropy of "
-            "quantize_static, with its 128 bins, keeps the same full range)",
+            ("moving-average", "minmax"),
+            "this quantbench version trains with running minima and maxima only",
         ),
-        "route": (("qdq",), "this quantbench version builds the QDQ format only"),
+        "percentile": ((0.0,), "torch.ao has no percentile observer"),
+        "route": (("fx",), "this quantbench version exports QAT of FX graph mode only"),
+        "training": (("qat",), "qat-int8 is trained with fake quantization"),
     },
 }
 _NOT_BUILT: Mapping[str, str] = {
     "bf16": "ONNX Runtime's CPU provider has no bfloat16 convolution and no converter to bfloat16; "
     "use fp16 for half the size",
-    "dynamic-int4": "this quantbench version does not build ONNX Runtime's 4-bit weights; "
-    "use dynamic-int8",
-    "static-int16x8": "this quantbench version does not build 16-bit activations for ONNX Runtime; "
-    "use static-int8",
-    "weight-only-int8": "this quantbench version does not build weight-only files for ONNX Runtime; "
-    "use dynamic-int8",
-    "weight-only-int4": "this quantbench version does not build weight-only files for ONNX Runtime; "
-    "use dynamic-int8",
-    "qat-int8": "ONNX Runtime's quantizer does not train; use static-int8",
     "as-is": "this quantbench version takes no ready ONNX file; use fp32, which keeps an ONNX form "
     "as it is",
 }
@@ -89,16 +165,60 @@ def refusal(method: Method) -> str | None:
     """Why ONNX Runtime's tools cannot build ``method``, in one sentence, or None."""
     if method.name not in _AXES:
         return _NOT_BUILT[method.name]
-    if refused := first_refusal(method, _AXES[method.name]):
-        return refused
-    if (
-        method.name == "static-int8"
-        and method.granularity == "per-channel"
-        and not method.symmetric_weights
-    ):
-        # quantize_static writes the same file with and without WeightSymmetric
+    return (
+        first_refusal(method, _AXES[method.name])
+        or _percentile(method)
+        or _format(method)
+        or _learned(method)
+    )
+
+
+def _percentile(method: Method) -> str | None:
+    if method.percentile and method.calibrator != "percentile":
         return (
-            "quantize_static makes per-channel weights symmetric whatever it is told; "
-            "use symmetric_weights: true, or granularity: per-tensor"
+            f"percentile is {method.percentile:g}, but calibrator is {method.calibrator}; "
+            "use calibrator: percentile, or leave percentile out"
+        )
+    if method.percentile and not 50 < method.percentile < 100:
+        return (
+            f"percentile is {method.percentile:g}, but it is a share of 100; use percentile: 99.9"
         )
     return None
+
+
+def _format(method: Method) -> str | None:
+    if method.route == "qoperator" and _has_4_bits(method):
+        return (
+            "route is qoperator, but this format of quantize_static has no 4-bit tensors; "
+            "use route: qdq"
+        )
+    return None
+
+
+def _learned(method: Method) -> str | None:
+    if method.learned_scales and method.symmetric_activations:
+        return (
+            "symmetric_activations is true, but PyTorch's learned scales then lose the zero point "
+            "of unsigned activations; use symmetric_activations: false"
+        )
+    return None
+
+
+def simulated(method: Method) -> str:
+    """Why no kernel executes ``method`` as it is, in one sentence; empty where kernels do."""
+    if method.name == "static-int16x8":
+        return (
+            "ONNX Runtime's CPU provider has no kernel for 16-bit activations: it dequantizes "
+            "everything and multiplies floats"
+        )
+    if method.scales == "static" and _has_4_bits(method):
+        return (
+            "ONNX Runtime's CPU provider has no kernel that multiplies calibrated 4-bit integers: "
+            "it runs those layers with floats or 8-bit integers"
+        )
+    return ""
+
+
+def _has_4_bits(method: Method) -> bool:
+    named = method.int4_weights or method.int4_activations
+    return bool(named) or "int4" in (method.weights, method.activations.removeprefix("u"))

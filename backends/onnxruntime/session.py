@@ -57,7 +57,7 @@ def open_file(
             str(artifact.path),
             chosen,
             providers=list(_PROVIDERS[target.device]),
-            disabled_optimizers=[*without, *_kept_float(artifact)] or None,
+            disabled_optimizers=[*without, *_disabled(artifact)] or None,
         )
     except Exception as error:  # its exceptions have no common base class
         raise BadArtifact(
@@ -65,9 +65,9 @@ def open_file(
         ) from error
 
 
-def _kept_float(artifact: Artifact) -> tuple[str, ...]:
-    """Optimizers to switch off: this one quantizes again, on loading, what ``keep_float`` kept."""
-    return ("WeightBiasQuantization",) if artifact.details.get("keep_float") else ()
+def _disabled(artifact: Artifact) -> tuple[str, ...]:
+    """Optimizers that the artifact must be loaded without."""
+    return tuple(artifact.details.get("disabled_optimizers", "").split())
 
 
 def load(artifact: Artifact, target: Target, batch_size: int) -> OnnxSession:
@@ -76,7 +76,7 @@ def load(artifact: Artifact, target: Target, batch_size: int) -> OnnxSession:
     session = open_file(artifact, target, options(target))
     effective = {
         **_verify(session, target, created=len(_threads() - before)),
-        "disabled_optimizers": " ".join(_kept_float(artifact)) or "none",
+        "disabled_optimizers": " ".join(_disabled(artifact)) or "none",
     }
     return OnnxSession(artifact, session, target.device, batch_size, effective)
 

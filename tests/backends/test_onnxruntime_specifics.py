@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from backends.onnxruntime import BACKEND, FROM_TORCH, executed, from_torch, layers, session
+from backends.onnxruntime.methods import METHODS
 from backends.onnxruntime.quantizer import OnnxQuantizer
 from backends.onnxruntime.runtime import OnnxRuntime
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
@@ -253,6 +254,16 @@ def test_weights_have_the_scales_that_their_operator_can_take(build, name, granu
     assert sorted(scales) == sorted(shapes)
 
 
+def test_scales_per_channel_that_no_operator_can_take_are_bad_input(tmp_path):
+    path = from_torch.convert(RESIDUAL, tmp_path)
+    model = dataclasses.replace(RESIDUAL, forms={**RESIDUAL.forms, "onnx": str(path)})
+
+    with pytest.raises(BadInput, match="no linear or LSTM layer; use granularity: per-tensor"):
+        OnnxQuantizer().quantize(
+            model, method("dynamic-int8", granularity="per-channel"), SAMPLES, tmp_path / "built"
+        )
+
+
 def test_symmetric_uint8_activations_have_their_zero_point_in_the_middle(build):
     found = constants(build("static-int8", activations="uint8", symmetric_activations=True))
 
@@ -468,8 +479,11 @@ def test_keep_float_of_an_unknown_layer_says_which_is_nearest(build):
 def test_keep_float_of_a_layer_without_a_node_of_its_own_says_so(with_onnx):
     graph = onnx.load(with_onnx("small").forms["onnx"])
 
+    choice = layers.Choice(method("static-int8", keep_float=["linear.inner"]),
+                           ("linear", "linear.inner"))  # fmt: skip
+
     with pytest.raises(BadInput, match=r"no node of its own for \['linear\.inner'\]"):
-        layers.nodes(graph, ("linear.inner",), ("linear", "linear.inner"))
+        choice.nodes(graph, "keep_float")
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -479,21 +493,30 @@ def test_keep_float_of_a_layer_without_a_node_of_its_own_says_so(with_onnx):
     ("name", "axes", "words"),
     [
         ("bf16", {}, "use fp16"),
-        ("static-int16x8", {}, "use static-int8"),
-        ("dynamic-int4", {}, "use dynamic-int8"),
-        ("weight-only-int8", {}, "use dynamic-int8"),
-        ("weight-only-int4", {}, "use dynamic-int8"),
-        ("qat-int8", {}, "use static-int8"),
         ("as-is", {}, "use fp32"),
         ("fp32", {"keep_float": ["linear"]}, "use keep_float: []"),
         ("fp32", {"weights": "int8"}, "use weights: float32"),
-        ("static-int8", {"calibrator": "entropy"}, "use calibrator: minmax"),
-        ("static-int8", {"calibrator": "percentile"}, "use calibrator: minmax"),
+        ("static-int8", {"calibrator": "entropy"}, "use calibrator: minmax or moving-average"),
+        ("static-int8", {"percentile": 99.9}, "use calibrator: percentile"),
+        ("static-int8", {"calibrator": "percentile", "percentile": 5.0}, "use percentile: 99.9"),
+        ("static-int8", {"activations": "int16"}, "static-int16x8"),
+        ("static-int8", {"training": "qat"}, "qat-int8 is trained"),
+        ("static-int8", {"epochs": 3}, "nothing is trained"),
+        ("static-int16x8", {"route": "qoperator"}, "use route: qdq"),
+        ("weight-only-int4", {"group_size": 24}, "use group_size: 16 or 32 or 64 or 128 or 256"),
+        ("weight-only-int4", {"int4_weights": ["linear"]}, "use int4_weights: []"),
+        ("weight-only-int8", {"granularity": "per-channel"}, "use granularity: group"),
+        ("qat-int8", {"training": "ptq"}, "use training: qat"),
+        ("qat-int8", {"route": "pt2e"}, "use route: fx"),
+        (
+            "qat-int8",
+            {"learned_scales": True, "symmetric_activations": True},
+            "use symmetric_activations: false",
+        ),
+        ("fp32", {"fusion": False}, "use fusion: true"),
         ("static-int8", {"io": "int8"}, "use io: float32"),
-        ("static-int8", {"route": "eager"}, "use route: qdq"),
-        ("static-int8", {"fusion": False}, "use fusion: true"),
+        ("static-int8", {"route": "eager"}, "use route: qdq or qoperator"),
         ("static-int8", {"samples": 0}, "use samples: 256"),
-        ("static-int8", {"symmetric_weights": False}, "use symmetric_weights: true"),
         ("static-int8", {"granularity": "group", "group_size": 32}, "per-tensor"),
         ("dynamic-int8", {"activations": "int8"}, "use activations: uint8"),
         ("dynamic-int8", {"symmetric_activations": True}, "use symmetric_activations: false"),
@@ -511,28 +534,9 @@ def test_what_cannot_be_honoured_is_refused_with_a_way_out(name, axes, words, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["fp32", "fp16", "dynamic-int8", "static-int8"])
+@pytest.mark.parametrize("name", METHODS)
 def test_every_default_is_built(name):
     assert OnnxQuantizer().refuse(SMALL, method(name)) is None
-
-
-def test_quantize_static_itself_ignores_asymmetric_weights_per_channel(with_onnx, tmp_path):
-    from onnxruntime.quantization import quantize_static
-
-    from backends.onnxruntime.form import read
-    from backends.onnxruntime.methods import Batches, prepare
-
-    prepared = prepare(read(Path(with_onnx("small").forms["onnx"])), tmp_path)
-    for symmetric in (True, False):
-        quantize_static(
-            prepared,
-            tmp_path / f"{symmetric}.onnx",
-            Batches({"image": IMAGES}, 8),
-            per_channel=True,
-            extra_options={"WeightSymmetric": symmetric},
-        )
-
-    assert (tmp_path / "True.onnx").read_bytes() == (tmp_path / "False.onnx").read_bytes()
 
 
 def test_the_cpu_provider_itself_has_no_bfloat16_convolution():
@@ -699,10 +703,21 @@ def test_calibration_samples_must_be_finite(build):
         build("static-int8", data=Data(Samples({"image": images}, np.zeros(40)), None, 0))
 
 
-def test_weights_must_not_be_nan(tmp_path):
+@pytest.mark.parametrize("convert", [from_torch.convert, from_torch.convert_unfused])
+def test_weights_must_be_finite(tmp_path, convert):
     model = dataclasses.replace(SMALL, state=f"{__name__}:spoiled_state")
-    path = from_torch.convert(model, tmp_path)
-    model = dataclasses.replace(model, forms={"onnx": str(path)})
+
+    with pytest.raises(BadInput, match=r"'linear\.weight' holds NaN"):
+        convert(model, tmp_path)
+
+
+def test_weights_of_a_file_must_not_be_nan(with_onnx, tmp_path):
+    graph = onnx.load(with_onnx("small").forms["onnx"])
+    graph.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.full((4, 20), np.nan, np.float32), "linear.weight")
+    )
+    onnx.save(graph, tmp_path / "spoiled.onnx")
+    model = dataclasses.replace(SMALL, forms={"onnx": str(tmp_path / "spoiled.onnx")})
 
     with pytest.raises(BadInput, match="holds NaN"):
         OnnxQuantizer().quantize(model, method("fp32"), SAMPLES, tmp_path / "built")
