@@ -64,8 +64,49 @@ def test_a_published_run_is_whole_and_without_failures(folder):
     assert (folder / "report.html").exists()
 
 
-def test_both_published_runs_are_there():
-    assert [path.name for path in PUBLISHED] == ["quickstart", "resnet20_cifar10"]
+def test_every_published_run_is_there():
+    assert [path.name for path in PUBLISHED] == [
+        "methods_resnet20", "qat_resnet20", "quickstart", "resnet20_cifar10",
+    ]  # fmt: skip
+
+
+def quality_of(found) -> dict[str, float]:
+    rows = found.measurements.query("metric == 'quality'")
+    return dict(zip(rows["trial"], rows["value"], strict=True))
+
+
+def test_post_training_int8_loses_little_in_every_framework():
+    found = load_results(ROOT / "results" / "reference" / "methods_resnet20")
+    quality = quality_of(found)
+
+    for backend in ("pytorch", "tflite", "onnxruntime"):
+        fp32, int8 = (quality[f"resnet20/{backend}/{m}/cpu-1"] for m in ("fp32", "static-int8"))
+        assert fp32 == 0.9173
+        assert fp32 - int8 <= 0.003
+    sizes = found.measurements.query("metric == 'size_bytes'").set_index("trial")["value"]
+    assert sizes["resnet20/tflite/static-int8/cpu-1"] <= 0.29 * sizes["resnet20/tflite/fp32/cpu-1"]
+
+
+def test_qat_keeps_the_accuracy_of_its_control_and_beats_post_training_at_four_bits():
+    found = load_results(ROOT / "results" / "reference" / "qat_resnet20")
+    quality = quality_of(found)
+    bounds = found.measurements.query("metric == 'seeds_control_drop_bound'")
+    bound = dict(zip(bounds["trial"], bounds["value"], strict=True))
+
+    for backend in ("pytorch", "tflite"):
+        assert bound[f"resnet20/{backend}/qat-int8/cpu-1/seed0"] < 0.01 * 0.9173
+    for seed in (0, 1, 2):
+        ptq, qat = (
+            quality[f"resnet20/pytorch/{m}+weights=int4/cpu-1/seed{seed}"]
+            for m in ("static-int8", "qat-int8")
+        )
+        assert qat > ptq
+    for _, steps in found.training.groupby("trial"):
+        tenth = len(steps) // 10
+        losses = steps.sort_values("step")["loss"]
+        assert steps["epoch"].max() <= 2
+        assert losses.iloc[-tenth:].mean() < losses.iloc[:tenth].mean()
+    assert (found.trials["trained_s"].dropna() < 15 * 60).all()
 
 
 def test_every_module_is_in_the_architecture_page():

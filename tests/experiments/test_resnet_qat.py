@@ -20,40 +20,29 @@ methods:
   - fp32: {{training: finetune}}
   - static-int8
   - qat-int8
-{more}
 precision: {{name: test, generations: 1, max_generations: 1, rounds: 6, warmup_s: 0.01,
             burst_ms: 1.0, memory_processes: 1}}
-"""
-FOUR_BITS = """
-  - static-int8: {weights: int4}
-  - qat-int8: {weights: int4, batch_size: 16, learning_rate: 0.01}
 """
 
 
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pytorch", "tflite"])
-def test_qat_on_real_images_keeps_the_accuracy_and_beats_post_training_at_four_bits(
-    name: str, real_data: Path, tmp_path: Path
-) -> None:
+def test_qat_on_real_images_keeps_the_accuracy(name: str, real_data: Path, tmp_path: Path) -> None:
     missing = missing_packages(backend(name).packages)
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    more = FOUR_BITS if name == "pytorch" else ""
     path = tmp_path / "qat.yaml"
-    path.write_text(EXPERIMENT.format(backend=name, more=more))
+    path.write_text(EXPERIMENT.format(backend=name))
 
     found = run(path, results=tmp_path / "results")
 
     rows = found.trials.set_index("trial")
-    assert set(rows["status"]) <= {"ok", "simulated"}, rows["reason"].to_dict()
+    assert set(rows["status"]) == {"ok"}, rows["reason"].to_dict()
     scores = found.measurements.query("metric == 'quality'").set_index("trial")["value"]
     quality = scores.rename(rows["label"]).to_dict()
     assert quality["fp32"] == 0.9173
     for label in ("static-int8", "qat-int8", "fp32+training=finetune"):
         assert abs(quality[label] - quality["fp32"]) < 0.006, label
-    if more:
-        (trained,) = (label for label in quality if label.startswith("qat-int8+weights=int4"))
-        assert quality[trained] > quality["static-int8+weights=int4"] + 0.02
     assert np.isfinite(found.training["loss"]).all()
-    assert set(found.training.groupby("trial").size()) <= {16, 32}
+    assert set(found.training.groupby("trial").size()) == {16}
