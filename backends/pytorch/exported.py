@@ -104,7 +104,9 @@ def write(program: torch.export.ExportedProgram, path: Path) -> None:
             record = entry.filename.partition("/")[2]
             if record.startswith(".data/serialization_id"):
                 continue
-            target.writestr(zipfile.ZipInfo(f"model/{record}"), source.read(entry))
+            # the graph is text, many times the size of what it says
+            kind = zipfile.ZIP_DEFLATED if record.endswith(".json") else zipfile.ZIP_STORED
+            target.writestr(zipfile.ZipInfo(f"model/{record}"), source.read(entry), kind)
 
 
 def read(path: Path, imports: str) -> nn.Module:

@@ -8,7 +8,13 @@ BACKEND = Backend(
     name="tflite",
     quantizer="backends.tflite.quantizer:TfliteQuantizer",
     runtime="backends.tflite.runtime:LiteRTRuntime",
-    build_packages=("tensorflow", "tf-keras", "ai-edge-litert"),
+    build_packages=(
+        "tensorflow",
+        "tf-keras",
+        "tensorflow-model-optimization",
+        "litert-quantizer",
+        "ai-edge-litert",
+    ),
     run_packages=("ai-edge-litert",),
     install="pip install 'quantbench[tflite]'",
     run_modules=("ai_edge_litert.interpreter",),
@@ -17,8 +23,19 @@ BACKEND = Backend(
         # the file stores float16, LiteRT's CPU kernels compute in float32
         "fp16": {"route": "keras", "activations": "float32"},
         "dynamic-int8": {"route": "keras"},
+        "dynamic-int4": {"route": "litert-keras"},
         "static-int8": {"route": "keras", "io": "int8"},
+        "static-int16x8": {"route": "keras"},
+        "weight-only-int8": {"route": "litert-keras"},
+        # LiteRT Quantizer has groups for dynamic-int4 only
+        "weight-only-int4": {
+            "route": "litert-keras",
+            "granularity": "per-channel",
+            "group_size": 0,
+        },
+        "qat-int8": {"route": "keras", "io": "int8"},
     },
+    trainer="backends.tflite.trainer:KerasTrainer",
 )
 
 FROM_TORCH = Converter(

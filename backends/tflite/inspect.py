@@ -21,15 +21,20 @@ from harness.protocol import Operation, Record
 
 def read_file(path: Path) -> Any:
     """The file as a ``ModelT`` of LiteRT's schema; raises `BadArtifact` where it is none."""
-    from ai_edge_litert import schema_py_generated as schema
-
     data = path.read_bytes()
     try:
         if data[4:8] != b"TFL3":
             raise ValueError("no TFL3 mark")
-        return schema.ModelT.InitFromPackedBuf(data)
+        return parse(data)
     except (ValueError, IndexError, TypeError, struct.error) as error:
         raise BadArtifact(f"{path} is not a TFLite file ({error}); build it again") from error
+
+
+def parse(data: bytes) -> Any:
+    """The content of a TFLite file as a ``ModelT``."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(data)
 
 
 def record(path: Path) -> Record:
@@ -43,7 +48,7 @@ def record(path: Path) -> Record:
             if tensor.buffer not in seen:
                 seen.add(tensor.buffer)
                 weights[dtype_name(tensor.type)] += _size(model.buffers[tensor.buffer])
-        operators.update(_operator_name(model, op.opcodeIndex) for op in graph.operators)
+        operators.update(operator_name(model, op.opcodeIndex) for op in graph.operators)
     return Record(
         weight_bytes={name: size for name, size in sorted(weights.items()) if size},
         operators=dict(sorted(operators.items())),
@@ -67,7 +72,8 @@ def _size(buffer: Any) -> int:
     return int(buffer.size or 0) if buffer.data is None else len(buffer.data)
 
 
-def _operator_name(model: Any, opcode: int) -> str:
+def operator_name(model: Any, opcode: int) -> str:
+    """The schema's name of an operator code, or the custom operator's own."""
     code = model.operatorCodes[opcode]
     # the first field has 8 bits, the later one took over above 127
     name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]

@@ -1,4 +1,4 @@
-"""Methods: TFLiteConverter's post-training quantization, in the order of its documentation.
+"""Methods: TFLiteConverter's ways to a file, in the order of its documentation.
 
 Each takes the Keras model, the method and the calibration samples by Keras input name (float32,
 first axis the samples), and returns the bytes of the .tflite file.
@@ -8,7 +8,7 @@ Source: https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/pos
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # the converter then takes tf_keras models
@@ -16,9 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 import tf_keras
+from tensorflow.lite.python.convert import mlir_quantize
 
 from harness.method import Method
 from harness.tensors import Arrays
+
+OF_ONE_SAMPLE = (tf_keras.layers.GroupNormalization, tf_keras.layers.RNN)
 
 
 def keras_form(form: Callable[[Arrays], Any], state: Arrays, seed: int) -> Any:
@@ -28,34 +31,23 @@ def keras_form(form: Callable[[Arrays], Any], state: Arrays, seed: int) -> Any:
     return form(state)
 
 
+def of_one_sample(model: Any) -> Any:
+    """The model for one sample a call where it needs that, itself elsewhere; layers are shared.
+
+    Of a free batch, Keras' group norm computes shapes in the graph, and LiteRT then fails in its
+    ``BROADCAST_TO`` for any number of samples; recurrent layers are not converted at all.
+    """
+    layers = (getattr(layer, "layer", layer) for layer in model.layers)
+    if not any(isinstance(layer, OF_ONE_SAMPLE) for layer in layers):
+        return model
+    named = zip(model.input_names, model.inputs, strict=True)
+    inputs = [tf_keras.Input(x.shape[1:], 1, name, x.dtype) for name, x in named]
+    return tf_keras.models.clone_model(model, inputs, lambda layer: layer)
+
+
 def float32(model: Any, method: Method, calibration: Arrays) -> bytes:
     """No quantization."""
     return _convert(_converter(model))
-
-
-def dynamic_range(model: Any, method: Method, calibration: Arrays) -> bytes:
-    """int8 weights (of 1024 elements or more); activations are quantized at run time."""
-    converter = _converter(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter._experimental_disable_per_channel = method.granularity == "per-tensor"
-    return _convert(converter)
-
-
-def full_integer(model: Any, method: Method, calibration: Arrays) -> bytes:
-    """int8 weights and activations, int32 biases; calibrated by minimum and maximum."""
-
-    def samples() -> Iterator[dict[str, Any]]:
-        for i in range(method.samples):
-            yield {name: array[i : i + 1] for name, array in calibration.items()}
-
-    converter = _converter(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = samples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.as_dtype(method.io)
-    converter.inference_output_type = tf.as_dtype(method.io)
-    converter._experimental_disable_per_channel = method.granularity == "per-tensor"
-    return _convert(converter)
 
 
 def float16(model: Any, method: Method, calibration: Arrays) -> bytes:
@@ -66,8 +58,86 @@ def float16(model: Any, method: Method, calibration: Arrays) -> bytes:
     return _convert(converter)
 
 
+def dynamic_range(model: Any, method: Method, calibration: Arrays) -> bytes:
+    """int8 weights (of 1024 elements or more); activations are quantized at run time."""
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    _set_granularity(converter, method)
+    return _convert(converter)
+
+
+def full_integer(model: Any, method: Method, calibration: Arrays) -> bytes:
+    """int8 weights and activations, int32 biases; calibrated by minimum and maximum."""
+    converter = _calibrated(model, method, calibration)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    _set_io(converter, method)
+    return _convert(converter)
+
+
+def integer_16x8(model: Any, method: Method, calibration: Arrays) -> bytes:
+    """int8 weights, int16 activations, float32 inputs and outputs; float where no kernel is."""
+    converter = _calibrated(model, method, calibration)
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+    ]
+    return _convert(converter)
+
+
+def fake_quantized(model: Any, method: Method, calibration: Arrays) -> bytes:
+    """int8 where the model holds fake quantization, with its ranges; float elsewhere."""
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    _set_io(converter, method)
+    _set_granularity(converter, method)
+    return _convert(converter)
+
+
+def selective(model: Any, method: Method, calibration: Arrays, kept: Sequence[str]) -> bytes:
+    """As `full_integer`, but for the operators with the outputs ``kept``, which stay in float.
+
+    What `tf.lite.experimental.QuantizationDebugger` does, without its instrumented copy.
+    """
+    converter = _calibrated(model, method, calibration)
+    converter._experimental_calibrate_only = True
+    one_scale = method.granularity == "per-tensor"
+    file: bytes = mlir_quantize(
+        _convert(converter),
+        disable_per_channel=one_scale,
+        disable_per_channel_for_dense_layers=one_scale,
+        fully_quantize=method.io != "float32",
+        denylisted_nodes=list(kept),
+    )
+    return file
+
+
+def _calibrated(model: Any, method: Method, calibration: Arrays) -> Any:
+    """A converter that calibrates with one sample at a time."""
+
+    def samples() -> Iterator[dict[str, Any]]:
+        for i in range(method.samples):
+            yield {name: array[i : i + 1] for name, array in calibration.items()}
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    _set_granularity(converter, method)
+    return converter
+
+
 def _converter(model: Any) -> Any:
     return tf.lite.TFLiteConverter.from_keras_model(model)
+
+
+def _set_granularity(converter: Any, method: Method) -> None:
+    one_scale = method.granularity == "per-tensor"
+    converter._experimental_disable_per_channel = one_scale
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = one_scale
+
+
+def _set_io(converter: Any, method: Method) -> None:
+    converter.inference_input_type = tf.as_dtype(method.io)
+    converter.inference_output_type = tf.as_dtype(method.io)
 
 
 def _convert(converter: Any) -> bytes:
@@ -77,7 +147,9 @@ def _convert(converter: Any) -> bytes:
 
 METHODS: Mapping[str, Callable[[Any, Method, Arrays], bytes]] = {
     "fp32": float32,
+    "fp16": float16,
     "dynamic-int8": dynamic_range,
     "static-int8": full_integer,
-    "fp16": float16,
+    "static-int16x8": integer_16x8,
+    "qat-int8": fake_quantized,
 }

@@ -1,51 +1,47 @@
-"""TfliteQuantizer: builds .tflite files from a model's Keras form with TFLiteConverter."""
+"""TfliteQuantizer: builds .tflite files with TFLiteConverter and LiteRT Quantizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from backends.tflite.refusals import refusal
+from backends.tflite.refusals import ROUTES, refusal, route_of
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.protocol import Artifact, Record
-from harness.registry import locate
 from harness.task import Data
 from harness.tensors import Arrays, check_inputs
+from harness.weights import check_finite, state_of
 
 FILE = "model.tflite"
 
 
 class TfliteQuantizer:
-    """Builds fp32, fp16, dynamic-int8 and static-int8; TensorFlow is imported when it builds."""
+    """Three routes: TFLiteConverter, and LiteRT Quantizer after it or after litert-torch."""
 
     name = "tflite"
-    takes: Mapping[str, str] = {"keras": "keras"}
+    takes: Mapping[str, str] = {"keras": "keras", "tflite": "litert-torch"}
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None."""
-        if "keras" not in model.forms:
+        reason = refusal(method)
+        if reason is None and self.form(method) == "keras" and "keras" not in model.forms:
             return (
                 f"model '{model.name}' has no Keras form, which TFLiteConverter starts from; "
-                "add a 'keras' form to it, or use a backend that takes one of: "
-                f"{', '.join(sorted(model.forms))}"
+                "add a 'keras' form to it, or use route: litert-torch"
             )
-        return refusal(method)
+        return reason
 
     def form(self, method: Method) -> str:
         """The form that the method's route starts from."""
-        return "keras"
+        return ROUTES.get(route_of(method), "keras")
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Canonical names of the layers whose weights have two axes or more (no batch norm)."""
-        return tuple(
-            name.removesuffix(".weight")
-            for name, array in _state(model).items()
-            if name.endswith(".weight") and array.ndim > 1
-        )
+        from backends.tflite.layers import of_state
+
+        return of_state(state_of(model))
 
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         """Convert and save ``model.tflite`` with its manifest.
@@ -54,44 +50,35 @@ class TfliteQuantizer:
         ------
         BadInput
             For a method that is refused, weights or calibration samples that are not finite or
-            not as the model says, or a Keras form whose inputs or outputs do not fit the model's.
+            not as the model says, layers that an axis names and the model does not have, or a form
+            whose inputs or outputs do not fit the model's.
         """
         if reason := self.refuse(model, method):
             raise BadInput(reason)
-        state = _state(model)
-        _check_finite(f"weights of model '{model.name}'", state)
-        samples = data.calibration.inputs
+        samples: Arrays = {}
         if method.samples:
+            samples = data.calibration.inputs
             check_inputs(model.inputs, samples, len(data.calibration))
-            _check_finite("calibration samples", samples)
-
+            check_finite("calibration samples", samples)
         # here and not above: they import TensorFlow and LiteRT
-        from backends.tflite import methods, signature
+        from backends.tflite.draft import draft
 
-        keras = methods.keras_form(locate(model.forms["keras"]), state, method.seed)
-        inputs = signature.by_name(model.inputs, keras.input_names)
-        outputs = signature.by_name(model.outputs, keras.output_names)
-        shapes = dict(zip(keras.input_names, (i.shape for i in keras.inputs), strict=True))
-        calibration = {
-            name: signature.stored_array(samples[spec.name], spec, tuple(shapes[name]))
-            for name, spec in inputs.items()
-            if method.samples
-        }
+        made = draft(model, method, samples, self.layers(model))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_bytes(methods.METHODS[method.name](keras, method, calibration))
-        file = signature.read(folder / FILE)
+        (folder / FILE).write_bytes(made.content)
+        inputs, outputs = made.stored_inputs, made.stored_outputs
         return Artifact(
             folder=folder,
             files=(FILE,),
             runtime=self.name,
-            inputs=tuple(file.inputs[name].spec(task) for name, task in inputs.items()),
-            outputs=tuple(file.outputs[name].spec(task) for name, task in outputs.items()),
+            inputs=made.specs(made.inputs, inputs),
+            outputs=made.specs(made.outputs, outputs),
             task_inputs=model.inputs,
             task_outputs=model.outputs,
             details={
-                "route": "keras",
-                "inputs": " ".join(str(file.inputs[name].index) for name in inputs),
-                "outputs": " ".join(str(file.outputs[name].index) for name in outputs),
+                "route": route_of(method),
+                "inputs": " ".join(str(inputs[name].index) for name in made.inputs),
+                "outputs": " ".join(str(outputs[name].index) for name in made.outputs),
             },
         ).save()
 
@@ -100,14 +87,3 @@ class TfliteQuantizer:
         from backends.tflite.inspect import record
 
         return record(artifact.path)
-
-
-def _state(model: Model) -> Arrays:
-    state: Arrays = locate(model.state)(locate(model.weights)())
-    return state
-
-
-def _check_finite(what: str, arrays: Arrays) -> None:
-    for name, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise BadInput(f"{what}: '{name}' holds NaN or infinity; replace it with finite values")

@@ -33,6 +33,12 @@ class LiteRTRuntime:
             )
         if target.kernels == "reference" and target.threads > 1:
             return "LiteRT's reference kernels use one thread; use threads: 1"
+        if method.granularity == "group" and (target.kernels == "reference" or not target.optimize):
+            # 18 dB of signal to noise with XNNPACK become 0 dB
+            return (
+                "LiteRT's own kernels take the scales of 4-bit groups for those of channels; "
+                "use a target that leaves them to XNNPACK, or granularity: per-channel"
+            )
         return None
 
     def environment(self, target: Target) -> Mapping[str, str]:
@@ -53,6 +59,13 @@ class LiteRTRuntime:
         before = _threads()
         inputs = _indices(artifact, "inputs") or _all(interpreter.get_input_details())
         outputs = _indices(artifact, "outputs") or _all(interpreter.get_output_details())
+        fixed = [spec for spec in artifact.inputs if spec.shape[0] not in (None, batch_size)]
+        if fixed:
+            # resized all the same, it might compute something else
+            raise BadArtifact(
+                f"{artifact.path} was converted for {fixed[0].shape[0]} sample(s) a call, not for "
+                f"{batch_size} samples a call; use batch_sizes: [{fixed[0].shape[0]}]"
+            )
         try:
             for index, spec in zip(inputs, artifact.inputs, strict=True):
                 interpreter.resize_tensor_input(index, _shape(interpreter, index, spec, batch_size))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.tflite.inspect import dtype_name, read_file
+from backends.tflite.inspect import dtype_name, parse
 from harness.errors import BadInput
 from harness.tensors import Array, TensorSpec, relayout
 
@@ -26,13 +25,13 @@ class FileTensor:
     scale: float | None
     zero_point: int | None
 
-    def spec(self, task: TensorSpec) -> TensorSpec:
-        """As a TensorSpec under the task's name; raises `BadInput` where the shapes do not fit."""
+    def spec(self, task: TensorSpec, *, channels_last: bool) -> TensorSpec:
+        """As a TensorSpec under the task's name; see `stored_layout`."""
         return TensorSpec(
             name=task.name,
             shape=self.shape,
             dtype=self.dtype,
-            layout=stored_layout(task, self.shape),
+            layout=stored_layout(task, self.shape, channels_last=channels_last),
             scale=self.scale,
             zero_point=self.zero_point,
         )
@@ -40,23 +39,37 @@ class FileTensor:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A file's inputs and outputs by the names that Keras gave them."""
+    """A file's inputs and outputs by name, in the order in which its graph has them."""
 
     inputs: Mapping[str, FileTensor]
     outputs: Mapping[str, FileTensor]
 
 
-def read(path: Path) -> Signature:
-    """The signature of a file that TFLiteConverter made from a Keras model."""
-    model = read_file(path)
-    signature = model.signatureDefs[0]
-    tensors = model.subgraphs[signature.subgraphIndex].tensors
-    return Signature(
-        *(
-            {entry.name.decode(): _tensor(entry.tensorIndex, tensors) for entry in entries}
-            for entries in (signature.inputs, signature.outputs)
+def read(content: bytes) -> Signature:
+    """The signature of a file's content; where it has none, tensors go by their own names."""
+    model = parse(content)
+    if not model.signatureDefs:
+        graph = model.subgraphs[0]
+        return Signature(
+            *(
+                {graph.tensors[i].name.decode(): _tensor(int(i), graph.tensors) for i in indices}
+                for indices in (graph.inputs, graph.outputs)
+            )
         )
+    signature = model.signatureDefs[0]
+    graph = model.subgraphs[signature.subgraphIndex]
+    return Signature(
+        _ordered(signature.inputs, graph.inputs, graph.tensors),
+        _ordered(signature.outputs, graph.outputs, graph.tensors),
     )
+
+
+def _ordered(entries: Any, indices: Any, tensors: Sequence[Any]) -> dict[str, FileTensor]:
+    order = {int(index): position for position, index in reversed(list(enumerate(indices)))}
+    return {
+        entry.name.decode(): _tensor(entry.tensorIndex, tensors)
+        for entry in sorted(entries, key=lambda entry: order[entry.tensorIndex])
+    }
 
 
 def _tensor(index: int, tensors: Sequence[Any]) -> FileTensor:
@@ -75,10 +88,10 @@ def _tensor(index: int, tensors: Sequence[Any]) -> FileTensor:
 
 
 def by_name(specs: Sequence[TensorSpec], names: Sequence[str]) -> dict[str, TensorSpec]:
-    """Keras name to the model's spec, in the model's order: by equal names, else by position."""
+    """The form's names to the model's specs, in the model's order: by equal names, or position."""
     if len(names) != len(specs):
         raise BadInput(
-            f"the Keras form has {list(names)}, the model declares {[s.name for s in specs]}; "
+            f"the form has {list(names)}, the model declares {[s.name for s in specs]}; "
             "give both the same number, in the same order"
         )
     if set(names) == {spec.name for spec in specs}:
@@ -86,8 +99,11 @@ def by_name(specs: Sequence[TensorSpec], names: Sequence[str]) -> dict[str, Tens
     return dict(zip(names, specs, strict=True))
 
 
-def stored_layout(task: TensorSpec, shape: Shape) -> str:
-    """The layout of a Keras tensor: channels last where that fits ``shape``, else the task's.
+def stored_layout(task: TensorSpec, shape: Shape, *, channels_last: bool = True) -> str:
+    """The layout of a form's tensor: channels last or the task's, whichever fits ``shape``.
+
+    ``channels_last`` says which is preferred: Keras forms have channels last, files made from
+    PyTorch the task's layout.
 
     Raises
     ------
@@ -95,7 +111,7 @@ def stored_layout(task: TensorSpec, shape: Shape) -> str:
         If ``shape`` is the task's in neither layout.
     """
     last = task.layout.replace("C", "") + "C" if "C" in task.layout else task.layout
-    for layout in (last, task.layout):
+    for layout in (last, task.layout) if channels_last else (task.layout, last):
         moved = tuple(task.shape[task.layout.index(axis)] for axis in layout) or task.shape
         if len(moved) == len(shape) and all(
             want is None or have is None or want == have
@@ -103,11 +119,14 @@ def stored_layout(task: TensorSpec, shape: Shape) -> str:
         ):
             return layout
     raise BadInput(
-        f"tensor '{task.name}' has shape {shape} in the Keras form, "
+        f"tensor '{task.name}' has shape {shape} in the form, "
         f"which does not fit {task.shape} of the model ({task.layout or 'no layout'})"
     )
 
 
-def stored_array(array: Array, task: TensorSpec, shape: Shape) -> Array:
-    """The task's samples as the Keras form takes them: axes moved, C-contiguous."""
-    return np.ascontiguousarray(relayout(array, task.layout, stored_layout(task, shape)))
+def stored_array(
+    array: Array, task: TensorSpec, shape: Shape, *, channels_last: bool = True
+) -> Array:
+    """The task's samples as the form takes them: axes moved, C-contiguous."""
+    layout = stored_layout(task, shape, channels_last=channels_last)
+    return np.ascontiguousarray(relayout(array, task.layout, layout))

@@ -130,6 +130,20 @@ def bars(
     return _picture(lambda width: _bars(frame, colors, chosen, width), title, name, {})
 
 
+def losses(steps: pd.DataFrame, *, name: str) -> Picture:
+    """Training losses, one panel per method, one line per seed, averaged over a twentieth of it.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        Columns ``method``, ``seed``, ``step`` and ``loss``.
+    name : str
+        Unique in the page: prefix of the SVG's ids.
+    """
+    title = "Training loss by step, one panel per method, one line per seed"
+    return _picture(lambda width: _losses(steps, width), title, name, {})
+
+
 def trial_name(row: Mapping[str, Any]) -> str:
     """Backend and method on one line."""
     return one_line(f"{row['backend']} {row['label']}", 200)
@@ -156,6 +170,40 @@ def _labels(frame: pd.DataFrame) -> dict[str, str]:
         )
         for i, row in enumerate(_rows(frame))
     }
+
+
+def _losses(steps: pd.DataFrame, width: float) -> Figure:
+    methods = list(dict.fromkeys(steps["method"]))
+    columns = min(len(methods), 1 if width == NARROW else 3)
+    rows = math.ceil(len(methods) / columns)
+    figure = Figure(figsize=(width, 0.4 + 1.9 * rows), dpi=72, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    for axes, method in zip(panels, methods, strict=False):
+        here = steps[steps["method"] == method].sort_values(["seed", "step"])
+        window = max(1, int(here["step"].max() + 1) // 20)
+        smooth = here.assign(
+            loss=here.groupby("seed")["loss"].transform(
+                lambda x, n=window: x.rolling(n, min_periods=1).mean()
+            )
+        )
+        seeds = sorted(here["seed"].unique())
+        colors = {seed: SERIES[i % len(SERIES)] for i, seed in enumerate(seeds)}
+        sns.lineplot(
+            data=smooth, x="step", y="loss", hue="seed", palette=colors, ax=axes, linewidth=1.3,
+            legend=False, errorbar=None,
+        )  # fmt: skip
+        axes.set_title(_fit(one_line(method), 72 * width / columns - 20), loc="left", color=INK)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        for seed in seeds if len(seeds) > 1 else ():
+            axes.annotate(
+                f"seed {seed}", (1, 1 - 0.1 * seeds.index(seed)), (-2, -8), ha="right",
+                xycoords="axes fraction", textcoords="offset points", color=colors[seed],
+                fontsize=8.5,
+            )  # fmt: skip
+    for axes in panels[len(methods) :]:
+        axes.remove()
+    return figure
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,17 @@ def milliseconds(x: float) -> str:
     return f"{number(x)} ms"
 
 
+def seconds(x: float) -> str:
+    """A time given in seconds.
+
+    >>> seconds(0.1234), seconds(12.34), seconds(754.0)
+    ('0.12 s', '12.3 s', '12.6 min')
+    """
+    if x >= 120:
+        return f"{x / 60:.1f} min"
+    return f"{x:.1f} s" if x >= 9.95 else f"{x:.2f} s"
+
+
 def size(x: float) -> str:
     """Bytes, in decimal units as files are sold and downloaded.
 

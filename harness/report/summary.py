@@ -16,6 +16,7 @@ import pandas as pd
 from harness import advice
 from harness.advice import Choice, interval
 from harness.report import figures
+from harness.report.changes import Change, changes
 from harness.report.figures import Picture
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.quantities import (
@@ -28,9 +29,11 @@ from harness.report.quantities import (
     plain,
     points,
     ratio,
+    seconds,
     size,
     span,
 )  # fmt: skip
+from harness.report.training import Training, training
 from harness.results import FAILURES, Results
 from harness.statistics import Interval
 
@@ -144,6 +147,8 @@ class Page:
     cards: tuple[Card, ...]
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
+    training: Training | None
+    changes: tuple[Change, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
     several_places: bool
@@ -185,6 +190,8 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         cards=cards,
         matrices=matrices,
         reasons=reasons,
+        training=training(results, frame),
+        changes=changes(frame),
         columns=tuple(column for column, _ in _columns(sizes)),
         rows=_trial_rows(results, frame, chosen, sizes),
         several_places=len(choices) > 1,
@@ -425,7 +432,7 @@ def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float)
     return Support(status, status, "", tuple(dict.fromkeys(notes)))
 
 
-_SEVERITY = {"ok": 0, "no-op": 1, "unsupported": 2, **dict.fromkeys(FAILURES, 3)}
+_SEVERITY = {"ok": 0, "no-op": 1, "simulated": 1, "unsupported": 2, **dict.fromkeys(FAILURES, 3)}
 
 
 def _reason(row: Row) -> str:
@@ -490,6 +497,13 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
                 "peak resident memory of a fresh process, runtime included; the model's share of it",
             ),
             _memory_cell,
+        ),
+        (
+            Column(
+                "Build",
+                "seconds to quantize and convert; before that, to make the float form and to train",
+            ),
+            _build_cell,
         ),
         (
             Column("Load", "from the file to a session ready to run, then the first inference"),
@@ -597,6 +611,17 @@ def _memory_cell(row: Row) -> Cell:
     cell, model = _cell(row, "peak_rss_bytes", size), row["model_rss_bytes"]
     notes = cell.notes if math.isnan(model) else (f"model {size(model)}",)
     return Cell(cell.text, notes, cell.sort)
+
+
+def _build_cell(row: Row) -> Cell:
+    built = row["built_s"]
+    if built is None or math.isnan(built):
+        return Cell(MISSING)
+    before = {"form": row["converted_s"], "trained": row["trained_s"]}
+    notes = (
+        f"{name} {seconds(s)}" for name, s in before.items() if s is not None and not math.isnan(s)
+    )
+    return Cell(seconds(built), tuple(notes), repr(built))
 
 
 def _load_cell(row: Row) -> Cell:

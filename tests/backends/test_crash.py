@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 EXPERIMENT = """
 models: [gru]
 backends: [tflite]
-methods: [fp32, dynamic-int8, static-int8]
+methods: [fp32, dynamic-int8, static-int8: {samples: 32}]
 precision: {name: test, generations: 1, max_generations: 1, rounds: 6, warmup_s: 0.01,
             burst_ms: 1.0, memory_processes: 1}
 """

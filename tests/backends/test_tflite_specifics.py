@@ -13,7 +13,7 @@ import pytest
 
 from backends.tflite import BACKEND, runtime
 from backends.tflite.quantizer import TfliteQuantizer
-from backends.tflite.refusals import BUILT
+from backends.tflite.refusals import BUILT, DEFAULT_ROUTES
 from backends.tflite.runtime import LiteRTRuntime
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
 from harness.method import PRESETS, Method, preset
@@ -182,7 +182,7 @@ def drawn(model: Model, n: int, seed: int = 1) -> Arrays:
 
 
 def build(model: Model, folder: Path, name: str, **axes: Any) -> Artifact:
-    samples = {"samples": 8} if name == "static-int8" else {}
+    samples = {"samples": 8} if name.startswith("static") else {}
     method = method_of(name, **samples, **axes)
     data = Data(Samples(drawn(model, method.samples), np.zeros(method.samples)), None, 0)
     return QUANTIZER.quantize(model, method, data, folder)
@@ -429,12 +429,13 @@ def test_a_session_imports_neither_tensorflow_nor_a_model(built):
 import sys
 from pathlib import Path
 import numpy as np
+from harness.method import Method
 from harness.protocol import Artifact
 from harness.registry import backend, locate
 from harness.target import Target
 
 runtime = locate(backend("tflite").runtime)()
-assert runtime.refuse(Target("cpu-1"), None) is None
+assert runtime.refuse(Target("cpu-1"), Method("fp32")) is None
 assert not {name for name in sys.modules if "litert" in name}, "refusing imported LiteRT"
 artifact = Artifact.open(Path(sys.argv[1]))
 inputs = {"image": np.zeros((1, 2, 8, 8), np.float32)}
@@ -500,7 +501,8 @@ def test_a_model_without_a_keras_form_is_refused():
 def test_every_preset_is_built_or_refused_with_something_to_use(name):
     reason = QUANTIZER.refuse(model_of("small_form", SMALL), method_of(name))
 
-    assert (reason is None) == (name in BACKEND.methods) == (name in BUILT)
+    assert (reason is None) == (name in BACKEND.methods) == (name in DEFAULT_ROUTES)
+    assert reason is not None or name in BUILT[BACKEND.methods[name]["route"]]
     assert reason is None or "; use " in reason
 
 
@@ -509,9 +511,17 @@ def test_every_preset_is_built_or_refused_with_something_to_use(name):
     [
         ("fp32", {"weights": "int8"}, "use weights: float32"),
         ("fp16", {"activations": "float16"}, "compute in float32; use activations: float32"),
-        ("fp32", {"io": "int8"}, "to static-int8 only; use io: float32"),
+        ("fp32", {"io": "int8"}, "need static int8 scales; use io: float32"),
         ("dynamic-int8", {"samples": 10}, "calibrates nothing; use samples: 0"),
         ("dynamic-int8", {"granularity": "group", "group_size": 32}, "per-channel or per-tensor"),
+        ("dynamic-int4", {"granularity": "group"}, "use granularity: group with group_size: 32"),
+        ("dynamic-int4", {"group_size": 64}, "granularity is per-channel, but group_size is 64"),
+        ("fp32", {"route": "litert-keras"}, "use route: keras"),
+        ("dynamic-int4", {"route": "keras"}, "use route: litert-keras"),
+        ("qat-int8", {"route": "litert-torch"}, "use route: keras"),
+        ("static-int8", {"keep_float": ["conv"], "io": "uint8"}, "use io: int8"),
+        ("qat-int8", {"keep_float": ["conv"]}, "use keep_float: []"),
+        ("qat-int8", {"training": "ptq"}, "static-int8 is the same without training"),
         ("static-int8", {"samples": 0}, "use samples: 256"),
         ("static-int8", {"activations": "uint8"}, "signed 8-bit activations"),
         ("static-int8", {"calibrator": "entropy"}, "use calibrator: minmax"),
@@ -519,9 +529,9 @@ def test_every_preset_is_built_or_refused_with_something_to_use(name):
         ("static-int8", {"symmetric_weights": False}, "use symmetric_weights: true"),
         ("static-int8", {"symmetric_activations": True}, "use symmetric_activations: false"),
         ("static-int8", {"fusion": False}, "use fusion: true"),
-        ("static-int8", {"route": "eager"}, "use route: keras"),
+        ("static-int8", {"route": "eager"}, "use route: keras or litert-keras or litert-torch"),
         ("static-int8", {"training": "qat"}, "use training: ptq"),
-        ("static-int8", {"keep_float": ["conv"]}, "use keep_float: []"),
+        ("dynamic-int8", {"keep_float": ["conv"]}, "use keep_float: []"),
     ],
 )
 def test_axes_that_cannot_be_honoured_are_refused(name, axes, reason):

@@ -336,3 +336,22 @@ def test_quantities_read_well() -> None:
     assert size(999) == "999 B"
     assert span(Interval(1.0, float("nan"), 2.0), points) == ""
     assert span(Interval(1.0, 0.0, float("inf")), size) == "interval unknown"
+
+
+def test_a_setting_that_alone_differs_is_a_row_with_its_effects(tmp_path):
+    results = sample_results(tmp_path, TYPICAL)
+
+    found = {(c.where, c.setting, c.after): c for c in summarise(results).changes}
+
+    compiled = found["pytorch fp32", "route", "compiled"]
+    assert compiled.speed == ratio(0.982 / 0.433)
+    assert compiled.tone == "good"
+    assert compiled.size == ratio(392_118 / 371_204)
+    assert not any(setting == "name" for _, setting, _ in found)
+
+
+def test_a_run_that_trained_nothing_says_nothing_of_training(tmp_path):
+    page = summarise(sample_results(tmp_path, TYPICAL))
+
+    assert page.training is None
+    assert 'id="training"' not in render(sample_results(tmp_path / "again", TYPICAL))

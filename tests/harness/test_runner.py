@@ -476,3 +476,24 @@ def test_the_last_words_of_a_converter_that_crashed_come_with_advice(troubled):
     found = status(troubled, "fake/fakery/static-int8+route=crash/cpu-1")
 
     assert "take another route or backend" in found[2]
+
+
+def test_the_report_tells_what_training_gained_against_its_control(trained):
+    from harness.report.summary import summarise
+
+    page = summarise(trained)
+
+    assert page.training is not None
+    rows = {f"{row.backend} {row.label}": row for row in page.training.rows}
+    qat = rows["fakery qat-int8"]
+    assert qat.seeds == "0, 1, 2"
+    assert qat.fake_quantized == qat.converted != "–"
+    assert qat.control == rows["fakery fp32+training=finetune"].converted
+    assert "at most" in qat.drop
+    assert qat.verdict
+    assert page.training.picture is not None
+    assert "seed 2" in page.training.picture.wide
+    simulated = next(row for row in page.rows if "weights=int4" in row.label)
+    assert simulated.status == "simulated"
+    assert not simulated.chosen
+    assert simulated.cells[0].text == "–"

@@ -1,0 +1,190 @@
+"""Litert: LiteRT Quantizer's recipes on a float .tflite file (it was the AI Edge Quantizer).
+
+Source: https://github.com/google-ai-edge/ai-edge-quantizer
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from math import gcd
+from typing import Any
+
+from litert_quantizer import calibrator, qtyping, quantizer, recipe_manager
+from litert_quantizer.utils import qsv_utils
+
+from backends.tflite import layers
+from backends.tflite.inspect import parse
+from backends.tflite.layers import Operator
+from harness.errors import BadInput
+from harness.method import Method
+from harness.tensors import Array, Arrays
+
+EVERY = ".*"
+GRANULARITY: Mapping[str, Any] = {
+    "none": qtyping.QuantGranularity.TENSORWISE,
+    "per-tensor": qtyping.QuantGranularity.TENSORWISE,
+    "per-channel": qtyping.QuantGranularity.CHANNELWISE,
+}
+BITS: Mapping[str, int] = {"int4": 4, "int8": 8, "float16": 16}
+BLOCKED = "FULLY_CONNECTED"
+"""The operator whose weights may have one scale per group."""
+
+
+def quantize(content: bytes, method: Method, samples: Arrays, known: Sequence[str]) -> bytes:
+    """The quantized file.
+
+    Parameters
+    ----------
+    content : bytes
+        The float file, for one sample a call.
+    samples : mapping
+        Calibration samples by the file's names, as it takes them; first axis the samples.
+    known : sequence of str
+        Canonical names of the model's layers.
+
+    Raises
+    ------
+    BadInput
+        If an axis names a layer that is not in the file, a group does not divide its features, or
+        the tool fails, as it does on loops.
+    """
+    file = parse(content)
+    if method.granularity == "group":
+        _check_groups(method, layers.operators(file, known))
+    tool = quantizer.Quantizer(content)
+    _add(tool, EVERY, method, method.weights)
+    for scope in _scopes("int4_weights", method.int4_weights, file, known):
+        _add(tool, scope, method, "int4")
+    for scope in _scopes("keep_float", method.keep_float, file, known):
+        _leave(tool, scope, "ALL_SUPPORTED")
+    if method.scales == "static":
+        _set_io(tool, method)
+    with warnings.catch_warnings():
+        # its interpreters keep all tensors, and say so
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            ranges = _calibrate(content, tool, method, samples) if method.samples else None
+            result = tool.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"LiteRT Quantizer cannot take the file ({reason}); use route: keras"
+            ) from error
+    return bytes(result.quantized_model)
+
+
+def _add(tool: Any, scope: str, method: Method, weights: str) -> None:
+    """Have every operator in a scope quantized that the tool knows to."""
+    cast = weights == "float16"
+    tool.update_quantization_recipe(
+        scope,
+        qtyping.TFLOperationName.ALL_SUPPORTED,
+        qtyping.OpQuantizationConfig(
+            activation_tensor_config=_activations(method) if method.scales == "static" else None,
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=BITS[weights],
+                symmetric=method.symmetric_weights,
+                granularity=_granularity(method),
+                dtype=qtyping.TensorDataType.FLOAT if cast else qtyping.TensorDataType.INT,
+            ),
+            compute_precision=(
+                qtyping.ComputePrecision.FLOAT
+                if method.scales == "none"
+                else qtyping.ComputePrecision.INTEGER
+            ),
+            explicit_dequantize=method.scales == "none",
+        ),
+        (
+            quantizer.AlgorithmName.FLOAT_CASTING
+            if cast
+            else quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT
+        ),
+    )
+
+
+def _activations(method: Method) -> Any:
+    return qtyping.TensorQuantizationConfig(
+        num_bits=int(method.activations.removeprefix("int")),
+        symmetric=method.symmetric_activations,
+    )
+
+
+def _granularity(method: Method) -> Any:
+    if method.granularity == "group":
+        return qtyping.QuantGranularity[f"BLOCKWISE_{method.group_size}"]
+    return GRANULARITY[method.granularity]
+
+
+def _leave(tool: Any, scope: str, operation: str) -> None:
+    tool.update_quantization_recipe(
+        scope,
+        qtyping.TFLOperationName[operation],
+        algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+    )
+
+
+def _set_io(tool: Any, method: Method) -> None:
+    """Inputs and outputs as ``method.io`` says; int8 is what int8 activations have anyway."""
+    for operation in ("INPUT", "OUTPUT"):
+        if method.io == "float32":
+            _leave(tool, EVERY, operation)
+        elif method.io == "uint8":
+            tool.update_quantization_recipe(
+                EVERY,
+                qtyping.TFLOperationName[operation],
+                qtyping.OpQuantizationConfig(
+                    activation_tensor_config=qtyping.TensorQuantizationConfig(
+                        num_bits=8, symmetric=False, dtype=qtyping.TensorDataType.UINT
+                    ),
+                    weight_tensor_config=qtyping.TensorQuantizationConfig(
+                        num_bits=8, granularity=_granularity(method)
+                    ),
+                    compute_precision=qtyping.ComputePrecision.INTEGER,
+                ),
+            )
+
+
+def _scopes(axis: str, patterns: Sequence[str], file: Any, known: Sequence[str]) -> Iterator[str]:
+    """A regular expression for each operator of the named layers: LiteRT's name of it, exactly."""
+    if patterns:
+        for operator in layers.named(axis, patterns, file, known):
+            yield f"^{re.escape(';'.join(operator.outputs) + ';')}$"
+
+
+def _calibrate(content: bytes, tool: Any, method: Method, samples: Arrays) -> Any:
+    """Ranges by minimum and maximum of all samples, or by the tool's own moving average.
+
+    That average, 0.95 of the old and 0.05 of each new sample, is far off after some samples.
+    """
+    recipe = recipe_manager.RecipeManager()
+    recipe.load_quantization_recipe(tool.get_quantization_recipe())
+    own = method.calibrator == "moving-average"
+    update = {} if own else {"qsv_update_func": qsv_utils.min_max_update}
+    observer = calibrator.Calibrator(content, num_threads=1, **update)
+    (signature,) = observer.get_signature_list()
+    with redirect_stderr(StringIO()):  # a progress bar
+        observer.calibrate({signature: list(_one_by_one(samples, method.samples))}, recipe)
+    return observer.get_model_qsvs()
+
+
+def _one_by_one(samples: Arrays, count: int) -> Iterator[dict[str, Array]]:
+    for i in range(count):
+        yield {name: array[i : i + 1] for name, array in samples.items()}
+
+
+def _check_groups(method: Method, operators: Mapping[str, Operator]) -> None:
+    for layer, operator in operators.items():
+        features = operator.shape[-1]
+        if operator.kind == BLOCKED and features % method.group_size:
+            fitting = gcd(features, 256)
+            remedy = (
+                f"use group_size: {fitting}" if fitting >= 32 else "use granularity: per-channel"
+            )
+            raise BadInput(
+                f"group_size {method.group_size} does not divide the {features} input features of "
+                f"layer '{layer}'; {remedy}"
+            )
