@@ -45,10 +45,10 @@ class Backend:
         Modules of the runtime, imported before the memory of the bare runtime is read.
     methods : mapping
         Preset name -> the axes whose default in this framework differs from the preset's.
-    routes : mapping
-        Preset name -> route -> the axes whose default on this route differs from ``methods``.
     trainer : str
         Locator of the `Trainer` whose work its quantizer takes; empty where it takes none.
+    routes : mapping
+        Preset name -> route -> the axes whose default on this route differs from ``methods``.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Backend:
     install: str
     run_modules: tuple[str, ...] = ()
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     trainer: str = ""
+    routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def packages(self) -> tuple[str, ...]:

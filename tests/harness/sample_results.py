@@ -115,7 +115,8 @@ def _references(trials: Sequence[Invented]) -> dict[str, Invented]:
 
 
 def _trial(t: Invented, experiment: str) -> dict[str, Any]:
-    method = preset(t.method if t.method in PRESETS else "fp32")
+    known = {axis: value for axis, value in t.axes.items() if axis in AXES}
+    method = preset(t.method if t.method in PRESETS else "fp32", known)
     return {
         "run": "20260102-030405",
         "trial": t.id,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.report import figures, render, write_report
-from harness.report.quantities import one_line, points, size, span
+from harness.report.quantities import one_line, points, ratio, size, span
+from harness.report.summary import summarise
 from harness.results import STATUSES, Results
 from harness.statistics import Interval
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
