@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import registry
 from harness.cache import content_key, source_digest
 from harness.data import calibration_data, read_split
 from harness.files import filling, write_json
@@ -72,8 +73,16 @@ def training_key(
         model=_identity(model), weights=weights, method=axes, train=train,
         data=data if method.samples else "", trainer=backend.trainer,
         source=[source_digest(backend.trainer), source_digest("harness.training")],
-        packages=_versions(*backend.packages),
+        packages=_versions(*_trainers(backend).packages),
     )  # fmt: skip
+
+
+def _trainers(backend: Backend) -> Backend:
+    """The backend whose own trainer it is: another may export what that one trains."""
+    home = backend.trainer.partition(":")[0].rpartition(".")[0]
+    known = (registry.backend(name) for name in registry.names("backends"))
+    own = [b for b in known if b.quantizer.startswith(f"{home}.")]
+    return own[0] if own else backend
 
 
 def artifact_key(

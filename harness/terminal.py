@@ -21,6 +21,7 @@ def show(found: Results, console: Console) -> None:
         if column not in trials:
             trials[column] = math.nan
     ratios = _against_reference(found)
+    shared = _shared(trials)
     table = Table(box=None, pad_edge=False, title=None)
     for title, side in (
         ("trial", "left"), ("ms", "right"), ("speed-up", "right"), ("quality", "right"), ("kB", "right"),
@@ -29,12 +30,14 @@ def show(found: Results, console: Console) -> None:
     shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
     for name, row in shown.iterrows():
         table.add_row(
-            str(name),
+            _without(str(name), shared),
             _number(row["latency_ms"], "{:.3f}"),
             ratios.get(str(name), ""),
             _number(100 * row["quality"], "{:.2f} %"),
             _number(row["size_bytes"] / 1000, "{:,.0f}"),
         )
+    if shared:
+        console.print(" on ".join(shared), markup=False)
     console.print(table)
     for (status, reason), group in trials[trials["status"] != "ok"].groupby(
         ["status", "reason"], sort=False
@@ -43,6 +46,19 @@ def show(found: Results, console: Console) -> None:
         console.print(f"{status}: {group.index[0]}{more}: {reason}", markup=False, soft_wrap=True)
     console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
     console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:
+    """Model and target where all trials have the same, to be said once."""
+    places = set(zip(trials["model"], trials["target"], strict=True))
+    return places.pop() if len(places) == 1 else None
+
+
+def _without(name: str, shared: tuple[str, str] | None) -> str:
+    """A trial's name without what is said above."""
+    if shared is None:
+        return name
+    return "/".join(part for part in name.split("/") if part not in shared)
 
 
 def _number(value: float, form: str) -> str:
