@@ -25,6 +25,7 @@ def write_report(results: Results, path: Path) -> Path:
 def render(results: Results) -> str:
     """The report as HTML text; the same text for the same results."""
     from harness.report.summary import summarise  # seaborn takes a second to import
+    from harness.report.training import QUALITIES
 
     style, script = _source("report.css"), _source("report.js")
     environment = jinja2.Environment(
@@ -37,6 +38,7 @@ def render(results: Results) -> str:
     environment.filters["breakable"] = _breakable
     return environment.get_template("template.html.j2").render(
         page=summarise(results),
+        qualities=QUALITIES,
         glossary=glossary,
         # our own files, not data: the only text that is not escaped
         style=Markup(style),  # noqa: S704

@@ -11,10 +11,22 @@ import pandas as pd
 
 from harness.report import figures
 from harness.report.figures import Picture
-from harness.report.quantities import MISSING, one_line, percent, plain, points
+from harness.report.quantities import MISSING, one_line, plain, points
 from harness.results import Results
 
 Row = Mapping[str, Any]
+
+
+QUALITIES = ("Post-training", "Fake-quantized", "Converted", "Float fine-tune")
+"""What a row tells the quality of: untrained, before and after conversion, and the control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mean, and from what to what it goes where there are several."""
+
+    mean: str
+    ends: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,9 @@ class TrainingRow:
     label: str
     seeds: str
     minutes: str
-    post_training: str
-    fake_quantized: str
-    converted: str
-    control: str
+    qualities: tuple[Spread, ...]
     drop: str
+    bound: str
     verdict: str
     tone: str
 
@@ -59,13 +69,15 @@ def training(results: Results, frame: pd.DataFrame) -> Training | None:
     steps = steps.assign(method=steps["backend"] + " " + steps["label"])
     picture = figures.losses(steps, name="losses") if len(steps) else None
     keys = ["model", "target", "backend", "label"]
-    groups = [group for _, group in trained.groupby(keys, sort=False)]
+    quantized = trained[trained["training"] == "qat"]
+    told = trained if quantized.empty else quantized  # fine-tunes are the controls of these
+    groups = [group for _, group in told.groupby(keys, sort=False)]
     return Training(picture, tuple(_row(results, frame, group) for group in groups))
 
 
 def _row(results: Results, frame: pd.DataFrame, group: pd.DataFrame) -> TrainingRow:
     first = {str(k): v for k, v in group.iloc[0].items()}
-    write = percent if first["quality_unit"] in ("", "fraction") else plain
+    write = two_digits if first["quality_unit"] in ("", "fraction") else plain
     lose = points if first["quality_unit"] in ("", "fraction") else plain
     trials = list(group["trial"])
     several = _first(results, trials, "seeds_control_drop")
@@ -76,22 +88,31 @@ def _row(results: Results, frame: pd.DataFrame, group: pd.DataFrame) -> Training
     before = frame[frame["trial"].isin(names)]["quality"]
     minutes = group["trained_s"].dropna() / 60
     verdict = str(drop.get("verdict") or "") if drop else ""
-    said = f"{lose(drop['value'])}" if drop else MISSING
-    if drop and bound:
-        said += f", at most {lose(bound['value'])}"
     return TrainingRow(
         backend=one_line(first["backend"]),
         label=one_line(first["label"]),
         seeds=", ".join(str(seed) for seed in sorted(group["seed"])),
         minutes=MISSING if minutes.empty else f"{minutes.mean():.1f}",
-        post_training=_spread(_post_training(frame, first), write),
-        fake_quantized=_spread(_each(results, trials, "fake_quantized_quality"), write),
-        converted=_spread(list(group["quality"].dropna()), write),
-        control=_spread(list(before.dropna()), write),
-        drop=said,
+        qualities=(
+            _spread(_post_training(frame, first), write),
+            _spread(_each(results, trials, "fake_quantized_quality"), write),
+            _spread(list(group["quality"].dropna()), write),
+            _spread(list(before.dropna()), write),
+        ),
+        drop=lose(drop["value"]) if drop else MISSING,
+        bound=f"at most {lose(bound['value'])}" if bound else "",
         verdict=verdict,
         tone={"keeps": "good", "loses": "bad"}.get(verdict, ""),
     )
+
+
+def two_digits(x: float) -> str:
+    """A share with two digits behind the point: trainings differ in the second.
+
+    >>> two_digits(0.91634)
+    '91.63 %'
+    """
+    return f"{100 * x:.2f} %"
 
 
 def _post_training(frame: pd.DataFrame, row: Row) -> list[float]:
@@ -99,12 +120,16 @@ def _post_training(frame: pd.DataFrame, row: Row) -> list[float]:
     if row["training"] != "qat":
         return []
     same = frame["training"].eq("ptq") & frame["scales"].eq("static")
-    for axis in ("model", "target", "backend", "weights", "activations", "granularity", "route"):
+    for axis in ("model", "target", "backend", "weights", "granularity"):
         same &= frame[axis].eq(row[axis])
     for axis in ("keep_float", "int4_weights", "int4_activations"):
         wanted = _names(row[axis])
         same &= frame[axis].map(lambda value, wanted=wanted: _names(value) == wanted)
-    return list(frame.loc[same, "quality"].dropna())
+    found = frame[same & frame["quality"].notna()]
+    route = found[found["route"] == row["route"]]
+    if route.empty:  # a training that another framework's artifact is made from has its route
+        route = found[found["label"].eq(found["method"])]
+    return list(route["quality"])
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -127,10 +152,10 @@ def _each(results: Results, trials: Sequence[str], metric: str) -> list[float]:
     return [float(row["value"]) for row in known if row]
 
 
-def _spread(values: Sequence[float], write: Any) -> str:
+def _spread(values: Sequence[float], write: Any) -> Spread:
     """The mean, and the least and the most where there are several."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
-        return MISSING
-    mean = write(sum(known) / len(known))
-    return mean if len(known) < 2 else f"{mean} ({write(min(known))} to {write(max(known))})"
+        return Spread(MISSING)
+    ends = f"{write(min(known))} to {write(max(known))}" if len(known) > 1 else ""
+    return Spread(write(sum(known) / len(known)), ends)

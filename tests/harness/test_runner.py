@@ -487,9 +487,12 @@ def test_the_report_tells_what_training_gained_against_its_control(trained):
     rows = {f"{row.backend} {row.label}": row for row in page.training.rows}
     qat = rows["fakery qat-int8"]
     assert qat.seeds == "0, 1, 2"
-    assert qat.fake_quantized == qat.converted != "–"
-    assert qat.control == rows["fakery fp32+training=finetune"].converted
-    assert "at most" in qat.drop
+    post_training, fake_quantized, converted, control = (s.mean for s in qat.qualities)
+    assert fake_quantized == converted != "–"
+    assert control != "–"
+    assert post_training == "–"
+    assert "at most" in qat.bound
+    assert "fakery fp32+training=finetune" not in rows
     assert qat.verdict
     assert page.training.picture is not None
     assert "seed 2" in page.training.picture.wide
