@@ -5,6 +5,7 @@ Run once, untimed, by `make test`; `--benchmark-enable` times it (CONTRIBUTING.m
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from harness.build import build
 from harness.data import read_split, write
 from harness.experiment import Experiment
-from harness.plan import Cell, plan, with_form
+from harness.plan import Cell, plan
 from harness.protocol import Artifact
 from harness.registry import locate, task
 from harness.target import Target
@@ -43,7 +44,9 @@ def artifact(cell: Cell, folder: Path) -> Artifact:
     if cell.converter is not None:
         form = folder / "form"
         form.mkdir(exist_ok=True)
-        model = with_form(cell, str(locate(cell.converter.convert)(model, form)))
+        path = locate(cell.converter.convert)(model, form)
+        forms = {**model.forms, cell.converter.target: str(path)}
+        model = dataclasses.replace(model, forms=forms)
     target = folder / cell.trial.id.replace("/", "-")
     build(
         model=model.to_json(), method=cell.trial.method.to_json(),
