@@ -22,6 +22,8 @@ from harness.training import MOMENTUM, Course, Step
 from harness.weights import check_finite
 
 CALIBRATION_BATCH = 32
+EPSILON = 1e-8
+"""Of Adam, as in Kingma and Ba 2015, arXiv 1412.6980, and PyTorch; Keras would take 1e-7."""
 
 
 class KerasTrainer:
@@ -46,7 +48,8 @@ class KerasTrainer:
         optimizer = _optimizer(method)
         optimizer.build(trained)
         state = form.variables(start.keras)
-        state |= {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}
+        kept = [*optimizer.variables, optimizer.learning_rate]
+        state |= {f"optimizer/{i}": v for i, v in enumerate(kept)}
         if known is not None:
             form.assign(state, known)
         for epoch in course.epochs():
@@ -74,8 +77,10 @@ def _values(variables: Mapping[str, Any]) -> dict[str, Array]:
 
 def _optimizer(method: Method) -> Any:
     if method.optimizer == "adam":
-        return tf_keras.optimizers.Adam(method.learning_rate)
-    return tf_keras.optimizers.SGD(method.learning_rate, momentum=MOMENTUM)
+        return tf_keras.optimizers.Adam(method.learning_rate, epsilon=EPSILON)
+    descent = tf_keras.optimizers.SGD(method.learning_rate, momentum=MOMENTUM)
+    descent.momentum = tf.Variable(MOMENTUM, trainable=False)
+    return descent
 
 
 def _descent(
@@ -97,7 +102,12 @@ def _descent(
         optimizer.apply_gradients([(g, v) for g, v in pairs if g is not None])
         return value
 
+    momentum = getattr(optimizer, "momentum", None)
+
     def one(step: Step) -> float:
+        if momentum is not None:
+            # Keras keeps each step's own rate in the velocity, PyTorch the rate of now in all of it
+            momentum.assign(MOMENTUM * step.learning_rate / float(optimizer.learning_rate))
         optimizer.learning_rate = step.learning_rate
         labels = step.labels
         wanted = labels if loss == "cross-entropy" else start.wanted(labels, first)
