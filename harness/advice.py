@@ -24,6 +24,7 @@ METRICS: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "size_bytes", "size_gzip_bytes", "weight_bytes", "compression", "integer_macs_fraction",
+            "activation_bytes",
         ),
         "artifact",
     ),
@@ -168,7 +169,7 @@ def _rows_by_trial(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """The measurement of each (trial, metric): of its scenario, batch size and reference."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in _records(results.measurements):
+    for row in records(results.measurements):
         trial, metric = str(row["trial"]), str(row["metric"])
         if METRICS.get(metric) != row["scenario"]:
             continue
@@ -180,7 +181,8 @@ def _rows_by_trial(
     return found
 
 
-def _records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows as mappings from column to value."""
     names = [str(name) for name in frame.columns]
     for values in frame.itertuples(index=False, name=None):
         yield dict(zip(names, values, strict=True))
@@ -215,7 +217,7 @@ def control(
     reference = reference_trial(results, model, target)
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    for row in _records(results.measurements):
+    for row in records(results.measurements):
         same_batch = batch is None or _number(row["batch_size"]) == batch
         if row["metric"] == "aa_control" and row["trial"] == reference and same_batch:
             found = Interval(*(_number(row[key]) for key in ("value", "low", "high")))
@@ -277,7 +279,7 @@ def pareto(
     [True, True, False]
     """
     costs = [
-        [float(row[c]) for c in lower] + [-float(row[c]) for c in higher] for row in _records(frame)
+        [float(row[c]) for c in lower] + [-float(row[c]) for c in higher] for row in records(frame)
     ]
 
     def beaten(i: int) -> bool:
@@ -361,7 +363,7 @@ def _choose(
 ) -> Choice:
     metric = OBJECTIVES[objective]
     measured = sorted(
-        (row for row in _records(frame) if not math.isnan(row[metric])), key=lambda row: row[metric]
+        (row for row in records(frame) if not math.isnan(row[metric])), key=lambda row: row[metric]
     )
     allowed = [row for row in measured if refusal(row, max_drop) is None]
     if not allowed:
@@ -408,14 +410,14 @@ def gains(results: Results, trial: str) -> list[Gain]:
     the trial's own backend; only speed-ups that were measured, each float trial once.
     """
     frame = trial_frame(results)
-    rows = {str(row["trial"]): row for row in _records(frame)}
+    rows = {str(row["trial"]): row for row in records(frame)}
     if trial not in rows:
         raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, rows)}")
     mine = rows[trial]
     first = batch_sizes(results)[:1]
     speedups = {
         str(row["reference"]): row
-        for row in _records(results.measurements)
+        for row in records(results.measurements)
         if row["metric"] == "speedup"
         and row["trial"] == trial
         and [_number(row["batch_size"])] == first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from harness import registry, statistics
+from harness.build import HISTOGRAMS
 from harness.cache import entry
+from harness.calibration import Histogram, Observation
 from harness.clock import (
     Comparison,
     Generation,
@@ -25,15 +27,31 @@ from harness.clock import (
     why_stop,
 )
 from harness.experiment import Experiment
-from harness.method import AXES, LISTS, RECIPE
+from harness.method import AXES, LISTS, RECIPE, Method
 from harness.metrics import BINARY, METRICS, Outcome
 from harness.plan import Cell, float_form
-from harness.protocol import Artifact, Operation, integer_macs_fraction
+from harness.protocol import Artifact
+from harness.record import (
+    INPUT,
+    MULTIPLY,
+    WEIGHT,
+    NodeRecord,
+    Operation,
+    Record,
+    TensorRecord,
+    activation_bytes,
+    executed,
+    is_narrow,
+    requested,
+    serialized,
+    why_float,
+)
 from harness.results import SAMPLES, read_json, write_table
 from harness.statistics import Interval
 from harness.store import Store
 
 Row = dict[str, Any]
+SHOWN_BINS = 256
 
 
 def write(
@@ -59,6 +77,7 @@ def write(
     write_table(store.folder, "predictions", predictions)
     write_table(store.folder, "artifacts", _artifacts(views))
     write_table(store.folder, "training", _training(views))
+    write_table(store.folder, "histograms", _histograms(views, store))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,7 @@ class _View:
         return {s.name: np.load(folder / f"{s.name}.npy") for s in self.cell.model.outputs}
 
     def operations(self) -> tuple[Operation, ...]:
-        return tuple(Operation(**op) for op in self.scored["summary"]["operations"])
+        return tuple(Operation.from_json(op) for op in self.scored["summary"]["operations"])
 
 
 def _complete(row: Row) -> Row:
@@ -156,6 +175,7 @@ def _trial_row(
         "parity_samples": parity.get("samples"),
         "trained_s": view.built.get("trained_s"),
         "converted_s": view.built.get("converted_s"),
+        "observed_s": view.built.get("observed_s"),
         "built_s": view.built.get("built_s"),
         "scored_s": view.scored.get("scored_s"),
         "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
@@ -230,16 +250,43 @@ def _sizes(views: Iterable[_View], store: Store) -> list[Row]:
                     "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own['trial']}",
                 }
             )  # fmt: skip
-        if view.has_outputs:
-            share = integer_macs_fraction(view.operations())
-            reason = "the graph has no multiply-accumulates" if share is None else None
-            rows.append(
-                {
-                    **row, "metric": "integer_macs_fraction", "value": share, "unit": "fraction",
-                    "n": 1, "reason": reason,
-                }
-            )  # fmt: skip
+        rows += [{**row, "n": 1, **found} for found in _coverage(view)]
     return rows
+
+
+def _coverage(view: _View) -> Iterator[Row]:
+    """What is quantized: asked for, in the file, executed; and the memory of activations."""
+    record = Record.from_json(view.built["record"])
+    operations = view.operations() if view.has_outputs else ()
+    levels = {
+        "requested": requested(record, view.cell.trial.method),
+        "serialized": serialized(record),
+        "executed": executed(operations) if view.has_outputs else None,
+    }
+    for level, found in levels.items():
+        for what in ("nodes", "weights", "macs") if found else ():
+            share = getattr(found, what)
+            # the one that speed depends on has a name of its own
+            name = (
+                "integer_macs_fraction"
+                if (level, what) == ("executed", "macs")
+                else f"{level}_{what}_fraction"
+            )
+            reason = _unknown(level, record, operations) if share is None else None
+            yield {"metric": name, "value": share, "unit": "fraction", "reason": reason}
+    if view.has_outputs:
+        live = activation_bytes(operations)
+        reason = "the runtime does not show the buffers of this graph" if live is None else None
+        yield {"metric": "activation_bytes", "value": live, "unit": "byte", "reason": reason}
+
+
+def _unknown(level: str, record: Record, operations: Sequence[Operation]) -> str:
+    """Why a share is not known."""
+    if level == "executed":
+        return "the graph has no multiply-accumulates"
+    if not record.nodes:
+        return "the file holds weights alone, no graph"
+    return "the file does not hold all shapes"
 
 
 def _gzip_bytes(path: Path) -> int:
@@ -249,20 +296,74 @@ def _gzip_bytes(path: Path) -> int:
 def _artifacts(views: Iterable[_View]) -> list[Row]:
     rows: list[Row] = []
     for view in views:
-        record = view.built.get("record", {})
-        for dtype, size in sorted(record.get("weight_bytes", {}).items()):
-            rows.append({"trial": view.id, "kind": "weights", "dtype": dtype, "bytes": size})
-        for name, count in sorted(record.get("operators", {}).items()):
-            rows.append({"trial": view.id, "kind": "operator", "name": name, "count": count})
+        if "record" in view.built:
+            record, method = Record.from_json(view.built["record"]), view.cell.trial.method
+            rows += [_tensor_row(view.id, tensor, method) for tensor in record.tensors]
+            rows += [_node_row(view.id, node, method) for node in record.nodes]
         if view.has_outputs:
-            rows += [
-                {
-                    "trial": view.id, "kind": "executed", "name": f"{op.kind} {op.name}".strip(),
-                    "count": 1, "macs": op.macs, "integer": op.integer, "engine": op.engine,
-                }
-                for op in view.operations()
-            ]  # fmt: skip
+            rows += [_operation_row(view.id, op) for op in view.operations() if op.role != INPUT]
     return rows
+
+
+def _tensor_row(trial: str, tensor: TensorRecord, method: Method) -> Row:
+    names = (
+        "name", "role", "dtype", "bytes", "bits", "levels", "signed", "symmetric", "granularity",
+        "group_size", "low", "high", "layer",
+    )  # fmt: skip
+    kept = tensor.role == WEIGHT and not is_narrow(tensor.dtype)
+    return {
+        "trial": trial, "kind": "tensor", **{name: getattr(tensor, name) for name in names},
+        "shape": list(tensor.shape), "scale": list(tensor.scale),
+        "zero_point": list(tensor.zero_point),
+        "reason": why_float(tensor.layer, method) if kept else None,
+    }  # fmt: skip
+
+
+def _node_row(trial: str, node: NodeRecord, method: Method) -> Row:
+    names = (
+        "name", "role", "dtype", "scales", "macs", "weights", "weight_dtype", "layer", "integer",
+    )  # fmt: skip
+    kept = node.role == MULTIPLY and not node.integer
+    return {
+        "trial": trial, "kind": "node", **{name: getattr(node, name) for name in names},
+        "operator": node.kind, "fused": list(node.fused),
+        "reason": (node.reason or why_float(node.layer, method)) if kept else None,
+    }  # fmt: skip
+
+
+def _operation_row(trial: str, op: Operation) -> Row:
+    names = ("name", "role", "dtype", "scales", "macs", "weights", "integer", "engine")
+    return {
+        "trial": trial, "kind": "executed", **{name: getattr(op, name) for name in names},
+        "operator": op.kind, "bytes": sum(op.writes.values()),
+    }  # fmt: skip
+
+
+def _histograms(views: Sequence[_View], store: Store) -> list[Row]:
+    """Of the activations of every float form that was observed, and of each model's weights."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for view in views:
+        if key := view.built.get("observation"):
+            owners.setdefault(("activation", key), []).append(view.id)
+        known = store.get("weights", view.cell.model.name)
+        if known and view.cell.trial.method.training == "ptq" and view.built.get("status") == "ok":
+            owners.setdefault(("weight", known["observed"]), []).append(view.id)
+    return [
+        {"trials": trials, "role": role, "name": name, **_bins(histogram)}
+        for (role, key), trials in owners.items()
+        if (path := entry("observed", key) / HISTOGRAMS).exists()
+        for name, histogram in Observation.load(path).histograms.items()
+    ]
+
+
+def _bins(histogram: Histogram) -> Row:
+    """A histogram in at most `SHOWN_BINS` bins, which is what a picture can show."""
+    start, width, counts = histogram.shown(SHOWN_BINS)
+    return {
+        "start": start, "width": width, "counts": counts.tolist(),
+        "minimum": histogram.minimum, "maximum": histogram.maximum, "mean": histogram.mean,
+        "std": histogram.std, "count": histogram.count,
+    }  # fmt: skip
 
 
 # --- quality -------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import numpy as np
 
 from harness import registry
 from harness.cache import content_key, source_digest
+from harness.calibration import Observation
+from harness.calibration import observe as observe_all
 from harness.data import calibration_data, read_split
 from harness.files import filling, write_json
 from harness.machine import installed_packages
@@ -21,10 +23,13 @@ from harness.method import RECIPE, Method
 from harness.model import Model
 from harness.protocol import Backend, Converter, Quantizer, Trainer, file_sha256
 from harness.registry import locate
+from harness.score import peak_rss_bytes
 from harness.tensors import Array
 from harness.training import Course
+from harness.weights import weights_by_layer
 
 RECORD = "record.json"
+HISTOGRAMS = "histograms.npz"
 SIMULATION_BATCH = 100
 
 # One thread each: builds run side by side, and sums in another order would give other bytes.
@@ -43,7 +48,7 @@ def data_key(model: Model, load: str, version: str, splits: list[str]) -> str:
     preprocess = model.preprocess and source_digest(model.preprocess)
     return content_key(
         load=load, version=version, splits=splits, preprocess=[model.preprocess, preprocess],
-        inputs=[spec.to_json() for spec in model.inputs],
+        inputs=[spec.to_json() for spec in model.inputs], shift=model.shift,
         source=source_digest(load), packages=_versions("numpy"),
     )  # fmt: skip
 
@@ -85,6 +90,32 @@ def _trainers(backend: Backend) -> Backend:
     return own[0] if own else backend
 
 
+def observation_key(
+    model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
+) -> str:
+    """Content key of a model's histograms: the same one serves all calibrators."""
+    axes = method.to_json()
+    for estimated in ("name", "calibrator", "percentile", "sigmas", *_OF_WEIGHTS):
+        del axes[estimated]
+    return content_key(
+        model=_identity(model), weights=weights, method=axes, form=form, data=data,
+        backend=backend.name,
+        source=[source_digest(backend.quantizer), source_digest("harness.calibration")],
+        packages=_versions("numpy", *backend.build_packages),
+    )  # fmt: skip
+
+
+def weights_key(model: Model, *, weights: str) -> str:
+    """Content key of the histograms of a model's weights."""
+    return content_key(
+        model=_identity(model), weights=weights, source=source_digest("harness.calibration"),
+        packages=_versions("numpy"),
+    )  # fmt: skip
+
+
+_OF_WEIGHTS = ("weights", "granularity", "group_size", "symmetric_weights", "int4_weights")
+
+
 def artifact_key(
     model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
 ) -> str:
@@ -92,17 +123,25 @@ def artifact_key(
     return content_key(
         model=_identity(model), weights=weights, method=method.to_json(), form=form,
         data=data if method.samples else "", backend=backend.name,
-        source=[source_digest(backend.quantizer), source_digest("harness.protocol")],
+        source=[source_digest(backend.quantizer), *map(source_digest, _engine(method))],
         packages=_versions(*backend.packages),
     )  # fmt: skip
+
+
+def _engine(method: Method) -> list[str]:
+    """The modules of the engine that an artifact and what is read back of it depend on."""
+    own = ["harness.protocol", "harness.record"]
+    return [*own, "harness.calibration"] if method.ranges == "injected" else own
 
 
 def _identity(model: Model) -> dict[str, Any]:
     """The model without prose, with the source of the code that builds its forms."""
     described = model.to_json()
     described["trained"] = Path(model.trained).name  # its content key
-    for prose in ("description", "source", "published"):
-        del described[prose]
+    # a shift changes data, which have a key of their own
+    described["name"] = model.name.partition("@")[0]
+    for other in ("description", "source", "published", "shift"):
+        del described[other]
     code = [model.state, *(form for form in model.forms.values() if ":" in form)]
     described["code"] = {c: source_digest(c) for c in code}
     return described
@@ -169,17 +208,57 @@ def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> dict[str,
     return record
 
 
-def build(
+def observe(
     *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str
 ) -> dict[str, Any]:
-    """Worker function: quantize, read the artifact back, publish both; returns the record."""
+    """Worker function: histograms of the activations over the calibration samples, in one pass."""
+    started, before = time.monotonic(), peak_rss_bytes()
+    described, chosen = Model.from_json(model), Method.from_json(method)
+    tool: Quantizer = locate(quantizer)()
+    samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
+    observation = Observation()
+    tool.observe(described, chosen, samples, observation.see)
+    with filling(Path(folder)) as temporary:
+        observation.save(temporary / HISTOGRAMS)
+        record = {
+            "observed_s": time.monotonic() - started,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "start_rss_bytes": before,
+        }
+        write_json(temporary / RECORD, record)
+    return record
+
+
+def weigh(*, model: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Worker function: histograms of the float weights by layer."""
+    weights = weights_by_layer(Model.from_json(model))
+    with filling(Path(folder)) as temporary:
+        observe_all(weights.items()).save(temporary / HISTOGRAMS)
+        record = {"layers": len(weights)}
+        write_json(temporary / RECORD, record)
+    return record
+
+
+def build(
+    *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str,
+    observed: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Worker function: quantize, read the artifact back, publish both; returns the record.
+
+    ``observed``: the folder of histograms, from which the ranges are estimated that are injected.
+    """
     started = time.monotonic()
     described, chosen = Model.from_json(model), Method.from_json(method)
     tool: Quantizer = locate(quantizer)()
     samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
+    if observed:
+        seen = Observation.load(Path(observed) / HISTOGRAMS)
+        ranges = seen.ranges(chosen, tool.levels(chosen))
+        samples = dataclasses.replace(samples, ranges=ranges)
     with filling(Path(folder)) as temporary:
         artifact = tool.quantize(described, chosen, samples, temporary)
         built_s = time.monotonic() - started
-        record = {**dataclasses.asdict(tool.inspect(artifact)), "built_s": built_s}
+        read = tool.inspect(artifact, tool.layers(described))
+        record = {**read.to_json(), "weight_bytes": read.weight_bytes, "built_s": built_s}
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return record

@@ -39,6 +39,28 @@ class Kind(StrEnum):
     experiments = "experiments"
 
 
+class Parts(StrEnum):
+    """What of a layer `quantbench diagnose` quantizes."""
+
+    both = "both"
+    weights = "weights"
+    activations = "activations"
+
+
+class Mode(StrEnum):
+    """What `quantbench diagnose` does with one layer at a time."""
+
+    quantized = "quantized"
+    kept = "kept"
+
+
+class Objective(StrEnum):
+    """What `quantbench tune` makes small."""
+
+    latency = "latency"
+    size = "size"
+
+
 def _version(value: bool) -> None:
     if value:
         out.print(f"quantbench {__version__}")
@@ -153,6 +175,151 @@ def report(
     found = load_results(run)
     path = write_report(found, output or found.folder / "report.html")
     out.print(f"report: {path}", soft_wrap=True)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    trial: Annotated[
+        str, typer.Argument(help="The trial's name, e.g. resnet20/onnxruntime/static-int8/cpu-1.")
+    ],
+) -> None:
+    """Say in plain words why a trial is, or is not, faster than its float model.
+
+    From what was recorded: the file, the operations that were executed, the times, the machine.
+
+    [bold]Example[/bold]
+
+      quantbench explain results/resnet20_cifar10 resnet20/tflite/static-int16x8/cpu-1
+    """
+    from harness.explain import explain as explain_trial
+    from harness.results import load_results
+
+    found = explain_trial(load_results(run), trial)
+    out.print(f"{found.trial}: {found.summary}", markup=False, soft_wrap=True)
+    if not found.causes:
+        out.print("Nothing that was recorded speaks against its speed.")
+    for cause in found.causes:
+        out.print(f"\n{cause.name}", style="bold", markup=False)
+        out.print(cause.sentence, markup=False)
+        if cause.remedy:
+            out.print(cause.remedy, style="dim", markup=False)
+
+
+@app.command()
+def diagnose(
+    subject: Annotated[str, typer.Argument(help="A model's name, or an experiment file (YAML).")],
+    method: Annotated[
+        str, typer.Option(help="The method's preset, or a label of the experiment file.")
+    ] = "static-int8",
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this backend; repeatable. Default: all that are installed."),
+    ] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=VALUE", help="Another value of the method's axis; repeatable."),
+    ] = None,
+    parts: Annotated[
+        Parts, typer.Option(help="Which part of a layer is quantized.", show_choices=True)
+    ] = Parts.both,
+    mode: Annotated[
+        list[Mode] | None,
+        typer.Option(
+            help="One layer at a time 'quantized' alone, or 'kept' in float alone; repeatable."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples of each variant.")] = 1000,
+    worst: Annotated[int, typer.Option(min=0, help="Layers that get a guide of their own.")] = 3,
+    results: Annotated[Path, typer.Option(help="Folder that results are written to.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Find the layers that quantization hurts, and what to try next, with the evidence.
+
+    Each layer is quantized alone (or kept in float alone) and compared with the float model on the
+    same test samples. What is known is read from the cache: the same command continues.
+
+    [bold]Examples[/bold]
+
+      quantbench diagnose resnet20 --backend onnxruntime
+
+      quantbench diagnose resnet20 --backend tflite --mode quantized --mode kept
+
+      quantbench diagnose experiments/resnet20_cifar10.yaml --axis granularity=per-tensor
+    """
+    from harness.diagnosis import diagnose as examine
+    from harness.diagnosis import requests
+    from harness.terminal import show_diagnosis
+
+    for request in requests(
+        subject, method, backend or (), axis or (), parts=parts.value,
+        modes=tuple(m.value for m in mode or [Mode.quantized]), samples=samples, worst=worst,
+    ):  # fmt: skip
+        show_diagnosis(examine(request, results=results), out)
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="A model's name.")],
+    backend: Annotated[str, typer.Option(help="The backend to tune for.")],
+    max_drop: Annotated[
+        str,
+        typer.Option(
+            metavar="DROP",
+            help="Largest loss of quality, e.g. 0.5pp (percentage points) or 0.005; its one-sided "
+            "95 % bound on the test samples must stay below.",
+        ),
+    ] = "1pp",
+    objective: Annotated[
+        Objective, typer.Option(help="What is made small.", show_choices=True)
+    ] = Objective.latency,
+    method: Annotated[str, typer.Option(help="The preset to start from.")] = "static-int8",
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=VALUE", help="Another value of the method's axis; repeatable."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="How precisely it is timed.")] = "preview",
+    samples: Annotated[
+        int, typer.Option(min=1, help="Test samples that layers are ranked on.")
+    ] = 1000,
+    results: Annotated[Path, typer.Option(help="Folder that results are written to.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Mix precisions to a budget: more bits where it hurts, checked by real scoring and timing.
+
+    Layers are ranked by their sensitivity; candidates keep the most sensitive in float and give the
+    least sensitive 4 bits. All are kept as a run with its report. Exit code 1 where none is within
+    the budget; the best effort is shown.
+
+    [bold]Example[/bold]
+
+      quantbench tune resnet20 --backend onnxruntime --max-drop 0.5pp --objective size
+    """
+    from harness.diagnosis import requests
+    from harness.errors import BadInput
+    from harness.method import preset
+    from harness.registry import backend as backend_of
+    from harness.terminal import show_tuning
+    from harness.tuning import Budget
+    from harness.tuning import tune as search
+
+    number, points, rest = max_drop.partition("pp")
+    try:
+        drop = float(number) / (100 if points else 1)
+    except ValueError:
+        drop = -1.0
+    if rest or not 0 < drop < 1:
+        raise BadInput(f"--max-drop takes 0.5pp or a fraction such as 0.005, not '{max_drop}'")
+    (request,) = requests(model, method, [backend], axis or ())
+    start = preset(method, backend_of(backend).axes(method, request.axes))
+    found = search(
+        model, backend, Budget(drop, objective.value), method=start, precision=precision,
+        samples=samples, results=results,
+    )  # fmt: skip
+    show_tuning(found, out)
+    raise typer.Exit(0 if found.qualified else 1)
 
 
 @app.command(name="list")

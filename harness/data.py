@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from harness import registry
 from harness.errors import BadInput
 from harness.files import filling
 from harness.model import Model
 from harness.registry import locate
+from harness.shift import Shift
 from harness.task import Data, Samples
 from harness.tensors import Array
 
@@ -38,7 +40,7 @@ def write(
     with filling(Path(folder)) as temporary:
         for split in splits:
             samples = locate(load)(split)
-            inputs = dict(samples.inputs)
+            inputs = _shifted(dict(samples.inputs), described, split)
             if described.preprocess:
                 inputs = locate(described.preprocess)(inputs)
             for spec in described.inputs:
@@ -61,6 +63,17 @@ def write(
                 )
         (temporary / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
     return sizes
+
+
+def _shifted(inputs: dict[str, Array], model: Model, split: str) -> dict[str, Array]:
+    """A split's arrays under the model's shift, where it has one for this split."""
+    if not model.shift:
+        return inputs
+    shift = Shift.read(model.shift)
+    if split == "test" or (split == "calibration" and shift.recalibrated):
+        layouts = {spec.name: spec.layout for spec in registry.task(model.task).inputs}
+        return {name: shift.apply(array, layouts[name]) for name, array in inputs.items()}
+    return inputs
 
 
 def _sample_hashes(inputs: Mapping[str, Array]) -> set[bytes]:

@@ -19,6 +19,7 @@ from harness import registry
 from harness.errors import BadExperiment, BadInput, did_you_mean
 from harness.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
 from harness.precision import PRECISIONS, Precision
+from harness.shift import Shift
 from harness.target import Target, presets
 
 T = TypeVar("T")
@@ -290,6 +291,12 @@ class _Reader:
         for key, wanted in (("models", file.models), ("backends", file.backends)):
             known = registry.names(key)
             for i, name in enumerate(wanted):
+                name, at, shift = name.partition("@") if key == "models" else (name, "", "")
+                if at:
+                    try:
+                        Shift.read(shift)
+                    except BadInput as error:
+                        self._problem(_line(tree, (key, i)), str(error))
                 if name not in known:
                     self._problem(
                         _line(tree, (key, i)),

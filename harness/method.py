@@ -22,6 +22,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
         "none", "minmax", "moving-average", "histogram", "percentile", "entropy", "mse", "mean-std",
     ),
     "ranges": ("native", "injected"),
+    "parts": ("both", "weights", "activations"),
     "training": ("ptq", "qat", "finetune"),
     "optimizer": ("none", "sgd", "adam"),
     "schedule": ("none", "constant", "linear", "cosine"),
@@ -47,6 +48,10 @@ class Method:
         Whether the zero point is 0.
     calibrator : str
         How static ranges are estimated from calibration samples.
+    percentile, sigmas : float
+        Of calibrator ``percentile``: how much of the values is inside, both sides together, in
+        percent. Of ``mean-std``: how many standard deviations on each side of the mean. 0 where the
+        calibrator has no such setting, or for its default.
     ranges : str
         ``native`` (the framework's own calibrator) or ``injected`` (estimated by the harness).
     samples : int
@@ -58,6 +63,12 @@ class Method:
         ``qdq``, ``keras``...).
     keep_float : tuple of str
         Canonical layer names (or ``*`` patterns) left in float.
+    only : tuple of str
+        Canonical layer names (or patterns): nothing else is quantized, neither other layers nor what
+        lies between. Empty for everything. What a sensitivity analysis is made of.
+    parts : str
+        Of what is quantized: ``both`` weights and activations, or one alone. One alone is executed
+        by no kernel, and so ``simulated``.
     int4_weights, int4_activations : tuple of str
         Layer names (or patterns) whose weights, or whose outputs, get 4 bits instead of what
         ``weights`` and ``activations`` say: mixed precision.
@@ -89,11 +100,14 @@ class Method:
     symmetric_activations: bool = False
     calibrator: str = "none"
     percentile: float = 0.0
+    sigmas: float = 0.0
     ranges: str = "native"
     samples: int = 0
     fusion: bool = True
     route: str = ""
     keep_float: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    parts: str = "both"
     int4_weights: tuple[str, ...] = ()
     int4_activations: tuple[str, ...] = ()
     training: str = "ptq"
@@ -124,7 +138,7 @@ class Method:
 
 
 # axes whose value is itself a list: of layer names
-LISTS = ("keep_float", "int4_weights", "int4_activations")
+LISTS = ("keep_float", "only", "int4_weights", "int4_activations")
 # axes that say how a model is trained, with what they are where an experiment trains and says no more
 RECIPE: Mapping[str, Any] = {
     "epochs": 1,

@@ -37,6 +37,8 @@ class Model:
         this model expects them, applied once for all frameworks; empty for none.
     published : float or None
         The published float quality, in the task's metric (0..1), and ``source`` its origin.
+    shift : str
+        How its test inputs are shifted (`harness.shift`); empty for not at all.
     trained : str
         A folder that a `Trainer` has filled from these weights; empty for the weights themselves.
     """
@@ -52,6 +54,7 @@ class Model:
     published: float | None = None
     source: str = ""
     description: str = ""
+    shift: str = ""
     trained: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from harness.build import (
     artifact_key,
     data_key,
     form_key,
+    observation_key,
     training_key,
     weights_digest,
+    weights_key,
 )
 from harness.cache import content_key, entry, source_digest
 from harness.errors import BadArtifact, QuantbenchError
@@ -160,10 +162,21 @@ class Pipeline:
             return self._fail_model(name, ending)
         self._floats[name] = {}
         floats = {float_form(c): parity_cell(c) for c in self._of(name)}
-        jobs: list[Job] = []
+        jobs = list(self._weigh(name))
         for cell in floats.values():
             jobs += self._build(cell, partial(self._after_float, cell, len(floats)))
         return jobs
+
+    def _weigh(self, name: str) -> Iterable[Job]:
+        """Histograms of the weights, for the report; a failure shows where the model is built."""
+        model = registry.model(name)
+        folder = entry("observed", weights_key(model, weights=self._weights[name]))
+        self.store.put("weights", name, {"observed": folder.name})
+        job = self._job(
+            f"weights {name}", "harness.build:weigh", self.experiment.limits.build_s,
+            model=model.to_json(), folder=str(folder),
+        )  # fmt: skip
+        return self._ask(job, cached=folder.exists(), then=lambda ending: [])
 
     def _after_float(self, cell: Cell, count: int, built: Ending) -> Iterable[Job]:
         def scored(ending: Ending) -> Iterable[Job]:
@@ -313,13 +326,66 @@ class Pipeline:
         return self._ask_shared(job, folder, converted)
 
     def _quantize(self, cell: Cell, model: Model, then: Then) -> Iterable[Job]:
+        if cell.trial.method.ranges == "injected":
+            return self._observe(cell, model, then)
+        return self._make(cell, model, then)
+
+    def _observe(self, cell: Cell, model: Model, then: Then) -> Iterable[Job]:
+        """Write histograms of the activations, once for all calibrators; then build with them."""
+        folder = entry("observed", self._observation_key(cell))
+        job = self._job(
+            f"observe {cell.trial.id}", "harness.build:observe", self.experiment.limits.build_s,
+            model=model.to_json(), method=cell.trial.method.to_json(),
+            quantizer=cell.backend.quantizer, data=self._data[model.name], folder=str(folder),
+        )  # fmt: skip
+        return self._ask_shared(
+            job,
+            folder,
+            lambda ending: (
+                self._make(cell, model, then, observed=str(folder))
+                if ending.status == "ok"
+                else then(ending)
+            ),
+        )
+
+    def _make(self, cell: Cell, model: Model, then: Then, observed: str = "") -> Iterable[Job]:
         folder = entry("artifacts", self._artifact_key(cell))
         job = self._job(
             f"build {cell.trial.id}", "harness.build:build", self.experiment.limits.build_s,
             model=model.to_json(), method=cell.trial.method.to_json(),
             quantizer=cell.backend.quantizer, data=self._data[model.name], folder=str(folder),
+            observed=observed,
         )  # fmt: skip
         return self._ask(job, cached=_intact(folder), then=then)
+
+    def _observation_key(self, cell: Cell) -> str:
+        name = cell.model.name
+        return observation_key(
+            self._trained(cell), cell.trial.method, cell.backend,
+            weights=self._weights[name], data=Path(self._data[name]).name,
+            form=self._form_key(cell),
+        )  # fmt: skip
+
+    def source(self, cell: Cell) -> tuple[Model, str]:
+        """The model with the form that a built cell starts from, and the key of it and its data."""
+        name = cell.model.name
+        if name not in self._data:  # everything was built before
+            task = registry.task(cell.model.task)
+            self._weights[name] = weights_digest(cell.model)
+            key = data_key(cell.model, task.load, task.version, SPLITS)
+            self._data[name] = str(entry("data", key))
+        model = self._trained(cell)
+        if cell.converter is not None:
+            folder = entry("forms", self._form_key(cell))
+            path = folder / read_json(folder / RECORD)["file"]
+            model = replace(model, forms={**model.forms, cell.converter.target: str(path)})
+        plain = replace(cell.trial.method, name="", only=(), keep_float=(), parts="both")
+        known = artifact_key(
+            self._trained(cell), plain, cell.backend,
+            weights=self._weights[name], data=Path(self._data[name]).name,
+            form=self._form_key(cell),
+        )  # fmt: skip
+        return model, known
 
     def _form_key(self, cell: Cell) -> str:
         if cell.converter is None:
@@ -362,6 +428,11 @@ class Pipeline:
         if cell.converter is not None:
             record = read_json(entry("forms", self._form_key(cell)) / RECORD)
             left["converted_s"] = record["converted_s"]
+        if cell.trial.method.ranges == "injected":
+            left["observation"] = self._observation_key(cell)
+            left["observed_s"] = read_json(entry("observed", left["observation"]) / RECORD)[
+                "observed_s"
+            ]
         if cell.trial.method.training != "ptq":
             key = self._training_key(cell)
             folder = entry("trained", key)

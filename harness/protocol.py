@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.errors import BadArtifact
 from harness.method import Method
 from harness.model import Model
+from harness.record import Operation, Record
 from harness.target import Target
 from harness.task import Data
 from harness.tensors import Array, Arrays, TensorSpec
@@ -190,49 +191,8 @@ class Artifact:
         return artifact
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a file holds, read back from the file alone.
-
-    Parameters
-    ----------
-    weight_bytes : mapping
-        Payload bytes of constants by NumPy dtype name, e.g. ``{"int8": 71000, "int32": 420}``.
-    operators : mapping
-        Number of operators by the framework's own name for them.
-    """
-
-    weight_bytes: Mapping[str, int]
-    operators: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operator that a runtime really executes in one inference of batch size 1.
-
-    Parameters
-    ----------
-    name, kind : str
-        The node's name and the operator's type, in the framework's words.
-    macs : int
-        Multiply-accumulates; 0 for operators that have none.
-    integer : bool
-        Whether those multiplications are done on integers.
-    engine : str
-        Which kernels ran it, e.g. ``xnnpack``, ``builtin``, ``CPUExecutionProvider``.
-    """
-
-    name: str
-    kind: str
-    macs: int
-    integer: bool
-    engine: str = ""
-
-
-def integer_macs_fraction(operations: tuple[Operation, ...]) -> float | None:
-    """Share of multiply-accumulates executed on integers; None for a graph without any."""
-    total = sum(op.macs for op in operations)
-    return sum(op.macs for op in operations if op.integer) / total if total else None
+See = Callable[[str, Array], None]
+"""Takes the name of an activation and a batch of its values."""
 
 
 class Quantizer(Protocol):
@@ -254,11 +214,22 @@ class Quantizer(Protocol):
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         """Build, save in ``folder`` and return the artifact.
 
-        ``model.trained`` is what this backend's trainer left for the method, where it trains.
+        ``model.trained`` is what this backend's trainer left for the method, where it trains;
+        ``data.ranges`` are the ranges to take where ``method.ranges`` is ``injected``.
         """
 
-    def inspect(self, artifact: Artifact) -> Record:
-        """Read the file back."""
+    def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
+        """Run the float form that the method's route starts from over ``data.calibration``.
+
+        ``see`` is given each batch of every activation whose range `quantize` needs: its name in
+        the backend's words, and its float values, first axis the samples, batches in order.
+        """
+
+    def levels(self, method: Method) -> int:
+        """How many values a quantized activation can take: 256, or 128 with 7 bits in a byte."""
+
+    def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
+        """Read the file back; ``layers`` are the names to attach to what belongs to them."""
 
 
 class Trainer(Protocol):

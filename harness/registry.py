@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
 from harness.errors import BadInput, did_you_mean
 from harness.model import Model
 from harness.protocol import Backend, Converter
+from harness.shift import Shift
 from harness.task import Task
 
 T = TypeVar("T")
@@ -51,8 +53,16 @@ def backend(name: str) -> Backend:
 
 
 def model(name: str) -> Model:
-    """The model registered under ``name``; raises `BadInput` with the nearest name."""
-    return _get("quantbench.models", "model", name, Model)
+    """The model registered under ``name``; raises `BadInput` with the nearest name.
+
+    ``NAME@SHIFT`` is that model with shifted test inputs; see `harness.shift`.
+    """
+    base, at, shift = name.partition("@")
+    found = _get("quantbench.models", "model", base, Model)
+    if not at:
+        return found
+    Shift.read(shift)
+    return replace(found, name=name, shift=shift)
 
 
 def task(name: str) -> Task:

@@ -20,7 +20,7 @@ from harness.errors import NotComparable
 from harness.files import write_atomically
 from harness.method import AXES, Method
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 STATUSES = (
     "ok", "no-op", "simulated", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
@@ -64,6 +64,7 @@ TRIALS = pa.schema(
         ("parity_samples", pa.int64()),
         ("trained_s", pa.float64()),
         ("converted_s", pa.float64()),  # of the float form, once for all methods that start from it
+        ("observed_s", pa.float64()),  # of the histograms, once for all calibrators
         ("built_s", pa.float64()),
         ("scored_s", pa.float64()),
         ("effective", pa.string()),  # JSON: settings as the runtime reported them
@@ -109,14 +110,47 @@ PREDICTIONS = pa.schema(
 ARTIFACTS = pa.schema(
     [
         ("trial", pa.string()),
-        ("kind", pa.string()),  # weights (from the file), operator (from the file), executed
+        ("kind", pa.string()),  # tensor and node (from the file), executed (from the runtime)
         ("name", pa.string()),
+        ("role", pa.string()),
+        ("operator", pa.string()),  # of nodes and executed: its type in the framework's words
         ("dtype", pa.string()),
+        ("shape", pa.list_(pa.int64())),
         ("bytes", pa.int64()),
-        ("count", pa.int64()),
+        ("bits", pa.int64()),
+        ("levels", pa.int64()),  # values that it can take: 256, 255, 128...
+        ("signed", pa.bool_()),
+        ("symmetric", pa.bool_()),
+        ("granularity", pa.string()),
+        ("group_size", pa.int64()),
+        ("scale", pa.list_(pa.float64())),
+        ("zero_point", pa.list_(pa.int64())),
+        ("low", pa.float64()),  # the range that the integers stand for
+        ("high", pa.float64()),
+        ("layer", pa.string()),
+        ("scales", pa.string()),  # none, dynamic or static
         ("macs", pa.int64()),
+        ("weights", pa.int64()),
+        ("weight_dtype", pa.string()),
         ("integer", pa.bool_()),
         ("engine", pa.string()),
+        ("fused", pa.list_(pa.string())),
+        ("reason", pa.string()),  # why it is in float, where that is known
+    ]
+)
+HISTOGRAMS = pa.schema(
+    [
+        ("trials", pa.list_(pa.string())),  # whose float form it is of
+        ("role", pa.string()),  # activation or weight
+        ("name", pa.string()),  # the backend's name of the activation; the layer of the weight
+        ("start", pa.float64()),  # of the first bin
+        ("width", pa.float64()),
+        ("counts", pa.list_(pa.int64())),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+        ("mean", pa.float64()),
+        ("std", pa.float64()),
+        ("count", pa.int64()),
     ]
 )
 TRAINING = pa.schema(
@@ -128,6 +162,31 @@ TRAINING = pa.schema(
         ("learning_rate", pa.float64()),
     ]
 )
+SENSITIVITY = pa.schema(
+    [
+        ("model", pa.string()),
+        ("backend", pa.string()),
+        ("method", pa.string()),
+        ("parts", pa.string()),
+        # float, all; one layer quantized or kept; part and remedy of the worst layers
+        ("mode", pa.string()),
+        ("layer", pa.string()),
+        ("change", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("samples", pa.int64()),
+        ("quality", pa.float64()),
+        ("quality_drop", pa.float64()),
+        ("agreement", pa.float64()),
+        ("sqnr_db", pa.float64()),
+        ("mse", pa.float64()),
+        ("cosine", pa.float64()),
+        ("error_over_scale", pa.float64()),  # of the layer's output; 0.289 is ideal rounding
+        ("saturation", pa.float64()),  # share of test values beyond the range
+        ("unseen", pa.float64()),  # share of test values beyond all calibration values
+        ("outlier_ratio", pa.float64()),  # largest value over the standard deviation
+    ]
+)
 SCHEMAS: Mapping[str, pa.Schema] = {
     "trials": TRIALS,
     "measurements": MEASUREMENTS,
@@ -135,6 +194,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "predictions": PREDICTIONS,
     "artifacts": ARTIFACTS,
     "training": TRAINING,
+    "histograms": HISTOGRAMS,
 }
 
 
@@ -142,7 +202,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 class Results:
     """A run as pandas frames, one per Parquet file, with its machine and its run description.
 
-    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``artifacts`` and ``training``.
+    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``artifacts``, ``training`` and
+    ``histograms``.
     """
 
     folder: Path
@@ -154,11 +215,14 @@ class Results:
     predictions: pd.DataFrame
     artifacts: pd.DataFrame
     training: pd.DataFrame
+    histograms: pd.DataFrame
 
 
 def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:
     """Write ``folder/name.parquet`` under the schema of that name, atomically."""
-    schema = SCHEMAS[name].with_metadata({"quantbench_schema": str(SCHEMA_VERSION)})
+    schema = {**SCHEMAS, "sensitivity": SENSITIVITY}[name].with_metadata(
+        {"quantbench_schema": str(SCHEMA_VERSION)}
+    )
     if isinstance(rows, pa.Table):
         table = rows.cast(SCHEMAS[name]).replace_schema_metadata(schema.metadata)
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,11 +37,14 @@ class Data:
     """What a quantizer or trainer may see, never the test split.
 
     ``train`` is there for trainers only, in the task's order; their `Course` goes through it.
+    ``ranges`` are injected ones: the name that `Quantizer.observe` gave an activation -> its smallest
+    and largest value.
     """
 
     calibration: Samples
     train: Samples | None
     seed: int
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

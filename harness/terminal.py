@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from harness import guide
+from harness.diagnosis import Diagnosis
 from harness.results import Results
+from harness.tuning import Tuning
+
+SHOWN = 4
+"""Lines of advice for each layer."""
 
 
 def show(found: Results, console: Console) -> None:
@@ -46,6 +53,105 @@ def show(found: Results, console: Console) -> None:
         console.print(f"{status}: {group.index[0]}{more}: {reason}", markup=False, soft_wrap=True)
     console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
     console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def show_diagnosis(found: Diagnosis, console: Console) -> None:
+    """Print each backend's layers, most sensitive first, the checks, and what to try next."""
+    for backend in found.sensitivity["backend"].unique():
+        _show_patient(found, str(backend), console)
+    for a, b, correlation in found.agreement():
+        console.print(f"rank correlation of the layers, {a} and {b}: {correlation:.2f}")
+    for name, why in found.refused.items():
+        console.print(f"{name}: unsupported: {why}", markup=False, soft_wrap=True)
+    console.print(
+        f"\nsensitivity: {found.folder / 'sensitivity.parquet'}", markup=False, soft_wrap=True
+    )
+
+
+def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
+    whole = guide.records(found.sensitivity[found.sensitivity["backend"] == backend])
+    everything = next(row for row in whole if row["mode"] == "all")
+    console.print(
+        f"[bold]{backend} {found.request.preset}[/bold]: SQNR {everything['sqnr_db']:.1f} dB, "
+        f"quality {_number(everything['quality'], '{:.2%}')}, drop "
+        f"{_number(everything['quality_drop'], '{:.2%}')} on {everything['samples']:,} samples"
+    )
+    for mode, title in (("quantized", "quantized alone"), ("kept", "kept in float alone")):
+        layers = guide.records(found.ranking(backend, mode))
+        if layers:
+            console.print(_layers(title, layers))
+    console.print(f"keep_float: [{', '.join(found.keep_float(backend))}]", markup=False)
+    for check in guide.checks(found, backend):
+        colour = {"good": "green", "bad": "red", "calm": "yellow"}[check.tone]
+        console.print(f"[{colour}]{check.question}[/{colour}] ", end="")
+        console.print(f"{check.answer} ({check.number})", markup=False)
+    worst = [row["layer"] for row in guide.records(found.ranking(backend))][: found.request.worst]
+    for layer in ("", *worst):
+        told = list(guide.advice(found, backend, layer))
+        hurts = guide.part(found, backend, layer)
+        if told or hurts:
+            console.print(f"[bold]{layer or 'whole model'}[/bold]{': ' + hurts if hurts else ''}")
+        for line in told[:SHOWN]:
+            console.print(f"  try {line}", markup=False)
+    console.print()
+
+
+def _layers(title: str, layers: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, overflow="fold")
+    for name in ("SQNR dB", "drop", "agree", "error/step", "clipped"):
+        table.add_column(name, justify="right")
+    for row in layers:
+        if row["status"] != "ok":
+            table.add_row(row["layer"], row["status"])
+            continue
+        table.add_row(
+            row["layer"], f"{row['sqnr_db']:.1f}", f"{row['quality_drop']:.2%}",
+            f"{row['agreement']:.1%}", _known(row["error_over_scale"], "{:.2f}"),
+            _known(row["saturation"], "{:.2%}"),
+        )  # fmt: skip
+    return table
+
+
+def show_tuning(found: Tuning, console: Console) -> None:
+    """Print the candidates, what is within the budget first, and the one to take."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("candidate", overflow="fold")
+    for name in ("ms", "kB", "quality", "drop at most", "within", "front"):
+        table.add_column(name, justify="right")
+    for row in guide.records(found.candidates):
+        style = "bold" if row["trial"] == found.chosen else ""
+        if row["status"] != "ok":
+            table.add_row(row["label"], "", "", "", row["status"], style="dim")
+            continue
+        table.add_row(
+            row["label"], _known(row["latency_ms"], "{:.3f}"),
+            _known(row["size_bytes"] / 1000, "{:,.0f}"), _known(row["quality"], "{:.2%}"),
+            _known(row["quality_drop_bound"], "{:.2%}"), "yes" if row["qualifies"] else "no",
+            "*" if row["pareto"] else "", style=style,
+        )  # fmt: skip
+    console.print(table)
+    chosen = found.candidates.set_index("trial").loc[found.chosen]
+    kept, narrow = list(chosen["keep_float"]), list(chosen["int4_weights"])
+    if found.qualified:
+        console.print(
+            f"take {chosen['label']}: the best by {found.budget.objective} within the budget"
+        )
+    else:
+        console.print(
+            f"nothing is within {found.budget.max_drop:.2%}; {chosen['label']} loses least",
+            markup=False,
+        )
+    for axis, layers in (("keep_float", kept), ("int4_weights", narrow)):
+        if layers:
+            console.print(f"{axis}: [{', '.join(layers)}]", markup=False, soft_wrap=True)
+    command = f"quantbench export {found.run.folder} {found.chosen} -o FILE"
+    console.print(f"export:  {command}", markup=False, soft_wrap=True)
+    console.print(f"report:  {found.run.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _known(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
 
 
 def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:

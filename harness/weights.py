@@ -37,6 +37,15 @@ def state_of(model: Model) -> Arrays:
     return state
 
 
+def weights_by_layer(model: Model) -> Arrays:
+    """The float weights of two axes and more (no batch norm, no biases) by layer."""
+    return {
+        name.removesuffix(".weight"): array
+        for name, array in state_of(model).items()
+        if array.ndim > 1 and "weight" in name.rpartition(".")[2]
+    }
+
+
 def check_finite(what: str, arrays: Arrays) -> None:
     """Raise `BadInput` where a float array holds NaN or infinity."""
     for name, array in arrays.items():

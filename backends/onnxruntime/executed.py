@@ -5,116 +5,109 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
-from backends.onnxruntime import session
-from harness.protocol import Artifact, Operation
+import numpy as np
+
+from backends.onnxruntime import session, wire
+from backends.onnxruntime.nodes import (
+    CONVOLUTIONS,
+    QUANTIZED,
+    Node,
+    Tensor,
+    kernel,
+    macs,
+)
+from harness.protocol import Artifact
+from harness.record import DEQUANTIZE, INPUT, QUANTIZE, Operation
 from harness.target import Target
 from harness.tensors import Arrays
 
-_CONVOLUTIONS = frozenset(
-    {"Conv", "FusedConv", "NhwcFusedConv", "NhwcConv", "QLinearConv", "ConvInteger"}
-)
-_TRANSPOSED = frozenset({"ConvTranspose", "ConvTransposeWithDynamicPads", "QLinearConvTranspose"})
-_PRODUCTS = frozenset(
-    {
-        "MatMul", "FusedMatMul", "TransposeMatMul", "Gemm", "FusedGemm", "QGemm", "QLinearMatMul",
-        "MatMulInteger", "MatMulInteger16", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
-        "MatMulNBits",
-    }
-)  # fmt: skip
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
-
-_NUMPY_NAMES = {"float": "float32", "double": "float64"}
-# float tensors go in and out, integers are multiplied
-_INTEGER_INSIDE = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "Int4x2": "int4", "UInt4x2": "uint4"}
+# bytes of what NumPy does not have; texts lie elsewhere
+_ODD_BYTES = {"int4": 0.5, "uint4": 0.5, "bfloat16": 2, "string": 0}
 _BLOCKED = "_nchwc"
 _BLOCKS = (16, 8)  # channels in a block, with AVX-512 and without
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """Dtype (NumPy's name) and shape of one operand."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One executed node of a profile. Absent optional inputs are left out of ``inputs``."""
-
-    name: str
-    kind: str
-    provider: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-
-    def operand(self, integer_inside: frozenset[str]) -> str:
-        """The dtype that is multiplied; of nodes that multiply nothing, the first input's."""
-        if self.kind in integer_inside:
-            return "int8"
-        return self.inputs[0].dtype if self.inputs else ""
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether it is a convolution in a blocked layout, whose channels are filled up."""
-        return self.kind in _CONVOLUTIONS and self.name.endswith(_BLOCKED)
+# kernels whose output is their input's memory, in every version of their registration
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+_MOVERS = _VIEWS | {"Transpose"}
 
 
 def operations(artifact: Artifact, target: Target, inputs: Arrays) -> tuple[Operation, ...]:
     """See `harness.protocol.Runtime.operations`.
 
-    ``engine`` is the execution provider and the dtype it computes in: the CPU provider runs most of
+    The profile says what was executed, with dtypes and shapes; the optimized graph, saved by the
+    same session, which tensors lie between. ``dtype`` is the kernel's: the CPU provider runs most of
     a float16 graph in float32. Einsum has no count of multiplications: its profile lacks the
-    equation.
+    equation. Of a graph with loops or branches no tensors are told: their bodies' names repeat.
     """
-    executed = profile(artifact, target, inputs)
+    profile = profiled(artifact, target, inputs)
     # the same graph but for blocked layouts, which show channels filled up to a block
-    plain = (
-        profile(artifact, target, inputs, without=("NchwcTransformer",))
-        if any(node.is_blocked for node in executed)
-        else ()
-    )
-    counts = unblocked_macs(executed, plain)
-    # a profile shows no attributes, and so not what MatMulNBits makes of its activations
-    grouped = {"MatMulNBits"} if "integer_groups" in artifact.details else set()
-    operands = [node.operand(_INTEGER_INSIDE | grouped) for node in executed]
-    return tuple(
+    plain: tuple[Node, ...] = ()
+    if any(is_blocked(node) for node in profile.nodes):
+        plain = profiled(artifact, target, inputs, without=("NchwcTransformer",)).nodes
+    counts = unblocked_macs(profile.nodes, plain)
+    dynamic = found_at_run_time(profile.edges)
+    by_name = {edge.name: edge for edge in profile.edges.nodes}
+    flows = flow(profile)
+    executed = tuple(
         Operation(
             name=node.name,
             kind=node.kind,
             macs=counts.get(index, macs(node)),
-            integer=operand.startswith(("int", "uint")),
-            engine=f"{node.provider} {operand}".strip(),
+            dtype=node.dtype,
+            engine=node.provider,
+            role=node.role,
+            scales=_scales(node, by_name.get(node.name), dynamic),
+            reads=flows[index][0] if flows else (),
+            writes=flows[index][1] if flows else {},
         )
-        for index, (node, operand) in enumerate(zip(executed, operands, strict=True))
+        for index, node in enumerate(profile.nodes)
     )
+    return (entrances(profile) if flows else ()) + executed
 
 
-def profile(
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One inference of one sample: nodes in the order of execution, edges, the inputs."""
+
+    nodes: tuple[Node, ...]
+    edges: wire.Edges
+    inputs: Mapping[str, Tensor]
+
+
+def profiled(
     artifact: Artifact, target: Target, inputs: Arrays, without: tuple[str, ...] = ()
-) -> tuple[Node, ...]:
-    """Nodes in the order in which one inference of one sample executed them."""
+) -> Profile:
+    """Run one sample, ``without`` some of the graph optimizers."""
     with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
         options = session.options(target)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
+        options.optimized_model_filepath = str(optimized)
         # kernels that repack their weights drop the original, and the profile its shape; packing
         # comes after graph optimization and changes no node
         options.add_session_config_entry("session.disable_prepacking", "1")
         opened = session.open_file(artifact, target, options, without)
-        bound = session.OnnxSession(artifact, opened, target.device, 1, {})
-        opened.run(None, bound.feed(inputs))
+        feed = session.OnnxSession(artifact, opened, target.device, 1, {}).feed(inputs)
+        opened.run(None, feed)
         events = json.loads(Path(opened.end_profiling()).read_text(encoding="utf-8"))
-    return tuple(
+        edges = wire.read(optimized)
+    levels = {edge.name: edge.integers.get("accuracy_level", 0) for edge in edges.nodes}
+    nodes = (
         node(event)
         for event in events
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time")
+    )
+    return Profile(
+        nodes=tuple(replace(n, accuracy_level=levels.get(n.name, 0)) for n in nodes),
+        edges=edges,
+        inputs={name: Tensor(str(array.dtype), array.shape) for name, array in feed.items()},
     )
 
 
@@ -138,44 +131,81 @@ def _tensors(listed: Iterable[dict[str, list[int]]]) -> tuple[Tensor, ...]:
     )
 
 
-def macs(node: Node) -> int:
-    """Multiply-accumulates of a node, from its shapes; 0 for operators that have none."""
-    if node.kind in _CONVOLUTIONS:
-        # weights [out, in / groups, *kernel] in every layout of the activations
-        return prod(node.outputs[0].shape) * prod(_kernel(node)[1:])
-    if node.kind in _TRANSPOSED:
-        return prod(node.inputs[0].shape) * prod(_kernel(node)[1:])
-    if node.kind in _PRODUCTS:
-        return prod(node.outputs[0].shape) * _depth(node)
-    if node.kind in _RECURRENT:
-        steps, batch, _ = node.inputs[0].shape
-        return steps * batch * sum(prod(weights.shape) for weights in node.inputs[1:3])
-    if node.kind == "Attention":
-        return _attention(node)
-    if node.kind == "MultiHeadAttention":
-        (batch, length, width), keys, values = (tensor.shape for tensor in node.inputs[:3])
-        return batch * length * keys[1] * (width + values[-1])
-    return 0
+def is_blocked(node: Node) -> bool:
+    """Whether it is a convolution in a blocked layout, whose channels are filled up."""
+    return node.kind in CONVOLUTIONS and node.name.endswith(_BLOCKED)
 
 
-def _kernel(node: Node) -> tuple[int, ...]:
-    """Shape of a convolution's weights: its second operand with axes for a kernel."""
-    return next(tensor.shape for tensor in node.inputs[1:] if len(tensor.shape) > 2)
+# --- tensors between nodes ------------------------------------------------------------------------
+
+Flow = tuple[tuple[str, ...], Mapping[str, int]]
+"""Tensors that a node reads, and bytes of those that it writes."""
 
 
-def _depth(node: Node) -> int:
-    """Length of the axis that a matrix product sums over, transposed or not."""
-    left, out = node.inputs[0].shape, node.outputs[0].shape
-    if len(left) < 2 or len(out) < 2:
-        return left[-1]
-    return left[-2] * left[-1] // out[-2]
+def flow(profile: Profile) -> tuple[Flow, ...] | None:
+    """What each executed node reads and writes; None where the graph does not tell it."""
+    edges = profile.edges
+    by_name = {edge.name: edge for edge in edges.nodes}
+    names = sorted(node.name for node in profile.nodes)
+    if names != sorted(edge.name for edge in edges.nodes) or len(by_name) != len(names):
+        return None
+    # what a name stands for: itself, or the tensor that it is a view of; constants are left out
+    stands_for = {name: name for name in edges.inputs}
+    flows: list[Flow] = []
+    for node in profile.nodes:
+        edge = by_name[node.name]
+        written = [name for name in edge.writes if name]
+        if len(written) != len(node.outputs):
+            return None
+        reads = tuple(dict.fromkeys(stands_for[n] for n in edge.reads if n in stands_for))
+        writes = {}
+        for name, tensor in zip(written, node.outputs, strict=True):
+            if node.kind in _VIEWS and name not in edges.outputs:
+                stands_for.update((name, source) for source in reads[:1])
+            else:
+                stands_for[name] = name
+                writes[name] = size(tensor)
+        flows.append((reads, writes))
+    return tuple(flows)
 
 
-def _attention(node: Node) -> int:
-    """Projection to queries, keys and values [in, 3 * width], and the two products of attention."""
-    (batch, length, _), weights = node.inputs[0].shape, node.inputs[1].shape
-    width = node.outputs[0].shape[-1]
-    return batch * length * prod(weights) + 2 * batch * length * length * width
+def entrances(profile: Profile) -> tuple[Operation, ...]:
+    """An entry for each input of the graph, which writes it."""
+    return tuple(
+        Operation(name, INPUT, 0, tensor.dtype, role=INPUT, writes={name: size(tensor)})
+        for name, tensor in profile.inputs.items()
+    )
+
+
+def size(tensor: Tensor) -> int:
+    """Bytes of a tensor."""
+    odd = _ODD_BYTES.get(tensor.dtype)
+    return ceil(prod(tensor.shape) * (np.dtype(tensor.dtype).itemsize if odd is None else odd))
+
+
+def found_at_run_time(edges: wire.Edges) -> frozenset[str]:
+    """Tensors that hold activations whose scale was found at run time, or that scale."""
+    found: set[str] = set()
+    for edge in edges.nodes:
+        if edge.kind == "DynamicQuantizeLinear" or (
+            edge.kind in _MOVERS and found.intersection(edge.reads[:1])
+        ):
+            found.update(edge.writes)
+    return frozenset(found)
+
+
+def _scales(node: Node, edge: wire.Edge | None, dynamic: frozenset[str]) -> str:
+    """See `Operation.scales`."""
+    quantized = node.dtype in QUANTIZED or node.role in (QUANTIZE, DEQUANTIZE)
+    # sums of integers are cast to floats where no scale was known
+    summed = node.role == DEQUANTIZE and node.kind == "Cast"
+    reads_dynamic = edge is not None and not dynamic.isdisjoint(edge.reads)
+    if node.finds_scales or summed or (quantized and reads_dynamic):
+        return "dynamic"
+    return "static" if quantized else "none"
+
+
+# --- channels of blocked layouts ------------------------------------------------------------------
 
 
 def unblocked_macs(executed: Sequence[Node], plain: Sequence[Node]) -> dict[int, int]:
@@ -192,11 +222,11 @@ def unblocked_macs(executed: Sequence[Node], plain: Sequence[Node]) -> dict[int,
 def _pairs(executed: Sequence[Node], plain: Sequence[Node], block: int) -> dict[int, int] | None:
     waiting: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for node in plain:
-        if node.kind in _CONVOLUTIONS:
+        if node.kind in CONVOLUTIONS:
             waiting[_filled_up(node, block)].append(macs(node))
     counts = {}
     for index, node in enumerate(executed):
-        if node.is_blocked:
+        if is_blocked(node):
             candidates = waiting[_filled_up(node, 1)]
             if not candidates:
                 return None
@@ -206,6 +236,6 @@ def _pairs(executed: Sequence[Node], plain: Sequence[Node], block: int) -> dict[
 
 def _filled_up(node: Node, block: int) -> tuple[int, ...]:
     """Shapes of weights and output; fewer input channels than a block stay as they are."""
-    out, into, *kernel = _kernel(node)
+    out, into, *positions = kernel(node)
     filled = into if into < block else -(-into // block) * block
-    return (-(-out // block) * block, filled, *kernel, *node.outputs[0].shape[2:])
+    return (-(-out // block) * block, filled, *positions, *node.outputs[0].shape[2:])

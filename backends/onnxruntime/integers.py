@@ -54,7 +54,7 @@ def store(graph: GraphProto, weights: Mapping[str, Weight]) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def _bias(values: Array, scale: Array) -> Weight:
@@ -104,7 +104,7 @@ def _constants(graph: GraphProto) -> dict[str, Array]:
     return known
 
 
-def _drop_unused(graph: GraphProto) -> None:
+def drop_unused(graph: GraphProto) -> None:
     """Remove nodes and constants that nothing reads any more."""
     used = {output.name for output in graph.output}
     kept: list[NodeProto] = []

@@ -12,7 +12,8 @@ from backends.onnxruntime.layers import Choice
 from harness.method import Method
 
 WEIGHT = 1  # position of the weights among a node's inputs
-_MULTIPLIERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+MULTIPLIERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""What has weights and is quantized."""
 _ACTIVATIONS = ("Relu", "Clip")  # quantized together with what they follow
 
 
@@ -24,10 +25,13 @@ def of(model: ModelProto, method: Method, choice: Choice) -> Mapping[str, list[d
     narrow = set(choice.nodes(model, "int4_weights"))
     gives_narrow = set(choice.nodes(model, "int4_activations"))
     kept = set(choice.nodes(model, "keep_float"))
+    alone = set(choice.nodes(model, "only"))
     constants = {tensor.name for tensor in model.graph.initializer}
     found: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
-        if node.op_type not in _MULTIPLIERS or node.name in kept:
+        if node.op_type not in MULTIPLIERS or node.name in kept:
+            continue
+        if alone and node.name not in alone:
             continue
         weight, told = node.input[WEIGHT], _weight(node, method)
         if node.name in narrow:

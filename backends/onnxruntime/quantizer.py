@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backends.onnxruntime.names import in_order
 from backends.onnxruntime.refusals import refusal, simulated
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
-from harness.protocol import Artifact, Record
+from harness.protocol import Artifact, See
+from harness.record import Record, levels_of
 from harness.task import Data
-from harness.tensors import check_inputs
+from harness.tensors import Arrays, check_inputs
 from harness.weights import check_finite
+
+if TYPE_CHECKING:
+    from backends.onnxruntime.layers import Choice
 
 FILE = "model.onnx"
 # the graph optimizer that quantizes, on loading, what was left in float on purpose
 REQUANTIZER = "WeightBiasQuantization"
-# methods whose MatMulNBits quantizes activations too, and multiplies integers
-INTEGER_GROUPS = ("dynamic-int4",)
 
 
 class OnnxQuantizer:
@@ -55,31 +58,18 @@ class OnnxQuantizer:
             model, NaN in weights, calibration samples that are not finite, or a layer that an axis
             names and that is not in the graph.
         """
-        if reason := self.refuse(model, method):
-            raise BadInput(reason)
-        wanted = self.form(method)
-        if wanted not in model.forms:
-            raise BadInput(
-                f"model '{model.name}' has no {wanted} form; give it a torch form and "
-                "pip install 'quantbench[pytorch,onnxruntime]'"
-            )
-        samples = data.calibration.inputs
-        if method.samples:
-            check_inputs(model.inputs, samples, len(data.calibration))
-            check_finite("calibration samples", samples)
+        source, samples = self._source(model, method, data)
 
         # here and not above: they import onnx and ONNX Runtime
         from backends.onnxruntime import form, methods
-        from backends.onnxruntime.layers import Choice
+        from backends.onnxruntime.calibration import Given
 
-        source = form.read(Path(model.forms[wanted]))
-        inputs = in_order(model.inputs, list(form.inputs(source)))
         folder.mkdir(parents=True, exist_ok=True)
         methods.METHODS[method.name](
             source,
             method,
-            Choice(method, self.layers(model) if _names_layers(method) else ()),
-            {own: samples[spec.name] for own, spec in inputs.items() if method.samples},
+            self._choice(model, method),
+            Given(samples, data.ranges),
             folder / FILE,
         )
         built = form.read(folder / FILE)
@@ -94,24 +84,68 @@ class OnnxQuantizer:
             details=_details(method),
         ).save()
 
-    def inspect(self, artifact: Artifact) -> Record:
-        """Weight bytes by dtype and operator counts, from the file."""
+    def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
+        """Run the graph that `quantize_static` starts from; names are those of its tensors.
+
+        Raises
+        ------
+        BadInput
+            As `quantize` does.
+        """
+        source, samples = self._source(model, method, data)
+
+        from backends.onnxruntime.observe import observe
+
+        observe(source, method, self._choice(model, method), samples, see)
+
+    def levels(self, method: Method) -> int:
+        """How many values a quantized activation can take."""
+        return levels_of(method.activations)
+
+    def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
+        """Tensors and nodes of the file; ``layers`` are the names to attach to them."""
         from backends.onnxruntime.inspect import record
 
-        return record(artifact.path)
+        return record(artifact.path, layers)
+
+    def _source(self, model: Model, method: Method, data: Data) -> tuple[Any, Arrays]:
+        """The form that the method starts from, and samples by its own names; all checked."""
+        if reason := self.refuse(model, method):
+            raise BadInput(reason)
+        wanted = self.form(method)
+        if wanted not in model.forms:
+            raise BadInput(
+                f"model '{model.name}' has no {wanted} form; give it a torch form and "
+                "pip install 'quantbench[pytorch,onnxruntime]'"
+            )
+        samples = data.calibration.inputs
+        if method.samples:
+            check_inputs(model.inputs, samples, len(data.calibration))
+            check_finite("calibration samples", samples)
+
+        from backends.onnxruntime import form
+
+        source = form.read(Path(model.forms[wanted]))
+        inputs = in_order(model.inputs, list(form.inputs(source)))
+        return source, {n: samples[spec.name] for n, spec in inputs.items() if method.samples}
+
+    def _choice(self, model: Model, method: Method) -> Choice:
+        """The layers that the method names."""
+        from backends.onnxruntime.layers import Choice
+
+        return Choice(method, self.layers(model) if _names_layers(method) else ())
 
 
 def _names_layers(method: Method) -> bool:
-    return bool(method.keep_float or method.int4_weights or method.int4_activations)
+    return bool(method.only or method.keep_float or method.int4_weights or method.int4_activations)
 
 
 def _details(method: Method) -> Mapping[str, str]:
     """What the runtime must know, and why no kernel executes the method, where that is so."""
     details = {"route": method.route}
-    if method.keep_float or method.training == "qat":
+    left_in_float = method.keep_float or method.only or method.parts != "both"
+    if left_in_float or method.training == "qat":
         details["disabled_optimizers"] = REQUANTIZER
-    if method.name in INTEGER_GROUPS:
-        details["integer_groups"] = "true"
     if reason := simulated(method):
         details["simulated"] = reason
     return details

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.axes import FLOAT, Axes, first_refusal
+from harness.axes import FLOAT, Axes, first_refusal, word
 from harness.method import Method
 
 _COMMON: Axes = {
     "io": (("float32",), "ONNX Runtime's quantizer leaves inputs and outputs in float"),
-    "ranges": (("native",), "this quantbench version injects no ranges into ONNX Runtime"),
+}
+_WHOLE: Axes = {
+    "only": (((),), "this quantbench version tries layers alone in static methods only"),
+    "parts": (("both",), "this quantbench version takes static methods apart only"),
 }
 _UNTRAINED: Axes = {
     "training": (("ptq",), "this method quantizes after training, and qat-int8 is trained"),
@@ -19,6 +22,8 @@ _FOLDED: Axes = {
     "fusion": ((True,), "ONNX Runtime folds batch norm when it loads float convolutions"),
 }
 _UNCALIBRATED: Axes = {
+    "ranges": (("native",), "this method calibrates nothing"),
+    "sigmas": ((0.0,), "this method calibrates nothing"),
     "calibrator": (("none",), "this method calibrates nothing"),
     "percentile": ((0.0,), "this method calibrates nothing"),
     "samples": ((0,), "this method calibrates nothing"),
@@ -26,6 +31,8 @@ _UNCALIBRATED: Axes = {
 _FLOAT: Axes = {
     **FLOAT,
     **_COMMON,
+    "only": (((),), "a float method quantizes nothing"),
+    "parts": (("both",), "a float method quantizes nothing"),
     **_FOLDED,
     **_UNCALIBRATED,
     "training": (("ptq", "finetune"), "a float method is trained in float"),
@@ -50,13 +57,13 @@ _STATIC: Axes = {
     "weights": (("int8", "int4"), "the weights of this method are integers"),
     "scales": (("static",), "this method fixes activation scales by calibration"),
     "calibrator": (
-        ("minmax", "moving-average", "percentile"),
-        "quantize_static estimates ranges in these ways only (and its entropy, with 128 bins, "
-        "keeps the range of minmax)",
+        ("minmax", "moving-average", "percentile", "entropy", "mse", "mean-std"),
+        "neither quantize_static nor this quantbench version estimates ranges so",
     ),
 }
 _GROUPED: Axes = {
     **_COMMON,
+    **_WHOLE,
     **_UNTRAINED,
     **_FOLDED,
     **_UNCALIBRATED,
@@ -91,6 +98,7 @@ _AXES: Mapping[str, Axes] = {
     },
     "dynamic-int8": {
         **_COMMON,
+        **_WHOLE,
         **_UNTRAINED,
         **_UNGROUPED,
         **_UNCALIBRATED,
@@ -137,6 +145,9 @@ _AXES: Mapping[str, Axes] = {
     },
     "qat-int8": {
         **_COMMON,
+        **_WHOLE,
+        "ranges": (("native",), "the ranges of this method are trained"),
+        "sigmas": ((0.0,), "the ranges of this method are trained"),
         **_UNGROUPED,
         "weights": (("int8", "int4"), "PyTorch trains weights of 8 and of 4 bits"),
         "activations": (
@@ -167,10 +178,25 @@ def refusal(method: Method) -> str | None:
         return _NOT_BUILT[method.name]
     return (
         first_refusal(method, _AXES[method.name])
+        or _calibrator(method)
         or _percentile(method)
         or _format(method)
         or _learned(method)
     )
+
+
+def _calibrator(method: Method) -> str | None:
+    if method.ranges == "native" and method.calibrator in ("mse", "mean-std"):
+        return (
+            f"calibrator is {method.calibrator}, but quantize_static estimates ranges by minmax, "
+            "moving-average, percentile and entropy only; use ranges: injected"
+        )
+    if method.sigmas and method.calibrator != "mean-std":
+        return (
+            f"sigmas is {method.sigmas:g}, but calibrator is {method.calibrator}; "
+            "use calibrator: mean-std, or leave sigmas out"
+        )
+    return None
 
 
 def _percentile(method: Method) -> str | None:
@@ -187,6 +213,13 @@ def _percentile(method: Method) -> str | None:
 
 
 def _format(method: Method) -> str | None:
+    for axis, whole in (("only", ()), ("parts", "both")):
+        value = getattr(method, axis)
+        if method.route == "qoperator" and value != whole:
+            return (
+                f"{axis} is {word(value)}, but operators of this format take integers and give "
+                "integers; use route: qdq"
+            )
     if method.route == "qoperator" and _has_4_bits(method):
         return (
             "route is qoperator, but this format of quantize_static has no 4-bit tensors; "
@@ -206,6 +239,16 @@ def _learned(method: Method) -> str | None:
 
 def simulated(method: Method) -> str:
     """Why no kernel executes ``method`` as it is, in one sentence; empty where kernels do."""
+    if method.parts != "both":
+        return (
+            f"{method.parts} alone are integers, and no kernel multiplies integers with floats: they "
+            "are dequantized and multiplied as floats"
+        )
+    if method.only:
+        return (
+            "outputs of the layers are left in float, and ONNX Runtime has no convolution that takes "
+            "integers and gives floats: it multiplies floats"
+        )
     if method.name == "static-int16x8":
         return (
             "ONNX Runtime's CPU provider has no kernel for 16-bit activations: it dequantizes "

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from harness.method import Method
-from harness.protocol import Artifact, Operation, Session
+from harness.protocol import Artifact, Session
+from harness.record import Operation
 from harness.target import Target, no_gpu
 from harness.tensors import Arrays
 

@@ -10,18 +10,18 @@ from onnxruntime.quantization import matmul_nbits_quantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from backends.onnxruntime.layers import Choice
+from backends.onnxruntime.nodes import INTEGER_GROUPS
 from harness.errors import BadInput
 from harness.method import Method
 
-# activations in float32, or quantized to int8 for kernels that multiply integers
-EXACT, INTEGER = 0, 4
+EXACT = 0  # activations in float32
 
 logging.getLogger().setLevel(logging.WARNING)  # importing it makes every library log more
 
 
 def accuracy_level(method: Method) -> int:
     """What MatMulNBits is told of activations: float32 is what weight-only means."""
-    return INTEGER if method.scales == "dynamic" else EXACT
+    return INTEGER_GROUPS if method.scales == "dynamic" else EXACT
 
 
 def quantized(model: ModelProto, method: Method, choice: Choice) -> ModelProto:

@@ -9,33 +9,53 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-from backends.pytorch import session
+from backends.pytorch import kinds, session
 from backends.pytorch.runtime import COMPILED
-from harness.protocol import Artifact, Operation
+from harness.protocol import Artifact
+from harness.record import DEQUANTIZE, MULTIPLY, OTHER, Operation
 from harness.target import Target
 from harness.tensors import Arrays
-
-_RECURRENT = ("aten::quantized_lstm", "aten::quantized_gru")
 
 
 def operations(artifact: Artifact, target: Target, inputs: Arrays) -> tuple[Operation, ...]:
     """See `PyTorchRuntime.operations`."""
     loaded = session.load(artifact, target, 1)
     loaded.bind(inputs)
-    if artifact.details["route"] in COMPILED:
-        return _compiled(artifact, target, loaded.arguments)
+    compiled = artifact.details["route"] in COMPILED
+    given = _inputs(artifact, loaded.arguments, hidden=compiled)
+    if compiled:
+        return (*given, *_compiled(artifact, target, loaded.arguments))
     loaded.run()  # TorchScript profiles its first call and specializes the second
     loaded.run()
-    return _recorded(loaded.call, loaded.arguments, target)
+    return (*given, *_recorded(loaded.call, loaded.arguments, artifact, target))
+
+
+def _inputs(
+    artifact: Artifact, arguments: Sequence[Tensor], *, hidden: bool
+) -> tuple[Operation, ...]:
+    """An entry for each input of the graph; compiled code hides its buffers."""
+    return tuple(
+        Operation(
+            name=spec.name,
+            kind="input",
+            macs=0,
+            dtype=dtype_name(argument.dtype),
+            role="input",
+            writes={} if hidden else {spec.name: argument.nbytes},
+        )
+        for spec, argument in zip(artifact.inputs, arguments, strict=True)
+    )
 
 
 def _recorded(
-    call: Callable[..., Any], arguments: Sequence[Tensor], target: Target
+    call: Callable[..., Any], arguments: Sequence[Tensor], artifact: Artifact, target: Target
 ) -> tuple[Operation, ...]:
     # inference mode would show composite operators (linear, lstm) instead of what they consist of
-    with torch.no_grad(), Recorder(target) as recorder:
+    with torch.no_grad(), Recorder(artifact, target) as recorder:
+        recorder.begin(arguments)
         call(*arguments)
     return tuple(recorder.operations)
 
@@ -52,7 +72,7 @@ def _compiled(
 
         # a mode around the whole call would make torch skip the compiled code
         def recorded(*inputs: Tensor) -> Any:
-            with Recorder(target) as recorder:
+            with Recorder(artifact, target) as recorder:
                 outputs = run(*inputs)
             calls.append(tuple(recorder.operations))
             return outputs
@@ -65,19 +85,40 @@ def _compiled(
     with torch.inference_mode():
         call(*arguments)
     called = tuple(operation for operations in calls for operation in operations)
-    whole = _recorded(module, arguments, target)
+    whole = _recorded(module, arguments, artifact, target)
     rest = sum(op.macs for op in whole) - sum(op.macs for op in called)
-    generated = Operation("generated code", "inductor", max(0, rest), False, "inductor")
+    generated = Operation(
+        name="generated code",
+        kind="inductor",
+        macs=max(0, rest),
+        dtype=artifact.details["precision"],
+        engine="inductor",
+    )
     return (*called, generated)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every operator that reaches the dispatcher, from eager code and from TorchScript."""
+    """Notes every operator that reaches the dispatcher, from eager code and from TorchScript.
 
-    def __init__(self, target: Target) -> None:
+    Tensors are named by their storages, which views share; a storage that no operator has written,
+    such as a weight's, has no name. Without `begin` (in compiled code, whose own buffers no
+    dispatcher sees) nothing is named.
+    """
+
+    def __init__(self, artifact: Artifact, target: Target) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
         self._device = target.device
+        self._method = artifact.details["method"]
+        self._inputs = [spec.name for spec in artifact.inputs]
+        # of the tensor that lies there now: memory is used again
+        self._names: dict[int, str] | None = None
+
+    def begin(self, arguments: Sequence[Tensor]) -> None:
+        """From now on note what is read and written, first of all the arguments."""
+        self._names = {
+            _storage(tensor): name for name, tensor in zip(self._inputs, arguments, strict=True)
+        }
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -85,63 +126,128 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Execute ``func`` and note it."""
         output = func(*args, **(kwargs or {}))
         kind = func._schema.name
-        macs, integer = multiplications(func, args, kwargs or {}, output)
+        macs, dtype = multiplications(func, args, kwargs or {}, output)
+        read, made = _tensors([args, kwargs or {}]), _tensors(output)
+        given = dtype_name(read[0].dtype) if read else ""
+        out = dtype_name(made[0].dtype) if made else given
+        dtype = dtype if macs else out
+        role = MULTIPLY if macs else _idle(kinds.role(kind, given, out))
+        scaled = role != OTHER or any(tensor.is_quantized for tensor in made)
+        integers = given if role == DEQUANTIZE else dtype
+        name = f"{len(self.operations)}:{kind}"
+        reads, writes = self._buffers(name, read, made, func._schema.is_mutable)
         self.operations.append(
             Operation(
-                name=f"{len(self.operations)}:{kind}",
+                name=name,
                 kind=kind,
                 macs=macs,
-                integer=integer,
+                dtype=dtype,
                 engine=self._engine(kind),
+                role=role,
+                scales=kinds.scales(kind, integers, self._method) if scaled else "none",
+                reads=reads,
+                writes=writes,
             )
         )
         return output
 
+    def _buffers(
+        self, name: str, read: list[Tensor], made: list[Tensor], mutable: bool
+    ) -> tuple[tuple[str, ...], dict[str, int]]:
+        """Names of what was read, and bytes of what was written."""
+        if self._names is None:
+            return (), {}
+        sources = [_storage(tensor) for tensor in read]
+        reads = {self._names[place]: None for place in sources if place in self._names}
+        writes: dict[str, int] = {}
+        for tensor in made:
+            place = _storage(tensor)
+            if place not in sources:
+                self._names[place] = f"{name}:{len(writes)}"
+            elif not mutable or place not in self._names:
+                continue  # a view, or a change of something that is no activation
+            if tensor.untyped_storage().nbytes():
+                writes[self._names[place]] = tensor.untyped_storage().nbytes()
+        return tuple(reads), writes
+
     def _engine(self, kind: str) -> str:
         library, _, name = kind.partition("::")
-        if library == "quantized" or kind in _RECURRENT:
+        if library == "quantized" or kind in kinds.RECURRENT:
             return str(torch.backends.quantized.engine)
         if library in ("mkldnn", "onednn") or name.startswith("mkldnn"):
             return "onednn"
         return library if self._device == "cpu" else self._device
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """NumPy's name; of a quantized dtype, that of its integers.
+
+    >>> dtype_name(torch.quint8), dtype_name(torch.bfloat16)
+    ('uint8', 'bfloat16')
+    """
+    name = str(dtype).removeprefix("torch.")
+    return name[1:] if name.startswith("q") else name
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _idle(role: str) -> str:
+    """The role of an operator that multiplied nothing."""
+    return OTHER if role == MULTIPLY else role
+
+
 def multiplications(
     func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any
-) -> tuple[int, bool]:
-    """Multiply-accumulates of one operator call, and whether they are done on integers."""
+) -> tuple[int, str]:
+    """Multiply-accumulates of one operator call, and the dtype in which activations are multiplied."""
     kind = func._schema.name
     library, _, name = kind.partition("::")
-    if kind in _RECURRENT:
-        return _steps(args[0]) * sum(map(_cell_weights, _objects(args))), True
-    if library == "quantized":
-        return _quantized(name, args, output), _quantized(name, args, output) > 0
+    if kind in kinds.RECURRENT:
+        return _steps(args[0]) * sum(map(_cell_weights, _objects(args))), "uint8"
+    if library == "quantized":  # the kernels of engine x86 multiply unsigned activations
+        return _quantized(name, args, output), "uint8"
+    macs = _macs(func, args, kwargs, output)
+    if not macs:
+        return 0, ""
+    # the first argument of addmm and baddbmm is what is added
+    return macs, dtype_name(args[1 if name in ("addmm", "baddbmm") else 0].dtype)
+
+
+def _macs(func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> int:
+    """Multiply-accumulates of one call of an operator without packed weights."""
+    kind = func._schema.name
+    name = kinds.plain(kind)
     if name == "mkldnn_rnn_layer":
-        return _steps(args[0]) * (args[1].numel() + args[2].numel()), False
+        return _steps(args[0]) * int(args[1].numel() + args[2].numel())
     if kind == "mkldnn::_convolution_pointwise":
-        return output.numel() * prod(args[1].shape[1:]), False
+        return int(output.numel() * prod(args[1].shape[1:]))
     if kind in ("mkldnn::_linear_pointwise", "mkl::_mkl_linear"):
-        return output.numel() * args[0].shape[-1], False
+        return int(output.numel() * args[0].shape[-1])
     if kind in ("onednn::qconv_pointwise", "onednn::qconv2d_pointwise"):
-        return output.numel() * prod(args[3].shape[1:]), True
+        return int(output.numel() * prod(args[3].shape[1:]))
     if kind in ("onednn::qlinear_pointwise", "aten::_int_mm"):
-        return output.numel() * args[0].shape[-1], True
+        return int(output.numel() * args[0].shape[-1])
     if kind == "bitsandbytes::gemm_4bit":
-        return output.numel() * args[2][-1], False
+        return int(output.numel() * args[2][-1])
     if name == "_weight_int4pack_mm_for_cpu":
-        return output.numel() * args[0].shape[-1], False
+        return int(output.numel() * args[0].shape[-1])
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         query, key, value = (tuple(tensor.shape) for tensor in args[:3])
         flops = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
-        return int(flops) // 2, False
+        return int(flops) // 2
     if name == "_transformer_encoder_layer_fwd":
-        return _attention(args[0], (args[3], args[5], args[14], args[16])), False
+        return _attention(args[0], (args[3], args[5], args[14], args[16]))
     if name == "_native_multi_head_attention":
-        return _attention(args[0], (args[5], args[7])), False
+        return _attention(args[0], (args[5], args[7]))
     if func.overloadpacket in flop_registry:
-        flops = flop_registry[func.overloadpacket](*args, **kwargs, out_val=output)
-        return int(flops) // 2, not output.is_floating_point()
-    return 0, False
+        return int(flop_registry[func.overloadpacket](*args, **kwargs, out_val=output)) // 2
+    return 0
 
 
 def _quantized(name: str, args: Sequence[Any], output: Any) -> int:

@@ -8,10 +8,8 @@ import json
 import re
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ _EXPRESSION = re.compile(
     r"|FloorDiv|CeilDiv)\b)*"
 )
 """What a size may be made of: sympy reads it by evaluating it."""
-_DTYPES = {  # torch._export.serde.schema.ScalarType
+DTYPES = {  # torch._export.serde.schema.ScalarType
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
     8: "float64", 12: "bool", 13: "bfloat16",
 }  # fmt: skip
@@ -122,7 +120,7 @@ def read(path: Path, imports: str) -> nn.Module:
     BadArtifact
         If the file holds anything but tensors and a graph.
     """
-    _check(path)
+    check(path)
     for name in imports.split():
         quietly(partial(importlib.import_module, name))
     with warnings.catch_warnings():
@@ -150,25 +148,27 @@ def quietly(call: Callable[[], Any]) -> Any:
         logging.disable(disabled)
 
 
-def _payloads(file: zipfile.ZipFile) -> list[dict[str, Any]]:
-    """What the archive says of each of its weights and constants."""
+def payloads(file: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
+    """What the archive says of each of its weights and constants, by name."""
     configs = [
         n for n in file.namelist() if n.endswith(("_weights_config.json", "_constants_config.json"))
     ]
-    return [entry for name in configs for entry in json.loads(file.read(name))["config"].values()]
+    return {
+        key: entry for n in configs for key, entry in json.loads(file.read(n))["config"].items()
+    }
 
 
-def _check(path: Path) -> None:
-    """Refuse what ``torch.export.load`` would unpickle or evaluate."""
+def check(path: Path) -> None:
+    """Raise `BadArtifact` for what ``torch.export.load`` would unpickle or evaluate."""
     with zipfile.ZipFile(path) as file:
-        payloads = _payloads(file)
+        stored = payloads(file).values()
         legacy = any(
             name.endswith((".pt", ".py")) and "sample_inputs" not in name
             for name in file.namelist()
         )
         models = [json.loads(file.read(n)) for n in file.namelist() if "/models/" in n]
     pickled = any(
-        p["use_pickle"] or not p["path_name"].startswith(("weight_", "tensor_")) for p in payloads
+        p["use_pickle"] or not p["path_name"].startswith(("weight_", "tensor_")) for p in stored
     )
     strange = [e for m in models for e in _expressions(m) if not _EXPRESSION.fullmatch(e)]
     code = any(m["guards_code"] for m in models)
@@ -185,27 +185,3 @@ def _expressions(value: Any) -> list[str]:
         own = [value["expr_str"]] if isinstance(value.get("expr_str"), str) else []
         return own + [e for item in value.values() for e in _expressions(item)]
     return [e for item in value for e in _expressions(item)] if isinstance(value, list) else []
-
-
-def weight_bytes(path: Path) -> dict[str, int]:
-    """Payload bytes by dtype; 4-bit weights, which PyTorch packs into uint8, as ``int4``."""
-    total: Counter[str] = Counter()
-    with zipfile.ZipFile(path) as file:
-        packed = b"_weight_int4pack_mm_for_cpu" in b"".join(
-            file.read(name) for name in file.namelist() if "/models/" in name
-        )
-        for payload in _payloads(file):
-            meta = payload["tensor_meta"]
-            dtype = _DTYPES[meta["dtype"]]
-            count = prod(size["as_int"] for size in meta["sizes"])
-            name = "int4" if packed and dtype == "uint8" else dtype
-            total[name] += count * getattr(torch, dtype).itemsize
-    return dict(total)
-
-
-def operators(path: Path) -> dict[str, int]:
-    """Operators of the graph by name."""
-    with zipfile.ZipFile(path) as file:
-        (name,) = (n for n in file.namelist() if "/models/" in n)
-        nodes = json.loads(file.read(name))["graph_module"]["graph"]["nodes"]
-    return dict(Counter(node["target"] for node in nodes))

@@ -69,9 +69,17 @@ def qconfig_mapping(module: nn.Module, method: Method, *, fake: bool) -> Any:
         # transposed convolutions and layer norm: weights of their own, activations as all others
         if qconfig is not None and qconfig.activation is usual.activation:
             mapping.set_object_type(kind, observers.pair(told.activation, qconfig.weight))
-    for name, qconfig in observers.by_layer(module, method, fake=fake).items():
-        mapping.set_module_name(name, qconfig)
-    return mapping
+    different = observers.by_layer(module, method, fake=fake)
+    if not method.only:
+        for name, qconfig in different.items():
+            mapping.set_module_name(name, qconfig)
+        return mapping
+    # no default: the layers that the method names, and what is fused into them
+    single = ao.QConfigMapping()
+    for name in form.matching("only", method.only, module):
+        own = mapping.object_type_qconfigs.get(type(module.get_submodule(name)), told)
+        single.set_module_name(name, different.get(name, own))
+    return single
 
 
 def backend_config(method: Method) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 import torch.ao.quantization as ao
@@ -20,8 +22,12 @@ from backends.pytorch import (
     form,
     fx,
     observers,
+    parts,
+    places,
+    programs,
     pt2e,
     qat,
+    scripted,
     weight_only,
 )
 from backends.pytorch.determinism import deterministic
@@ -29,7 +35,7 @@ from backends.pytorch.refusals import form_of, route
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
-from harness.protocol import Artifact
+from harness.protocol import Artifact, See
 from harness.task import Data
 from harness.weights import check_finite
 
@@ -57,7 +63,9 @@ def _save(model: Model, method: Method, data: Data, folder: Path) -> tuple[str, 
     if method.is_float:
         return _floating(model, method, folder)
     if route(method) == "pt2e":
-        return _exported(_pt2e(model, method, data), folder, pt2e.OPERATORS)
+        program, paths = _pt2e(model, method, data)
+        name, details = _exported(program, folder, pt2e.OPERATORS)
+        return name, {**details, programs.LAYERS: json.dumps(paths)}
     if route(method).startswith("torchao"):
         module = weight_only.quantized(_checked(model), method)
         return _exported(exported.export(module, model), folder, weight_only.IMPORTS)
@@ -93,14 +101,17 @@ def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[s
         if method.scales == "dynamic":
             module = dynamic_int8(_checked(model), model, method)
         else:
-            prepared = _calibrated(model, method, data)
-            if four := narrow_activations(method):
-                module = prepared
-                details |= {"engine": "none", "simulated": four}
-            else:
+            low, high = observers.ACTIVATIONS["uint8"]
+            details[scripted.GRID] = f"{low} {high}"
+            module = _calibrated(model, method, data)
+            if why := simulated(method):
+                details |= {"engine": "none", "simulated": why}
+            if method.parts != "both":
+                module = parts.alone(module, method)
+            elif not why:
                 if method.learned_scales:
-                    observers.bake(prepared)
-                module = _converted(prepared, method)
+                    observers.bake(module)
+                module = _converted(module, method)
         if four := narrow_weights(method):
             details.setdefault("simulated", four)
         script = traced(module, model, torch.float32)
@@ -108,21 +119,46 @@ def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[s
     return "model.pt", details
 
 
+def observe(model: Model, method: Method, data: Data, see: See) -> None:
+    """Show every activation whose range the method needs, batch by batch; see `Quantizer.observe`."""
+    check_finite("calibration samples", data.calibration.inputs)
+    with deterministic(method.seed), qat.deprecated_quantization():
+        module = _prepared(model, method)
+        observers.observe(module)
+        places.show(module, see)
+        _observed(module, model, data)
+
+
+def _prepared(model: Model, method: Method) -> nn.Module:
+    """The module with observers that have seen nothing; fake quantization where that is what is built."""
+    _checked(model)
+    if route(method) == "pt2e":
+        return pt2e.prepared(form.trained(model), model, method, fake=False)
+    if _fake(method):
+        return qat.prepared(model, method)
+    if route(method) == "eager":
+        return eager.prepared(form.trained(model, "torch-eager"), method, fake=False)
+    examples = form.examples(model, 2, torch.float32)
+    return fx.prepared(form.trained(model), method, examples, fake=False)
+
+
 def _calibrated(model: Model, method: Method, data: Data) -> nn.Module:
-    """The module with ranges: trained ones, or those of the calibration samples."""
+    """The module with ranges: trained ones, those of the calibration samples, or given ones."""
     if method.training == "qat":
         return qat.restored(model)
-    _checked(model)
-    if narrow_activations(method):
-        module = qat.prepared(model, method)
+    module = _prepared(model, method)
+    if method.ranges == "injected":
+        observers.observe(module)
+        # one sample for the weights, which some routes observe in the graph
+        first = Data(data.calibration.take(np.arange(1)), None, data.seed)
+        _observed(module, model, first)
+        places.give(module, data.ranges)
+        observers.imitate(module, adapt=False)
+    elif _fake(method):
         qat.calibrate(module, model, data.calibration)
-        return module
-    if route(method) == "eager":
-        module = eager.prepared(form.trained(model, "torch-eager"), method, fake=False)
     else:
-        examples = form.examples(model, 2, torch.float32)
-        module = fx.prepared(form.trained(model), method, examples, fake=False)
-    return _observed(module, model, data)
+        _observed(module, model, data)
+    return module
 
 
 def _observed(module: nn.Module, model: Model, data: Data) -> nn.Module:
@@ -138,11 +174,10 @@ def _converted(prepared: nn.Module, method: Method) -> nn.Module:
     return fx.converted(prepared, method)
 
 
-def _pt2e(model: Model, method: Method, data: Data) -> torch.export.ExportedProgram:
-    if method.training == "qat":
-        return pt2e.converted(qat.restored(model), model)
-    module = pt2e.prepared(_checked(model), model, method, fake=False)
-    return pt2e.converted(_observed(module, model, data), model)
+def _pt2e(
+    model: Model, method: Method, data: Data
+) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
+    return pt2e.converted(_calibrated(model, method, data), model)
 
 
 def _exported(
@@ -150,6 +185,18 @@ def _exported(
 ) -> tuple[str, dict[str, str]]:
     exported.write(program, folder / "model.pt2")
     return "model.pt2", {"precision": "float32", "engine": "none", "imports": imports}
+
+
+def _fake(method: Method) -> bool:
+    """Whether fake quantization itself is what is built, without training."""
+    return bool(narrow_activations(method)) and method.parts == "both"
+
+
+def simulated(method: Method) -> str:
+    """Why no kernel computes the method; nothing where one does."""
+    if method.parts != "both":
+        return f"no kernel of PyTorch takes {method.parts} alone as integers: computed in float"
+    return narrow_activations(method)
 
 
 def narrow_activations(method: Method) -> str:

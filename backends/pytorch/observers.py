@@ -29,7 +29,7 @@ def activation(method: Method, dtype: str, *, fake: bool) -> Any:
         "histogram": ao.HistogramObserver,
         "minmax": ao.MinMaxObserver,
         "moving-average": ao.MovingAverageMinMaxObserver,
-    }[method.calibrator]
+    }["minmax" if method.ranges == "injected" else method.calibrator]
     low, high = ACTIVATIONS[dtype]
     symmetry = "symmetric" if method.symmetric_activations else "affine"
     options = {

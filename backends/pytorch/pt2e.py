@@ -27,11 +27,31 @@ def prepared(module: nn.Module, model: Model, method: Method, *, fake: bool) -> 
     return done
 
 
-def converted(prepared: nn.Module, model: Model) -> torch.export.ExportedProgram:
-    """The graph with int8 weights between quantize and dequantize, without the float weights."""
+def converted(
+    prepared: nn.Module, model: Model
+) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
+    """The graph with int8 weights between quantize and dequantize, without the float weights.
+
+    Beside it the paths of the weights, which it only numbers.
+    """
     done = exported.quietly(lambda: _torchao().convert_pt2e(prepared))
     to_evaluation(done)
-    return exported.export(exported.without_unused(done), model)
+    return exported.export(exported.without_unused(done), model), _paths(done)
+
+
+def _paths(module: Any) -> dict[str, str]:
+    """The path of each quantized weight by its number, from the layer whose operator reads it."""
+    found = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr" and node.target.startswith("_frozen_param"):
+            reader = node
+            while len(reader.users) == 1 and not reader.meta.get("nn_module_stack"):
+                (reader,) = reader.users
+            stack = reader.meta.get("nn_module_stack")
+            if stack:
+                path, _ = list(stack.values())[-1]
+                found[node.target] = f"{path.removeprefix('L__self___')}.weight"
+    return found
 
 
 def to_training(module: nn.Module, *, frozen: bool) -> None:
@@ -64,7 +84,12 @@ def _quantizer(module: nn.Module, method: Method, *, fake: bool) -> Any:
     """Torchao's default for x86 with the method's observers, and its layers in float."""
     x86 = exported.quietly(_x86)
     quantizer = x86.X86InductorQuantizer()
-    quantizer.set_global(_configuration(method, fake=fake))
+    told = _configuration(method, fake=fake)
+    only = form.matching("only", method.only, module)
+    if not only:
+        quantizer.set_global(told)
+    for name in only:
+        quantizer.set_module_name_qconfig(name, told)
     for name in form.matching("keep_float", method.keep_float, module):
         quantizer.set_module_name_qconfig(name, None)
     return quantizer
@@ -81,12 +106,13 @@ def _configuration(method: Method, *, fake: bool) -> Any:
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
     default = _x86().get_default_x86_inductor_quantization_config(is_qat=fake)
-    if method.calibrator == ("moving-average" if fake else "histogram"):
+    calibrator = "minmax" if method.ranges == "injected" else method.calibrator
+    if calibrator == ("moving-average" if fake else "histogram"):
         return default
     chosen: Any = {
         "minmax": observer.MinMaxObserver,
         "moving-average": observer.MovingAverageMinMaxObserver,
-    }[method.calibrator]
+    }[calibrator]
     spec = QuantizationSpec(
         dtype=torch.uint8, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine,
         is_dynamic=False, observer_or_fake_quant_ctr=chosen.with_args(eps=2**-12),

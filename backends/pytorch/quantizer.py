@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from backends.pytorch.refusals import form_of, refusal
+from backends.pytorch.refusals import form_of, refusal, route
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
-from harness.protocol import Artifact, Record
+from harness.protocol import Artifact, See
+from harness.record import Record, levels_of
 from harness.task import Data
 
 
@@ -52,8 +53,32 @@ class PyTorchQuantizer:
 
         return methods.build(model, method, data, folder)
 
-    def inspect(self, artifact: Artifact) -> Record:
-        """Read the file back: payload bytes by dtype, operators where the file holds a graph."""
+    def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
+        """Run the prepared float model over the calibration samples, 32 at a time.
+
+        Names are paths of modules, or of nodes of the graph, that give the activations.
+
+        Raises
+        ------
+        BadInput
+            For a method that is refused or has no static ranges, and as `quantize` does.
+        """
+        if reason := self.refuse(model, method):
+            raise BadInput(reason)
+        if method.scales != "static":
+            raise BadInput(f"{method.name} has no static ranges to observe; use static-int8")
+
+        from backends.pytorch import methods
+
+        methods.observe(model, method, data, see)
+
+    def levels(self, method: Method) -> int:
+        """How many values a quantized activation can take."""
+        seven = method.activations == "uint8" and route(method) in ("fx", "eager")
+        return 128 if seven else levels_of(method.activations)
+
+    def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
+        """Read the file back: tensors, and nodes where the file holds a graph."""
         from backends.pytorch import inspect
 
-        return inspect.record(artifact)
+        return inspect.record(artifact, layers)

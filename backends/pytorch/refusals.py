@@ -10,10 +10,17 @@ from harness.method import Method
 from harness.model import Model
 from harness.registry import missing_packages
 
-_COMMON: Axes = {
+_IO: Axes = {
     "io": (("float32",), "this quantbench version builds PyTorch models with float inputs only"),
-    "ranges": (("native",), "this quantbench version injects no ranges into PyTorch yet"),
-    "percentile": ((0.0,), "PyTorch has no percentile observer"),
+}
+_NOTHING_STATIC = "this method has no static ranges"
+_COMMON: Axes = {
+    **_IO,
+    "ranges": (("native",), _NOTHING_STATIC),
+    "percentile": ((0.0,), _NOTHING_STATIC),
+    "sigmas": ((0.0,), _NOTHING_STATIC),
+    "only": (((),), "this quantbench version singles out layers of static-int8 only"),
+    "parts": (("both",), "this quantbench version takes static-int8 apart only"),
 }
 _NOT_TRAINED: Axes = {
     "training": (("ptq",), "this is post-training quantization"),
@@ -37,6 +44,8 @@ _NO_GROUPS: Axes = {
 _FLOAT: Axes = {
     **FLOAT,
     **_COMMON,
+    "only": (((),), "a float method leaves every layer in float"),
+    "parts": (("both",), "a float method leaves every layer in float"),
     "training": (("ptq", "finetune"), "a float method rounds nothing"),
     "learned_scales": ((False,), "a float method has no scales"),
     "group_size": ((0,), "a float method has no scales"),
@@ -45,7 +54,7 @@ _FLOAT: Axes = {
     "int4_activations": (((),), "a float method leaves every layer in float"),
 }
 _TORCH_AO: Axes = {
-    **_COMMON,
+    **_IO,
     **_NO_GROUPS,
     "weights": (("int8", "int4"), "torch.ao's static quantization rounds weights to integers"),
     "activations": (
@@ -56,7 +65,7 @@ _TORCH_AO: Axes = {
     "scales": (("static",), "this method has static activation scales"),
 }
 _PT2E: Axes = {
-    **_COMMON,
+    **_IO,
     **_NOTHING_NARROW,
     "weights": (("int8",), "this quantbench version lowers int8 weights to oneDNN only"),
     "activations": (("uint8",), "this quantbench version lowers uint8 activations only"),
@@ -107,23 +116,22 @@ _DYNAMIC: Axes = {
     "symmetric_activations": ((False,), "the dynamic kernels choose a zero point themselves"),
     "fusion": ((True,), "quantize_dynamic fuses nothing, so there is nothing to switch off"),
 }
-_STATIC_CALIBRATORS = (
-    ("histogram", "minmax", "moving-average"),
-    "static ranges are estimated with one of torch.ao's observers",
-)
+_OWN_CALIBRATORS = ("histogram", "minmax", "moving-average")
+_HARNESS_CALIBRATORS = ("minmax", "moving-average", "percentile", "entropy", "mse", "mean-std")
 _TRAINING: Axes = {
     "training": (("qat",), "qat-int8 is trained with fake quantization"),
     "calibrator": (
         ("moving-average", "minmax"),
         "this quantbench version trains with running minima and maxima only",
     ),
+    "ranges": (("native",), "training with fake quantization goes on to adapt the ranges itself"),
+    "percentile": ((0.0,), "training with fake quantization goes on to adapt the ranges itself"),
+    "sigmas": ((0.0,), "training with fake quantization goes on to adapt the ranges itself"),
+    "only": (((),), "this quantbench version singles out layers of static-int8 only"),
+    "parts": (("both",), "this quantbench version takes static-int8 apart only"),
 }
-_EAGER: Axes = {
-    "keep_float": (
-        ((),),
-        "eager mode has floats only outside the stubs that the model itself places",
-    ),
-}
+_STUBS_ONLY = "eager mode has floats only outside the stubs that the model itself places"
+_EAGER: Axes = {"keep_float": (((),), _STUBS_ONLY), "only": (((),), _STUBS_ONLY)}
 _BY_ROUTE: Mapping[tuple[str, str], Axes] = {
     **{
         (name, route): {
@@ -162,11 +170,16 @@ _BY_ROUTE: Mapping[tuple[str, str], Axes] = {
         }
         for route in ("torchao", "torchao-compiled")
     },
-    ("static-int8", "fx"): {**_TORCH_AO, **_NOT_TRAINED, "calibrator": _STATIC_CALIBRATORS},
-    ("static-int8", "eager"): {
-        **_TORCH_AO, **_NOT_TRAINED, **_EAGER, "calibrator": _STATIC_CALIBRATORS,
+    ("static-int8", "fx"): {**_TORCH_AO, **_NOT_TRAINED},
+    ("static-int8", "eager"): {**_TORCH_AO, **_NOT_TRAINED, **_EAGER},
+    ("static-int8", "pt2e"): {
+        **_PT2E,
+        **_NOT_TRAINED,
+        "parts": (
+            ("both",),
+            "this quantbench version takes apart what torch.ao's routes build, fx and eager",
+        ),
     },
-    ("static-int8", "pt2e"): {**_PT2E, **_NOT_TRAINED, "calibrator": _STATIC_CALIBRATORS},
     ("qat-int8", "fx"): {**_TORCH_AO, **_TRAINING},
     ("qat-int8", "eager"): {**_TORCH_AO, **_TRAINING, **_EAGER},
     ("qat-int8", "pt2e"): {**_PT2E, **_TRAINING},
@@ -231,6 +244,9 @@ def refusal(model: Model, method: Method) -> str | None:
         )
     if refused := first_refusal(method, _BY_ROUTE[method.name, route(method)]):
         return refused
+    static = method.scales == "static" and method.training == "ptq"
+    if static and (refused := _refuse_ranges(method)):
+        return refused
     if method.is_float and not method.fusion and route(method) != "traced":
         return (
             f"the {route(method)} route runs the float modules as they are and fuses none before; "
@@ -248,6 +264,31 @@ def refusal(model: Model, method: Method) -> str | None:
             "of unsigned activations; use symmetric_activations: false"
         )
     return _refuse_form(model, method)
+
+
+def _refuse_ranges(method: Method) -> str | None:
+    """Why the ranges of activations cannot be found as the method says, or None."""
+    injected = method.ranges == "injected"
+    known = _HARNESS_CALIBRATORS if injected else _OWN_CALIBRATORS
+    if method.calibrator not in known and injected:
+        return (
+            f"calibrator is {method.calibrator}, but this quantbench version estimates injected "
+            f"ranges in other ways; use calibrator: {' or '.join(known)}, or ranges: native"
+        )
+    if method.calibrator not in known:
+        other = ", or ranges: injected" if method.calibrator in _HARNESS_CALIBRATORS else ""
+        return (
+            f"calibrator is {method.calibrator}, but it is not one of torch.ao's observers, which "
+            f"estimate native ranges; use calibrator: {' or '.join(known)}{other}"
+        )
+    for axis, calibrator in (("percentile", "percentile"), ("sigmas", "mean-std")):
+        value = getattr(method, axis)
+        if value and method.calibrator != calibrator:
+            return (
+                f"{axis} is {value}, but calibrator {method.calibrator} has no such setting in "
+                f"PyTorch; use calibrator: {calibrator} with ranges: injected, or {axis}: 0"
+            )
+    return None
 
 
 def _refuse_form(model: Model, method: Method) -> str | None:

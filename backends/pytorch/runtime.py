@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness.errors import TargetNotApplied
 from harness.method import Method
-from harness.protocol import Artifact, Operation, Session
+from harness.protocol import Artifact, Session
+from harness.record import Operation
 from harness.target import Target, no_gpu
 from harness.tensors import Arrays
 

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-from backends.tflite.inspect import operator_name, parse
+from backends.tflite.flatbuffer import operator_name, parse
 from harness.tensors import Array
 
 SAMPLES = 3

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.tflite import layers, signature
-from backends.tflite.inspect import parse
+from backends.tflite.flatbuffer import parse
 from backends.tflite.layers import Operator
-from backends.tflite.refusals import LITERT_KERAS, LITERT_TORCH, route_of
+from backends.tflite.refusals import KERAS, LITERT_TORCH, route_of
 from backends.tflite.signature import FileTensor
 from harness.errors import BadInput
 from harness.method import Method
@@ -59,19 +59,36 @@ class Draft:
         }
 
 
-def draft(model: Model, method: Method, samples: Arrays, known: Sequence[str]) -> Draft:
+def draft(
+    model: Model,
+    method: Method,
+    samples: Arrays,
+    known: Sequence[str],
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Draft:
     """The file that the method's route makes of the model.
 
-    ``samples`` are the calibration samples, ``known`` the model's layers.
+    ``samples`` are the calibration samples, ``known`` the model's layers, ``ranges`` what is injected.
     """
-    route = route_of(method)
-    if route == LITERT_TORCH:
-        plain = _from_file(model)
-        return plain if method.name == "fp32" else _by_litert(plain, method, samples, known)
-    if route == LITERT_KERAS:
-        plain = _from_keras(model, replace(method, name="fp32", samples=0, keep_float=()), {}, ())
-        return _by_litert(plain, method, samples, known)
-    return _from_keras(model, method, samples, known)
+    if route_of(method) == KERAS:
+        return _from_keras(model, method, samples, known)
+    plain = floating(model, method)
+    if method.name == "fp32":
+        return plain
+    from backends.tflite import litert
+
+    arrays = plain.arrays(samples) if method.samples else {}
+    content = litert.quantize(plain.content, method, arrays, known, ranges or {})
+    return replace(plain, content=content)
+
+
+def floating(model: Model, method: Method) -> Draft:
+    """The float file that LiteRT Quantizer starts from on the method's route."""
+    if route_of(method) == LITERT_TORCH:
+        return _from_file(model)
+    return _from_keras(
+        model, replace(method, name="fp32", samples=0, keep_float=(), only=()), {}, ()
+    )
 
 
 def _from_file(model: Model) -> Draft:
@@ -103,9 +120,11 @@ def _from_keras(model: Model, method: Method, samples: Arrays, known: Sequence[s
     )
     stored = start.stored(samples) if method.samples else {}
     keras = methods.of_one_sample(start.keras)
-    if method.keep_float:
+    if method.keep_float or method.only:
         plain = methods.float32(keras, method, {})
         nodes = [name for operator in _kept(plain, method, known) for name in operator.outputs]
+        if method.only:
+            nodes += _others(plain, method, known)
         content = methods.selective(keras, method, stored, nodes)
         if any(operator.dtype != "float32" for operator in _kept(content, method, known)):
             raise BadInput(
@@ -119,12 +138,14 @@ def _from_keras(model: Model, method: Method, samples: Arrays, known: Sequence[s
     return Draft(content, inputs, outputs, channels_last=True)
 
 
+def _others(content: bytes, method: Method, known: Sequence[str]) -> list[str]:
+    """Outputs of all operators but those of the layers that ``only`` names."""
+    file = parse(content)
+    graph = file.subgraphs[0]
+    chosen = {n for o in layers.named("only", method.only, file, known) for n in o.outputs}
+    every = (graph.tensors[i].name.decode() for o in graph.operators for i in o.outputs)
+    return [name for name in every if name not in chosen]
+
+
 def _kept(content: bytes, method: Method, known: Sequence[str]) -> list[Operator]:
     return layers.named("keep_float", method.keep_float, parse(content), known)
-
-
-def _by_litert(plain: Draft, method: Method, samples: Arrays, known: Sequence[str]) -> Draft:
-    from backends.tflite import litert
-
-    arrays = plain.arrays(samples) if method.samples else {}
-    return replace(plain, content=litert.quantize(plain.content, method, arrays, known))

@@ -1,238 +1,270 @@
-"""What a TFLite file holds, and what LiteRT executes of it. Needs LiteRT, never TensorFlow."""
+"""Record: what a TFLite file holds, read back from the file alone."""
 
 from __future__ import annotations
 
-import math
-import struct
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.errors import BadArtifact
-from harness.protocol import Operation, Record
+from backends.tflite import layers
+from backends.tflite.flatbuffer import (
+    dtype_name,
+    enum_names,
+    operator_name,
+    payload_bytes,
+    read_file,
+)
+from backends.tflite.multiplications import Node, Operand
+from harness.record import (
+    ACTIVATION,
+    BIAS,
+    CONSTANT,
+    INPUT,
+    MULTIPLY,
+    OUTPUT,
+    WEIGHT,
+    NodeRecord,
+    Record,
+    TensorRecord,
+    is_narrow,
+)
+from harness.tensors import Array
 
-# --- the file ------------------------------------------------------------------------------------
-
-
-def read_file(path: Path) -> Any:
-    """The file as a ``ModelT`` of LiteRT's schema; raises `BadArtifact` where it is none."""
-    data = path.read_bytes()
-    try:
-        if data[4:8] != b"TFL3":
-            raise ValueError("no TFL3 mark")
-        return parse(data)
-    except (ValueError, IndexError, TypeError, struct.error) as error:
-        raise BadArtifact(f"{path} is not a TFLite file ({error}); build it again") from error
-
-
-def parse(data: bytes) -> Any:
-    """The content of a TFLite file as a ``ModelT``."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(data)
-
-
-def record(path: Path) -> Record:
-    """Payload bytes of the constants by dtype, each buffer once, and operators by name."""
-    model = read_file(path)
-    weights: Counter[str] = Counter()
-    operators: Counter[str] = Counter()
-    seen = {0}  # buffer 0 is the empty one of all tensors that are computed
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            if tensor.buffer not in seen:
-                seen.add(tensor.buffer)
-                weights[dtype_name(tensor.type)] += _size(model.buffers[tensor.buffer])
-        operators.update(operator_name(model, op.opcodeIndex) for op in graph.operators)
-    return Record(
-        weight_bytes={name: size for name, size in sorted(weights.items()) if size},
-        operators=dict(sorted(operators.items())),
-    )
-
-
-def dtype_name(tensor_type: int) -> str:
-    """NumPy's name of a schema ``TensorType``, e.g. ``int8``."""
-    return _names("TensorType")[tensor_type].lower()
-
-
-@cache
-def _names(enum: str) -> Mapping[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {v: k for k, v in vars(getattr(schema, enum)).items() if isinstance(v, int)}
-
-
-def _size(buffer: Any) -> int:
-    # files above 2 GB hold payloads behind the flatbuffer, at `offset`
-    return int(buffer.size or 0) if buffer.data is None else len(buffer.data)
-
-
-def operator_name(model: Any, opcode: int) -> str:
-    """The schema's name of an operator code, or the custom operator's own."""
-    code = model.operatorCodes[opcode]
-    # the first field has 8 bits, the later one took over above 127
-    name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    return code.customCode.decode() if name == "CUSTOM" else name
-
-
-# --- the execution -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """One node: its operands by position (None where an optional one is left out)."""
-
-    name: str
-    kind: str
-    inputs: tuple[_Tensor | None, ...]
-    output: _Tensor
-
-    def operand(self, index: int) -> _Tensor:
-        tensor = self.inputs[index]
-        assert tensor is not None  # noqa: S101 - for the type checker: never an optional operand
-        return tensor
-
-
-def executed(interpreter: Any, kernels: str) -> tuple[Operation, ...]:
-    """What an interpreter executes in one inference, node by node; call it after an invoke.
-
-    Empty where the graph branches or loops: LiteRT does not show how often a subgraph ran.
-
-    Parameters
-    ----------
-    interpreter : ai_edge_litert.interpreter.Interpreter
-        Allocated for one sample and invoked once, so that every shape is known.
-    kernels : str
-        Which kernels run the nodes that no delegate took: ``builtin`` or ``reference``.
-    """
-    nodes = interpreter._get_ops_details()
-    if any(node["op_name"] in _CONTROL_FLOW for node in nodes):
-        return ()
-    taken = delegated(nodes)
-    return tuple(
-        _operation(_node(interpreter, node), "xnnpack" if node["index"] in taken else kernels)
-        for node in nodes
-        if node["op_name"] != "DELEGATE"
-    )
-
-
-def delegated(nodes: list[dict[str, Any]]) -> frozenset[int]:
-    """Indices of the nodes that a delegate took over.
-
-    LiteRT keeps those nodes in its list and adds one ``DELEGATE`` per partition, of which it
-    shows the inputs and outputs: the nodes taken are those between.
-    """
-    producer = {int(t): n for n in nodes if n["op_name"] != "DELEGATE" for t in n["outputs"]}
-    taken: set[int] = set()
-    for partition in (node for node in nodes if node["op_name"] == "DELEGATE"):
-        border = {int(tensor) for tensor in partition["inputs"]}
-        todo = [int(tensor) for tensor in partition["outputs"]]
-        while todo:
-            tensor = todo.pop()
-            node = producer.get(tensor)
-            if tensor not in border and node is not None and node["index"] not in taken:
-                taken.add(node["index"])
-                todo.extend(int(t) for t in node["inputs"])
-    return frozenset(taken)
-
-
-def _node(interpreter: Any, node: dict[str, Any]) -> _Node:
-    def tensor(index: int) -> _Tensor | None:
-        if index < 0:
-            return None
-        details = interpreter._get_tensor_details(index, subgraph_index=0)
-        return _Tensor(tuple(int(n) for n in details["shape"]), np.dtype(details["dtype"]))
-
-    first = int(node["outputs"][0])
-    output = tensor(first)
-    assert output is not None  # noqa: S101 - for the type checker: outputs are never optional
-    return _Node(
-        name=interpreter._get_tensor_details(first, subgraph_index=0)["name"],
-        kind=node["op_name"],
-        inputs=tuple(tensor(int(index)) for index in node["inputs"]),
-        output=output,
-    )
-
-
-def _operation(node: _Node, engine: str) -> Operation:
-    if node.kind not in _MACS:
-        return Operation(node.name, node.kind, 0, False, engine)
-    macs, weights = _MACS[node.kind](node)
-    # int8 weights beside a float input are no exception: LiteRT's hybrid kernels and XNNPACK's
-    # quantize the input first and multiply integers (tests/backends/test_tflite_specifics.py
-    # measures it). Weights behind a DEQUANTIZE are float here.
-    return Operation(node.name, node.kind, macs, weights.dtype.kind in "iu", engine)
-
-
-def _conv(node: _Node) -> tuple[int, _Tensor]:
-    weights = node.operand(1)  # [out, height, width, in / groups]
-    return node.output.elements * math.prod(weights.shape[1:]), weights
-
-
-def _depthwise(node: _Node) -> tuple[int, _Tensor]:
-    weights = node.operand(1)  # [1, height, width, channels]
-    return node.output.elements * weights.shape[1] * weights.shape[2], weights
-
-
-def _conv_3d(node: _Node) -> tuple[int, _Tensor]:
-    weights = node.operand(1)  # [depth, height, width, in, out]
-    return node.output.elements * math.prod(weights.shape[:4]), weights
-
-
-def _transpose_conv(node: _Node) -> tuple[int, _Tensor]:
-    weights = node.operand(1)  # [out, height, width, in]; every input element meets all of it
-    return node.operand(2).elements * math.prod(weights.shape[:3]), weights
-
-
-def _fully_connected(node: _Node) -> tuple[int, _Tensor]:
-    weights = node.operand(1)  # [out, in]
-    return node.output.elements * weights.shape[-1], weights
-
-
-def _batch_matmul(node: _Node) -> tuple[int, _Tensor]:
-    left = node.operand(0)  # [..., rows, K] or, transposed, [..., K, rows]
-    inner = left.shape[-2] * left.shape[-1] // node.output.shape[-2]
-    return node.output.elements * inner, node.operand(1)
-
-
-def _recurrent(*operands: int) -> Callable[[_Node], tuple[int, _Tensor]]:
-    """Every weight matrix meets every time step once; ``operands`` are their positions."""
-
-    def count(node: _Node) -> tuple[int, _Tensor]:
-        matrices = [m for i in operands if (m := _optional(node, i)) is not None]
-        steps = node.operand(0).elements // node.operand(0).shape[-1]
-        return steps * sum(m.elements for m in matrices), matrices[0]
-
-    return count
-
-
-def _optional(node: _Node, index: int) -> _Tensor | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
-_CONTROL_FLOW = ("WHILE", "IF", "CALL", "CALL_ONCE")
-_MACS: Mapping[str, Callable[[_Node], tuple[int, _Tensor]]] = {
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _depthwise,
-    "CONV_3D": _conv_3d,
-    "TRANSPOSE_CONV": _transpose_conv,
-    "FULLY_CONNECTED": _fully_connected,
-    "BATCH_MATMUL": _batch_matmul,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _recurrent(*range(1, 9), 16),
-    "UNIDIRECTIONAL_SEQUENCE_RNN": _recurrent(1, 2),
+BIASES: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D", "FULLY_CONNECTED"), (2,)),
+    "TRANSPOSE_CONV": (3,),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (12, 13, 14, 15, 17),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (3,),
 }
+MATRICES: Mapping[str, tuple[int, ...]] = {
+    **{kind: (position,) for kind, position in layers.WEIGHTS.items()},
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
+}
+SMALL = 1024
+"""Elements below which TFLiteConverter leaves weights of dynamic range in float."""
+BLOCKWISE = 2  # of QuantizationDetails
+
+
+def record(path: Path, known: Sequence[str] = ()) -> Record:
+    """Every tensor and operator of a file; ``known`` are the layers to attach.
+
+    Raises
+    ------
+    BadArtifact
+        If it is no TFLite file.
+    """
+    file, content = read_file(path), path.read_bytes()
+    owners = {
+        output: layer
+        for layer, operator in layers.operators(file, known).items()
+        for output in operator.outputs
+    }
+    tensors: list[TensorRecord] = []
+    nodes: list[NodeRecord] = []
+    seen = {0}  # buffer 0 is the empty one of all tensors that are computed
+    for graph in file.subgraphs:
+        view = _Graph(file, content, graph, owners)
+        tensors += [view.tensor(i, seen) for i in range(len(graph.tensors))]
+        nodes += [view.node(operator) for operator in graph.operators]
+    return Record(tuple(tensors), tuple(_with_reasons(nodes)))
+
+
+@dataclass(slots=True)
+class _Graph:
+    """One subgraph, with what its tensors are used for."""
+
+    file: Any
+    content: bytes
+    graph: Any
+    owners: Mapping[str, str]
+    _roles: dict[int, str] = field(default_factory=dict)
+    _layers: dict[int, str] = field(default_factory=dict)
+    _producer: dict[int, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for operator in self.graph.operators:
+            for index in operator.outputs:
+                self._producer[int(index)] = operator
+        for operator in self.graph.operators:
+            kind, layer = self.kind(operator), self.layer(operator)
+            for role, positions in ((WEIGHT, MATRICES), (BIAS, BIASES)):
+                for index in _at(operator.inputs, positions.get(kind, ())):
+                    index = self.stored(index)
+                    if self.values(index) is not None:
+                        self._roles[index], self._layers[index] = role, layer
+            for index in operator.outputs:
+                self._layers[int(index)] = layer
+
+    def kind(self, operator: Any) -> str:
+        """The operator's type."""
+        return operator_name(self.file, operator.opcodeIndex)
+
+    def layer(self, operator: Any) -> str:
+        """The layer that an operator computes; empty for none."""
+        names = (self.graph.tensors[i].name.decode() for i in operator.outputs)
+        return next((self.owners[name] for name in names if name in self.owners), "")
+
+    def stored(self, index: int) -> int:
+        """The constant behind a DEQUANTIZE, or the tensor itself."""
+        operator = self._producer.get(index)
+        if operator is not None and self.kind(operator) == "DEQUANTIZE":
+            return int(operator.inputs[0])
+        return index
+
+    def values(self, index: int) -> Array | None:
+        """A constant's payload as bytes; None for what is computed."""
+        buffer = self.file.buffers[self.graph.tensors[index].buffer]
+        if buffer.data is not None:
+            return np.frombuffer(bytes(buffer.data), np.uint8)
+        if not buffer.size:
+            return None
+        # behind the flatbuffer
+        return np.frombuffer(self.content, np.uint8, buffer.size, buffer.offset)
+
+    def tensor(self, index: int, seen: set[int]) -> TensorRecord:
+        """A tensor's record; ``seen`` are the buffers that were counted."""
+        tensor = self.graph.tensors[index]
+        size = 0
+        if tensor.buffer not in seen:
+            seen.add(tensor.buffer)
+            size = payload_bytes(self.file.buffers[tensor.buffer])
+        dtype = dtype_name(tensor.type)
+        scale, zero, axis, group = self._affine(tensor)
+        grid = _grid(dtype, self.values(index)) if scale else (0, 0)
+        return TensorRecord(
+            name=tensor.name.decode(),
+            role=self._role(index),
+            dtype=dtype,
+            shape=_shape(tensor, free=-1),
+            bytes=size,
+            scale=scale,
+            zero_point=zero,
+            qmin=grid[0],
+            qmax=grid[1],
+            axis=axis,
+            group_size=group,
+            layer=self._layers.get(index, ""),
+        )
+
+    def _role(self, index: int) -> str:
+        if index in self._roles:
+            return self._roles[index]
+        if index in self.graph.inputs:
+            return INPUT
+        if index in self.graph.outputs:
+            return OUTPUT
+        return ACTIVATION if self.values(index) is None else CONSTANT
+
+    def node(self, operator: Any) -> NodeRecord:
+        """An operator's record."""
+        kind = self.kind(operator)
+        inputs = tuple(None if i < 0 else self._operand(int(i)) for i in operator.inputs)
+        known = Node(kind, inputs, self._operand(int(operator.outputs[0])))
+        dtype, scales = known.computes
+        weights = [
+            self.stored(i) for i in _at(operator.inputs, MATRICES.get(kind, ()))
+        ]  # fmt: skip
+        constant = [i for i in weights if self._roles.get(i) == WEIGHT]
+        return NodeRecord(
+            name=self.graph.tensors[operator.outputs[0]].name.decode(),
+            kind=kind,
+            role=known.role,
+            dtype=dtype,
+            scales=scales,
+            macs=self._macs(operator, known),
+            weights=sum(prod(self._operand(i).shape) for i in constant),
+            weight_dtype=dtype_name(self.graph.tensors[constant[0]].type) if constant else "",
+            layer=self.layer(operator),
+            fused=tuple(self._fused(operator, known.role)),
+        )
+
+    def _affine(self, tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...], int | None, int]:
+        """Scales, zero points, the channels' axis and the size of groups; () for floats."""
+        known = tensor.quantization
+        if known is None:
+            return (), (), None, 0
+        if known.detailsType == BLOCKWISE:
+            held = self.values(known.details.scales)
+            assert held is not None  # noqa: S101 - for the type checker: scales are constants
+            scales = held.view(np.float16).astype(np.float64)
+            return tuple(scales.tolist()), (0,), None, int(known.details.blockSize)
+        if known.scale is None or not len(known.scale):
+            return (), (), None, 0
+        points = () if known.zeroPoint is None else tuple(int(z) for z in known.zeroPoint)
+        axis = int(known.quantizedDimension) if len(known.scale) > 1 else None
+        return tuple(float(s) for s in known.scale), points, axis, 0
+
+    def _macs(self, operator: Any, known: Node) -> int | None:
+        """Multiply-accumulates of one sample; None where lengths are free, or in a loop's body."""
+        if known.role != MULTIPLY:
+            return 0
+        operands = [i for i in (*operator.inputs, operator.outputs[0]) if i >= 0]
+        shapes = [_shape(self.graph.tensors[i], free=-1) for i in operands]
+        # the first free length is the number of samples
+        if self.graph is not self.file.subgraphs[0] or any(-1 in shape[1:] for shape in shapes):
+            return None
+        return known.macs
+
+    def _fused(self, operator: Any, role: str) -> Iterator[str]:
+        """What the operator's options say, and a batch norm by its name, which the tensors keep."""
+        used = (*operator.outputs, *(i for i in operator.inputs[1:] if i >= 0))
+        names = [self.graph.tensors[i].name.decode() for i in used]
+        if role == MULTIPLY and any("BatchNorm" in name for name in names):
+            yield "BatchNormalization"
+        activation = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+        if activation:
+            yield enum_names("ActivationFunctionType")[activation]
+
+    def _operand(self, index: int) -> Operand:
+        tensor = self.graph.tensors[index]
+        return Operand(_shape(tensor, free=1), dtype_name(tensor.type))
+
+
+def _at(indices: Sequence[Any], positions: Sequence[int]) -> Iterator[int]:
+    """The tensors at some positions, those left out left out."""
+    for position in positions:
+        if position < len(indices) and indices[position] >= 0:
+            yield int(indices[position])
+
+
+def _shape(tensor: Any, *, free: int) -> tuple[int, ...]:
+    """The shape with ``free`` for a free length; of a scalar ()."""
+    if tensor.shape is None:
+        return ()
+    signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return tuple(free if n < 0 else int(n) for n in signature)
+
+
+def _grid(dtype: str, values: Array | None) -> tuple[int, int]:
+    """The integers that a tensor's quantizer gives.
+
+    Constants: TFLite's specification keeps the lowest integer out of weights, so that they are
+    symmetric, and tools that do otherwise use it; the values tell. What is computed: all integers.
+    """
+    bits = int(dtype.removeprefix("u").removeprefix("int"))
+    low, high = (
+        (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    )
+    if values is None or low == 0 or dtype not in ("int8", "int4"):
+        return low, high
+    numbers = values.view(np.int8)
+    if dtype == "int4":  # two to a byte
+        numbers = np.concatenate([np.left_shift(numbers, 4) >> 4, numbers >> 4])
+    return (low if numbers.min() == low else low + 1), high
+
+
+def _with_reasons(nodes: Sequence[NodeRecord]) -> Iterator[NodeRecord]:
+    """The nodes, those in float beside integer ones with the reason where it is a known rule."""
+    dynamic = any(node.scales == "dynamic" for node in nodes)
+    for node in nodes:
+        small = node.role == MULTIPLY and 0 < node.weights < SMALL
+        if dynamic and small and not is_narrow(node.weight_dtype):
+            reason = f"the converter leaves weights of fewer than {SMALL:,} elements in float"
+            yield replace(node, reason=reason)
+        else:
+            yield node

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends.tflite.inspect import dtype_name, operator_name
+from backends.tflite.flatbuffer import dtype_name, operator_name
 from harness.errors import BadInput, did_you_mean
 from harness.tensors import Arrays
 

@@ -105,7 +105,8 @@ def selective(model: Any, method: Method, calibration: Arrays, kept: Sequence[st
         _convert(converter),
         disable_per_channel=one_scale,
         disable_per_channel_for_dense_layers=one_scale,
-        fully_quantize=method.io != "float32",
+        # what lies around a single layer is float, inputs and outputs too
+        fully_quantize=method.io != "float32" and not method.only,
         denylisted_nodes=list(kept),
     )
     return file

@@ -9,12 +9,14 @@ from backends.tflite.refusals import ROUTES, refusal, route_of
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
-from harness.protocol import Artifact, Record
+from harness.protocol import Artifact, See
+from harness.record import Record, levels_of
 from harness.task import Data
 from harness.tensors import Arrays, check_inputs
 from harness.weights import check_finite, state_of
 
 FILE = "model.tflite"
+WEIGHTS_ALONE = "weights alone, to see what they cost: its times are those of weight-only-int8"
 
 
 class TfliteQuantizer:
@@ -63,7 +65,7 @@ class TfliteQuantizer:
         # here and not above: they import TensorFlow and LiteRT
         from backends.tflite.draft import draft
 
-        made = draft(model, method, samples, self.layers(model))
+        made = draft(model, method, samples, self.layers(model), data.ranges)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_bytes(made.content)
         inputs, outputs = made.stored_inputs, made.stored_outputs
@@ -76,14 +78,32 @@ class TfliteQuantizer:
             task_inputs=model.inputs,
             task_outputs=model.outputs,
             details={
+                **({"simulated": WEIGHTS_ALONE} if method.parts == "weights" else {}),
                 "route": route_of(method),
                 "inputs": " ".join(str(inputs[name].index) for name in made.inputs),
                 "outputs": " ".join(str(outputs[name].index) for name in made.outputs),
             },
         ).save()
 
-    def inspect(self, artifact: Artifact) -> Record:
-        """Weight bytes by dtype and operator counts, from the file."""
+    def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
+        """Run the float file of the method's route; see `harness.protocol.Quantizer.observe`."""
+        if reason := self.refuse(model, method):
+            raise BadInput(reason)
+        samples = data.calibration.inputs
+        check_inputs(model.inputs, samples, len(data.calibration))
+        check_finite("calibration samples", samples)
+        from backends.tflite import litert
+        from backends.tflite.draft import floating
+
+        plain = floating(model, method)
+        litert.observe(plain.content, method, plain.arrays(samples), self.layers(model), see)
+
+    def levels(self, method: Method) -> int:
+        """How many values a quantized activation can take."""
+        return levels_of(method.activations)
+
+    def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
+        """Every tensor and operator of the file."""
         from backends.tflite.inspect import record
 
-        return record(artifact.path)
+        return record(artifact.path, layers)

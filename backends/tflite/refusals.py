@@ -12,6 +12,8 @@ ANY = None
 """Stands for any value of an axis: of numbers and of lists of layers."""
 Values = Mapping[str, tuple[Any, ...] | None]
 
+NATIVE = ("minmax", "moving-average")
+"""LiteRT Quantizer's own calibrators."""
 _TRAINED: Values = {"training": ("ptq", "finetune"), **dict.fromkeys(RECIPE)}
 _STATIC: Values = {
     "scales": ("static",),
@@ -22,8 +24,13 @@ _STATIC: Values = {
 _LITERT_STATIC: Values = {
     **_STATIC,
     "weights": ("int8", "int4"),
-    "calibrator": ("minmax", "moving-average"),
+    "calibrator": ("minmax", "moving-average", "percentile", "entropy", "mse", "mean-std"),
+    "percentile": ANY,
+    "sigmas": ANY,
+    "ranges": ("native", "injected"),
     "int4_weights": ANY,
+    "only": ANY,
+    "parts": ("both", "weights"),
 }
 _LITERT_DYNAMIC: Values = {
     "activations": ("int8",),
@@ -81,6 +88,7 @@ BUILT: Mapping[str, Mapping[str, Values]] = {
             "activations": ("int8",),
             "io": ("int8", "uint8", "float32"),
             "calibrator": ("minmax",),
+            "only": ANY,
         },
         "static-int16x8": {
             **_STATIC,
@@ -113,6 +121,10 @@ DEFAULT_ROUTES: Mapping[str, str] = {
     **dict.fromkeys(BUILT[KERAS], KERAS),
 }
 
+_WEIGHTS_ALONE = (
+    "TFLiteConverter quantizes weights alone only as dynamic range, where activations become int8 "
+    "at run time"
+)
 _NO_INT4 = "TFLiteConverter has no int4 post-training quantization"
 _NOT_BUILT: Mapping[str, str] = {
     "bf16": "TFLite has no bfloat16 on the CPU: TFLiteConverter leaves every weight in float32; "
@@ -121,8 +133,7 @@ _NOT_BUILT: Mapping[str, str] = {
     "use fp32",
 }
 _NOT_ON_ROUTE: Mapping[tuple[str, str], str] = {
-    (KERAS, "weight-only-int8"): "TFLiteConverter quantizes weights alone only as dynamic range, "
-    "where activations become int8 at run time",
+    (KERAS, "weight-only-int8"): _WEIGHTS_ALONE,
     (KERAS, "weight-only-int4"): _NO_INT4,
     (KERAS, "dynamic-int4"): _NO_INT4,
     (LITERT_KERAS, "fp32"): "nothing is quantized by LiteRT Quantizer there",
@@ -145,7 +156,10 @@ _REASONS: Mapping[str, str] = {
     "symmetric_activations": _NOT_STATIC,
     "calibrator": _NOTHING_CALIBRATED,
     "percentile": _NOTHING_CALIBRATED,
-    "ranges": "this version of quantbench injects no ranges into TFLite",
+    "sigmas": _NOTHING_CALIBRATED,
+    "only": "this version of quantbench tries layers alone in static methods only",
+    "parts": "this version of quantbench takes static methods apart only",
+    "ranges": _NOTHING_CALIBRATED,
     "samples": _NOTHING_CALIBRATED,
     "fusion": "the converters always fold batch norm and fuse activations",
     "learned_scales": "TensorFlow's Model Optimization Toolkit trains no scales",
@@ -157,6 +171,14 @@ _REASONS: Mapping[str, str] = {
 }
 _MINMAX = "TFLiteConverter calibrates by minimum and maximum only"
 _AVERAGES = "ranges are minimum and maximum or their moving average only"
+_BETWEEN = (
+    "TFLiteConverter quantizes every layer between fake-quantized tensors, whether it was trained "
+    "so or not"
+)
+_OWN_RANGES = (
+    "TFLiteConverter calibrates by itself, and this version of quantbench injects ranges through "
+    "LiteRT Quantizer alone"
+)
 _DEBUGGER = "TFLiteConverter leaves layers out of calibrated int8 only"
 _OWN_REASONS: Mapping[tuple[str, str], str] = {
     ("fp32", "granularity"): "nothing is quantized",
@@ -169,23 +191,28 @@ _OWN_REASONS: Mapping[tuple[str, str], str] = {
     ("qat-int8", "symmetric_activations"): "tfmot's int8 activations always have a free zero point",
     ("static-int16x8", "symmetric_activations"): "TFLite's int16 kernels fix the zero point of "
     "activations at 0",
+    **{
+        (name, "parts"): "LiteRT has no kernels for integer activations with float weights"
+        for name in ("static-int8", "static-int16x8")
+    },
     ("static-int16x8", "io"): "this version of quantbench gives 16x8 files float32 inputs and "
     "outputs",
-    ("qat-int8", "keep_float"): "TFLiteConverter quantizes every layer between fake-quantized "
-    "tensors, whether it was trained so or not",
+    **{("qat-int8", axis): _BETWEEN for axis in ("keep_float", "only", "parts")},
+    ("qat-int8", "ranges"): "the preset fixes that its ranges are trained",
     ("qat-int8", "training"): "the preset fixes it: static-int8 is the same without training",
     **{
         (name, axis): _AVERAGES
         for name in ("static-int8", "static-int16x8", "qat-int8")
-        for axis in ("calibrator", "percentile")
+        for axis in ("calibrator", "percentile", "sigmas")
     },
 }
 _KERAS_REASONS: Mapping[tuple[str, str], str] = {
     **{
         (name, axis): _MINMAX
         for name in ("static-int8", "static-int16x8")
-        for axis in ("calibrator", "percentile")
+        for axis in ("calibrator", "percentile", "sigmas")
     },
+    ("static-int16x8", "only"): _DEBUGGER,
     ("fp16", "keep_float"): _DEBUGGER,
     ("dynamic-int8", "keep_float"): _DEBUGGER,
     ("static-int16x8", "keep_float"): _DEBUGGER,
@@ -213,7 +240,17 @@ def refusal(method: Method) -> str | None:
     if name not in BUILT[route]:
         why = _NOT_ON_ROUTE[route, name]
         return f"route is {route}, but {why}; use route: {DEFAULT_ROUTES[name]}"
+    if route == KERAS and name in _LITERT and method.scales == "static":
+        for axis, plain, why in (
+            ("ranges", "native", _OWN_RANGES),
+            ("parts", "both", _WEIGHTS_ALONE),
+        ):
+            # activations alone are refused on every route
+            if getattr(method, axis) not in (plain, "activations"):
+                return f"{axis} is {getattr(method, axis)}, but {why}; use route: {LITERT_KERAS}"
     if reason := first_refusal(method, _axes(route, name)):
+        return reason
+    if reason := _calibrator(method):
         return reason
     if (method.granularity == "group") != bool(method.group_size):
         return (
@@ -224,6 +261,23 @@ def refusal(method: Method) -> str | None:
         return (
             "io is uint8, but TFLiteConverter gives int8 or float32 where it leaves layers out; "
             "use io: int8"
+        )
+    return None
+
+
+def _calibrator(method: Method) -> str | None:
+    """Why a calibrator does not fit the method's ranges or its settings; None where it does."""
+    chosen = method.calibrator
+    if method.ranges == "native" and chosen not in ("none", *NATIVE):
+        return f"calibrator is {chosen}, but {_AVERAGES}; use ranges: injected"
+    for axis, owner in (("percentile", "percentile"), ("sigmas", "mean-std")):
+        value = getattr(method, axis)
+        if value and chosen != owner:
+            return f"{axis} is {value:g}, but calibrator is {chosen}; use calibrator: {owner}"
+    if method.percentile > 100:
+        return (
+            f"percentile is {method.percentile:g}, but a calibrator keeps at most 100; "
+            "use percentile: 99.99"
         )
     return None
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from backends.tflite.inspect import delegated, executed
+from backends.tflite.executed import delegated, executed
 from harness.errors import BadArtifact, TargetNotApplied
 from harness.method import Method
-from harness.protocol import Artifact, Operation
+from harness.protocol import Artifact
+from harness.record import Operation
 from harness.target import Target
 from harness.tensors import Array, Arrays, TensorSpec, check_inputs, decode, encode
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.tflite.inspect import dtype_name, parse
+from backends.tflite.flatbuffer import dtype_name, parse
 from harness.errors import BadInput
 from harness.tensors import Array, TensorSpec, relayout
 

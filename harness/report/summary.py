@@ -34,6 +34,7 @@ from harness.report.quantities import (
     span,
 )  # fmt: skip
 from harness.report.training import Training, training
+from harness.report.why import Why, explanations, specifications
 from harness.results import FAILURES, Results
 from harness.statistics import Interval
 
@@ -149,6 +150,7 @@ class Page:
     reasons: tuple[str, ...]
     training: Training | None
     changes: tuple[Change, ...]
+    whys: tuple[Why, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
     several_places: bool
@@ -192,6 +194,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         reasons=reasons,
         training=training(results, frame),
         changes=changes(frame),
+        whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes)),
         rows=_trial_rows(results, frame, chosen, sizes),
         several_places=len(choices) > 1,
@@ -488,8 +491,12 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
             _size_cell,
         ),
         (
-            Column("Integer MACs", "share of multiply-accumulates really executed on integers"),
-            lambda row: _cell(row, "integer_macs_fraction", percent),
+            Column(
+                "Integer MACs",
+                "share of multiply-accumulates really executed on integers; what the file holds, and "
+                "≠ where another backend's file of the same method holds something else",
+            ),
+            lambda row: _lines_under(_cell(row, "integer_macs_fraction", percent), row),
         ),
         (
             Column(
@@ -497,6 +504,13 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
                 "peak resident memory of a fresh process, runtime included; the model's share of it",
             ),
             _memory_cell,
+        ),
+        (
+            Column(
+                "Activations",
+                "largest sum of bytes of activations that are live at once, of one sample",
+            ),
+            lambda row: _cell(row, "activation_bytes", size),
         ),
         (
             Column(
@@ -521,7 +535,9 @@ def _trial_rows(
         for batch in sizes[1:]
     }
     found = []
+    held = specifications(results)
     for row in _rows(frame):
+        row = {**row, "specification": held.get(str(row["trial"]), ())}
         cells = [fill(row) for _, fill in _columns(sizes)]
         for batch in sizes[1:]:
             other = others[batch][row["trial"]]
@@ -550,6 +566,11 @@ def _flag(flag: str) -> str:
     meaning, _, batch = flag.partition("-at-batch-")
     text = FLAG_MEANING.get(meaning, one_line(meaning))
     return f"{text} (batch {batch})" if batch else text
+
+
+def _lines_under(cell: Cell, row: Row) -> Cell:
+    """A cell with what the artifact's file holds in small print."""
+    return Cell(cell.text, (*cell.notes, *row.get("specification", ())), cell.sort, cell.tone)
 
 
 def _more(cell: Cell, batch: int, other: Row, metric: str, write: Formatter) -> Cell:

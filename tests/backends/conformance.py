@@ -33,8 +33,8 @@ from harness.protocol import (
     Quantizer,
     Runtime,
     Session,
-    integer_macs_fraction,
 )
+from harness.record import integer_macs_fraction
 from harness.registry import converter, locate, missing_packages
 from harness.target import COMMON_ENVIRONMENT, Target, presets
 from harness.task import Data, Samples
@@ -807,6 +807,7 @@ def every_reason(backend: Backend) -> dict[str, str]:
         "symmetric_weights": (True, False),
         "symmetric_activations": (True, False),
         "percentile": (99.9,),
+        "sigmas": (3.0,),
         "samples": (0, 8),
         "fusion": (True, False),
         "route": (
@@ -832,6 +833,7 @@ def every_reason(backend: Backend) -> dict[str, str]:
         "freeze_batchnorm": (1,),
         "learned_scales": (True,),
         "keep_float": (("first",),),
+        "only": (("first",),),
         "int4_weights": (("first",),),
         "int4_activations": (("first",),),
     }

@@ -78,6 +78,16 @@ def calibrated(folder: Path, name: str) -> bytes:
         return static(folder, calibrate_method=CalibrationMethod[name]).read_bytes()
 
 
+def float_outputs(path: Path) -> bool:
+    """Whether the file has convolutions that take integers and give floats."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    floats = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == 1}
+    convolutions = [node for node in graph.node if node.op_type == "QLinearConv"]
+    return any(node.output[0] in floats for node in convolutions)
+
+
 def members(kind: str) -> set[str]:
     """Names in an enumeration of ONNX Runtime's quantizer."""
     from onnxruntime import quantization
@@ -333,6 +343,10 @@ class TestOnnxRuntime(Conformance):
             {"group_size": 128},
             left=("conv1", "conv2", "conv3", "conv4"),
         ),
+        Cell("conv", "static-int8", 20, "int8", axes={"calibrator": "entropy"}),
+        Cell("residual", "static-int8", 29, "int8", None, {"parts": "weights"}),
+        Cell("residual", "static-int8", 29, "float32", None, {"parts": "activations"}),
+        Cell("residual", "static-int8", 29, "int8", None, {"only": ["body1"]}, ("stem", "body2")),
         Cell("conv", "qat-int8", 22, "int8", axes={"granularity": "per-tensor"}),
         Cell("conv", "qat-int8", 22, "int8", axes={"symmetric_weights": False}),
         Cell("conv", "qat-int8", 22, "int8", axes={"learned_scales": True}),
@@ -366,14 +380,15 @@ class TestOnnxRuntime(Conformance):
         Refusal("chooses a zero point itself", gives=False, method="dynamic-int8",
                 attempt=lambda folder: differ_by("ActivationSymmetric", folder, dynamic),
                 axes={"symmetric_activations": True}),
-        Refusal("in these ways only", lambda _: members("CalibrationMethod"), method="static-int8",
+        Refusal("by minmax, moving-average, percentile and entropy only", lambda _: members("CalibrationMethod"), method="static-int8",
                 # the last one is for floats of 8 bits
                 gives={"MinMax", "Entropy", "Percentile", "Distribution"},
                 axes={"calibrator": "mse"}),
-        Refusal("keeps the range of minmax", method="static-int8", gives=True,
-                attempt=lambda folder: (
-                    calibrated(folder, "Entropy") == calibrated(folder, "MinMax")),
-                axes={"calibrator": "entropy"}),
+        Refusal("take integers and give integers", method="static-int8",
+                attempt=lambda folder: float_outputs(
+                    static(folder, "QOperator", nodes_to_quantize=["/first/Conv"],
+                           extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]})),
+                gives=False, axes={"route": "qoperator", "only": ["first"]}),
         Refusal("has two formats", lambda _: members("QuantFormat"), method="static-int8",
                 gives={"QOperator", "QDQ"}, axes={"route": "eager"}),
         Refusal("format of quantize_static has no 4-bit tensors", four_bits_in_qoperator,
@@ -408,7 +423,9 @@ class TestOnnxRuntime(Conformance):
     )  # fmt: skip
     not_built = (
         NotBuilt("as-is"),
-        NotBuilt("static-int8", {"ranges": "injected"}),
+        NotBuilt("static-int8", {"calibrator": "histogram", "ranges": "injected"}),
+        NotBuilt("dynamic-int8", {"only": ["first"]}),
+        NotBuilt("weight-only-int4", {"parts": "weights"}),
         NotBuilt("weight-only-int4", {"route": "qdq"}),
         NotBuilt("qat-int8", {"route": "pt2e"}),
         NotBuilt("qat-int8", {"calibrator": "histogram"}),
@@ -430,6 +447,7 @@ class TestOnnxRuntime(Conformance):
         "nothing is trained",
         "nothing would be trained",
         "but calibrator is minmax",
+        "the ranges of this method are trained",
         "needs calibration samples",
         "quantize_dynamic is the one way",
         "there is one way to a float ONNX file",

@@ -18,7 +18,8 @@ from harness.errors import BadInput
 from harness.method import Method, preset
 from harness.metrics import sqnr_db
 from harness.model import Model
-from harness.protocol import Artifact, integer_macs_fraction
+from harness.protocol import Artifact
+from harness.record import integer_macs_fraction
 from harness.target import Target
 from harness.task import Data, Samples
 from harness.tensors import TensorSpec

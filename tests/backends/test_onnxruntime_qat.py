@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from backends.onnxruntime import integers
 from backends.onnxruntime.runtime import OnnxRuntime
 from harness.model import Model
-from harness.protocol import Artifact, integer_macs_fraction
+from harness.protocol import Artifact
+from harness.record import integer_macs_fraction
 from harness.registry import backend, locate
 from harness.weights import FINETUNED
 from tests.backends.conformance import CPU, build, method_of, outputs_of, with_form

@@ -17,14 +17,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from backends.onnxruntime import BACKEND, FROM_TORCH, executed, from_torch, layers, session
+from backends.onnxruntime import BACKEND, FROM_TORCH, executed, from_torch, layers, nodes, session
 from backends.onnxruntime.methods import METHODS
 from backends.onnxruntime.quantizer import OnnxQuantizer
 from backends.onnxruntime.runtime import OnnxRuntime
 from harness.errors import BadArtifact, BadInput, TargetNotApplied
 from harness.method import Method, preset
 from harness.model import Model
-from harness.protocol import Artifact, integer_macs_fraction
+from harness.protocol import Artifact
+from harness.record import integer_macs_fraction
 from harness.registry import locate
 from harness.target import Target, no_gpu
 from harness.task import Data, Samples
@@ -308,11 +309,11 @@ def test_multiplications_equal_the_hand_count_whatever_the_layout(build, name, f
 def test_filled_up_channels_are_not_counted(build):
     artifact = build("fp32")
 
-    nodes = executed.profile(artifact, CPU, one())
+    found = executed.profiled(artifact, CPU, one()).nodes
 
-    if not any(node.is_blocked for node in nodes):
+    if not any(map(executed.is_blocked, found)):
         pytest.skip("ONNX Runtime uses no blocked layout on this CPU")
-    assert sum(map(executed.macs, nodes)) > MACS
+    assert sum(map(nodes.macs, found)) > MACS
     assert sum(op.macs for op in OnnxRuntime().operations(artifact, CPU, one())) == MACS
 
 
@@ -335,14 +336,15 @@ def test_the_profile_without_packing_shows_the_nodes_that_a_session_executes(
 
     operations = OnnxRuntime().operations(artifact, CPU, one())
 
-    assert Counter((op.name, op.kind) for op in operations) == really
+    assert Counter((op.name, op.kind) for op in operations if op.role != "input") == really
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="ARM has float16 kernels")
 def test_float16_is_executed_in_float32_on_x86(build):
     operations = OnnxRuntime().operations(build("fp16"), CPU, one())
 
-    assert {op.engine for op in operations if op.macs} == {"CPUExecutionProvider float32"}
+    assert {op.engine for op in operations if op.macs} == {"CPUExecutionProvider"}
+    assert {op.dtype for op in operations if op.macs} == {"float32"}
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="ARM multiplies int8 by int8")
@@ -391,7 +393,32 @@ def test_dynamic_lstm_multiplies_integers_and_gru_stays_float(build):
     assert not by_kind["GRU"].integer
 
 
-def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> executed.Node:
+@pytest.mark.parametrize(
+    ("name", "floats"),
+    [
+        ("static-int8", {"lstm": "at run time only", "gru": "of GRU", "up": "no integer Conv"}),
+        ("dynamic-int8", {"gru": "of GRU", "up": "at run time"}),
+    ],
+)
+def test_the_record_says_which_layers_no_integers_are_multiplied_in_and_why(build, name, floats):
+    artifact = build(name, "mixed", Data(Samples(mixed_inputs(32, 10), np.zeros(32)), None, 0))
+
+    record = OnnxQuantizer().inspect(artifact, OnnxQuantizer().layers(MIXED))
+
+    found = {node.layer: node.reason for node in record.nodes if node.reason}
+    assert found.keys() == floats.keys()
+    assert all(words in found[layer] for layer, words in floats.items())
+    ran = OnnxRuntime().operations(artifact, CPU, mixed_inputs(1, 10))
+    integer = [op.kind for op in ran if op.macs and op.integer]
+    assert len(integer) == 4 - len(floats)
+    (table,) = (t for t in record.tensors if t.layer == "embedding" and t.role == "weight")
+    assert (table.dtype, table.levels, table.granularity) == ("uint8", 256, "per-tensor")
+    # lengths are free, so that the file alone does not tell how often a recurrent layer multiplies
+    macs = {node.layer: node.macs for node in record.nodes if node.role == "multiply"}
+    assert macs == {"lstm": None, "gru": None, "tags": None, "up": 6 * 6 * 3 * 5 * 2 * 2}
+
+
+def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> nodes.Node:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in inputs]
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     names = [name for name, _ in inputs]
@@ -404,20 +431,20 @@ def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> executed.Node:
     )
     arrays = {name: np.ones(shape, np.float32) for name, shape in inputs}
     (result,) = loaded.run(None, arrays)
-    tensors = tuple(executed.Tensor("float32", shape) for _, shape in inputs)
-    return executed.Node(kind, kind, "", tensors, (executed.Tensor("float32", result.shape),))
+    tensors = tuple(nodes.Tensor("float32", shape) for _, shape in inputs)
+    return nodes.Node(kind, kind, "", tensors, (nodes.Tensor("float32", result.shape),))
 
 
 def test_attention_multiplications_are_projections_and_both_products():
     node = attention("Attention", ("x", (1, 5, 8)), ("w", (8, 24)), ("b", (24,)))
 
-    assert executed.macs(node) == 5 * 8 * 24 + 2 * 5 * 5 * 8
+    assert nodes.macs(node) == 5 * 8 * 24 + 2 * 5 * 5 * 8
 
 
 def test_multi_head_attention_multiplications_are_both_products():
     node = attention("MultiHeadAttention", ("q", (1, 5, 8)), ("k", (1, 3, 8)), ("v", (1, 3, 6)))
 
-    assert executed.macs(node) == 5 * 3 * 8 + 5 * 3 * 6
+    assert nodes.macs(node) == 5 * 3 * 8 + 5 * 3 * 6
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -496,7 +523,13 @@ def test_keep_float_of_a_layer_without_a_node_of_its_own_says_so(with_onnx):
         ("as-is", {}, "use fp32"),
         ("fp32", {"keep_float": ["linear"]}, "use keep_float: []"),
         ("fp32", {"weights": "int8"}, "use weights: float32"),
-        ("static-int8", {"calibrator": "entropy"}, "use calibrator: minmax or moving-average"),
+        ("static-int8", {"calibrator": "mse"}, "use ranges: injected"),
+        ("static-int8", {"sigmas": 3.0}, "use calibrator: mean-std"),
+        ("static-int8", {"only": ["linear"], "route": "qoperator"}, "use route: qdq"),
+        ("static-int8", {"parts": "weights", "route": "qoperator"}, "use route: qdq"),
+        ("dynamic-int8", {"ranges": "injected"}, "use ranges: native"),
+        ("dynamic-int8", {"only": ["linear"]}, "use only: []"),
+        ("weight-only-int4", {"parts": "weights"}, "use parts: both"),
         ("static-int8", {"percentile": 99.9}, "use calibrator: percentile"),
         ("static-int8", {"calibrator": "percentile", "percentile": 5.0}, "use percentile: 99.9"),
         ("static-int8", {"activations": "int16"}, "static-int16x8"),

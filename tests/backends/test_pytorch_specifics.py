@@ -15,15 +15,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.utils.show_pickle import DumpUnpickler  # noqa: E402
 
-from backends.pytorch import BACKEND, inspect, runtime  # noqa: E402
+from backends.pytorch import BACKEND, runtime  # noqa: E402
 from backends.pytorch.quantizer import PyTorchQuantizer  # noqa: E402
 from backends.pytorch.runtime import PyTorchRuntime  # noqa: E402
 from backends.pytorch.trainer import PyTorchTrainer  # noqa: E402
 from harness.errors import BadArtifact, BadInput, TargetNotApplied  # noqa: E402
 from harness.method import Method, preset  # noqa: E402
 from harness.model import Model  # noqa: E402
-from harness.protocol import Artifact, integer_macs_fraction  # noqa: E402
+from harness.protocol import Artifact  # noqa: E402
+from harness.record import integer_macs_fraction  # noqa: E402
 from harness.registry import locate  # noqa: E402
 from harness.target import Target  # noqa: E402
 from harness.task import Data, Samples  # noqa: E402
@@ -451,7 +453,14 @@ def test_nan_in_calibration_samples_is_refused(tmp_path):
     ("name", "axes", "words"),
     [
         ("static-int8", {"activations": "int8"}, "use activations: uint8"),
-        ("static-int8", {"calibrator": "entropy"}, "use calibrator: histogram or minmax"),
+        ("static-int8", {"calibrator": "entropy"}, "or ranges: injected"),
+        ("static-int8", {"ranges": "injected"}, "or ranges: native"),
+        ("static-int8", {"percentile": 99.9}, "use calibrator: percentile"),
+        ("static-int8", {"sigmas": 3.0}, "use calibrator: mean-std"),
+        ("qat-int8", {"ranges": "injected"}, "use ranges: native"),
+        ("dynamic-int8", {"ranges": "injected"}, "use ranges: native"),
+        ("weight-only-int8", {"only": ["head"]}, "use only: []"),
+        ("static-int8", {"route": "pt2e", "parts": "weights"}, "use parts: both"),
         ("static-int8", {"samples": 0}, "samples: 256"),
         ("static-int8", {"io": "int8"}, "use io: float32"),
         ("dynamic-int8", {"fusion": False}, "use fusion: true"),
@@ -635,17 +644,24 @@ def test_four_bit_weights_have_fifteen_values_and_no_more(name, axes, tmp_path):
     assert "4-bit" in artifact.details["simulated"]
 
 
+class Storages(DumpUnpickler):
+    """Notes the class of each tensor storage by its key in the archive."""
+
+    def persistent_load(self, pid):
+        _, storage, key, *_ = pid
+        self.known = {**getattr(self, "known", {}), key: storage.name}
+
+
 def integers_in(path: Path) -> np.ndarray:
     """Every int8 weight in a TorchScript file."""
-    reader = inspect._StorageReader
     found = []
     with zipfile.ZipFile(path) as file:
         for part in ("data", "constants"):
-            known = reader(io.BytesIO(file.read(f"model/{part}.pkl")))
-            known.load()
+            reader = Storages(io.BytesIO(file.read(f"model/{part}.pkl")))
+            reader.load()
             found += [
                 np.frombuffer(file.read(f"model/{part}/{key}"), np.int8)
-                for key, storage in known.storages.items()
+                for key, storage in getattr(reader, "known", {}).items()
                 if storage in ("QInt8Storage", "CharStorage")
             ]
     return np.concatenate(found)

@@ -221,6 +221,19 @@ def policy_takes(bits: int, *, symmetric: bool) -> bool:
     return True
 
 
+def float_weights() -> None:
+    """A recipe of integer activations beside float weights."""
+    from litert_quantizer import qtyping
+
+    qtyping.OpQuantizationConfig(
+        activation_tensor_config=qtyping.TensorQuantizationConfig(num_bits=8, symmetric=False),
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+        ),
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
+
+
 def litert_names(*words: str) -> list[str]:
     """Names in LiteRT Quantizer's interface, and of its algorithms, with one of the words."""
     from litert_quantizer import algorithm_manager, qtyping, quantizer
@@ -388,6 +401,14 @@ class TestTflite(Conformance):
         Refusal("their moving average only", method="static-int8", gives=[],
                 attempt=lambda _: litert_names("histogram", "percentile", "entropy"),
                 axes={"route": "litert-keras", "calibrator": "entropy"}),
+        Refusal("their moving average only", method="static-int8", gives=[],
+                attempt=lambda _: litert_names("squared_error", "deviation", "sigma"),
+                axes={"route": "litert-keras", "calibrator": "mse"}),
+        Refusal("integer activations with float weights", lambda _: float_weights(),
+                fails=ValueError, match="integer activation but float weights",
+                method="static-int8", axes={"route": "litert-keras", "parts": "activations"}),
+        Refusal("weights alone only as dynamic range", lambda _: quantizes_its_input(), gives=True,
+                method="static-int8", axes={"parts": "weights"}),
         Refusal("always fold batch norm", lambda _: operators(quantize=False),
                 gives=["CONV_2D", "PAD", "CONV_2D", "MEAN"], axes={"fusion": False}),
         Refusal("compute in float32", lambda _: computes_float16_in_float32(), gives=True,
@@ -420,6 +441,9 @@ class TestTflite(Conformance):
         NotBuilt("as-is"),
         # fake-quantization nodes in the Keras model, or LiteRT Quantizer, would take the ranges
         NotBuilt("static-int8", {"ranges": "injected"}),
+        # LiteRT Quantizer's recipes could, by scopes
+        NotBuilt("dynamic-int8", {"only": ["first"]}),
+        NotBuilt("dynamic-int8", {"parts": "weights"}),
         NotBuilt("static-int8", {"route": "eager"}),
         NotBuilt("static-int8", {"training": "qat"}),
         NotBuilt("fp32", {"route": "litert-torch", "training": "finetune"}),
@@ -439,6 +463,7 @@ class TestTflite(Conformance):
         "something is trained",
         "needs calibration samples",
         "but group_size is",
+        "but calibrator is",
     )
     applied: ClassVar = {
         "cpu-1": {"kernels": "xnnpack"},

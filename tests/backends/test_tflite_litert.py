@@ -15,7 +15,8 @@ from harness.errors import BadArtifact, BadInput
 from harness.method import Method
 from harness.metrics import sqnr_db
 from harness.model import Model
-from harness.protocol import Artifact, integer_macs_fraction
+from harness.protocol import Artifact
+from harness.record import integer_macs_fraction
 from harness.registry import converter, locate, missing_packages
 from harness.target import Target
 from harness.tensors import Arrays, TensorSpec

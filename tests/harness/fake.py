@@ -19,7 +19,16 @@ import numpy as np
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
-from harness.protocol import Artifact, Backend, Operation, Record
+from harness.protocol import Artifact, Backend, See
+from harness.record import (
+    ACTIVATION,
+    MULTIPLY,
+    WEIGHT,
+    NodeRecord,
+    Operation,
+    Record,
+    TensorRecord,
+)
 from harness.target import Target
 from harness.task import Data, Samples, Task
 from harness.tensors import Arrays, TensorSpec, check_inputs
@@ -90,13 +99,45 @@ class FakeQuantizer:
             np.save(folder / "w.npy", w)
             np.save(folder / "scale.npy", np.float32(1))
         files, details = ("w.npy", "scale.npy"), {"route": method.route}
+        if method.scales == "static":
+            low, high = -4.0, 4.0
+            if method.ranges == "injected":
+                low, high = data.ranges["x"]
+            details["range"] = f"{low} {high}"
         if method.weights == "int4":
             details["simulated"] = "the fake multiplies no 4-bit integers"
         return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,), details).save()
 
-    def inspect(self, artifact: Artifact) -> Record:
+    def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
+        for batch in data.calibration.batches(4):
+            see("x", batch["x"])
+
+    def levels(self, method: Method) -> int:
+        return 256
+
+    def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
         w = np.load(artifact.path)
-        return Record({str(w.dtype): w.nbytes}, {"matmul": 1})
+        layer = layers[0] if layers else ""
+        integer = w.dtype == np.int8
+        known = {
+            "scale": (float(np.load(artifact.folder / "scale.npy")),),
+            "qmin": -127,
+            "qmax": 127,
+        }
+        weight = TensorRecord(
+            "w", WEIGHT, str(w.dtype), w.shape, w.nbytes, layer=layer, **known if integer else {}
+        )
+        x = TensorRecord("x", ACTIVATION, "float32", (-1, 16))
+        if "range" in artifact.details:
+            low, high = map(float, artifact.details["range"].split())
+            scale = (high - low) / 255
+            zero = round(-low / scale)
+            x = TensorRecord("x", ACTIVATION, "uint8", (-1, 16), 0, (scale,), (zero,), 0, 255)
+        node = NodeRecord(
+            "w", "matmul", MULTIPLY, "int8" if integer else "float32", macs=64, weights=w.size,
+            weight_dtype=str(w.dtype), layer=layer,
+        )  # fmt: skip
+        return Record((x, weight), (node,))
 
 
 class FakeTrainer:
@@ -164,8 +205,11 @@ class FakeRuntime:
         return FakeSession(artifact, batch_size, self.factor)
 
     def operations(self, artifact, target, inputs) -> tuple[Operation, ...]:
-        integer = np.load(artifact.path).dtype == np.int8
-        return (Operation("w", "matmul", 64, bool(integer), "numpy"),)
+        dtype = str(np.load(artifact.path).dtype)
+        return (
+            Operation("x", "input", 0, "float32", role="input", writes={"x": 64}),
+            Operation("w", "matmul", 64, dtype, "numpy", MULTIPLY, "none", 64, ("x",), {"y": 16}),
+        )
 
 
 class OtherRuntime(FakeRuntime):

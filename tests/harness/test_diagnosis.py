@@ -1,0 +1,179 @@
+"""Diagnosis with a fake framework whose middle layer is planted to break under one scale."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import guide, registry
+from harness.diagnosis import Request, diagnose, fidelity
+from harness.errors import BadInput, NotComparable
+from harness.progress import Reporter
+from tests.harness import deep
+
+REQUEST = Request("deep", "static-int8", {}, ("deepery",), modes=("quantized", "kept"), samples=200)
+
+
+def install(monkeypatch, folder):
+    """Leave only the fake framework of three layers in the registry."""
+    known = {
+        "quantbench.backends": {"deepery": deep.BACKEND},
+        "quantbench.models": {"deep": deep.MODEL},
+        "quantbench.tasks": {"deep-task": deep.TASK},
+        "quantbench.converters": {},
+    }
+    monkeypatch.setattr(
+        registry,
+        "_entry_points",
+        lambda group: {
+            name: SimpleNamespace(load=lambda found=found: found, value=name)
+            for name, found in known[group].items()
+        },
+    )
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(folder / "cache"))
+    return folder
+
+
+@pytest.fixture
+def deepery(monkeypatch, tmp_path):
+    return install(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """One diagnosis, used by several tests."""
+    patch = pytest.MonkeyPatch()
+    yield examine(install(patch, tmp_path_factory.mktemp("diagnosis")))
+    patch.undo()
+
+
+def examine(folder, request: Request = REQUEST):
+    return diagnose(request, results=folder / "results", reporter=Reporter(quiet=True))
+
+
+def test_the_planted_layer_is_first_and_named_to_keep_in_float(found):
+    ranking = found.ranking("deepery")
+    assert ranking["layer"].iloc[0] == "b"
+    assert found.keep_float("deepery") == ["b"]
+    # alone quantized it does all the damage; alone kept in float it repairs it
+    alone = ranking.set_index("layer")["sqnr_db"]
+    kept = found.ranking("deepery", "kept").set_index("layer")["sqnr_db"]
+    whole = found.whole("deepery")["sqnr_db"]
+    assert alone["b"] == pytest.approx(whole, abs=1.0)
+    assert kept["b"] > whole + 20
+    assert kept["a"] == pytest.approx(whole, abs=1.0)
+
+
+def test_every_number_of_a_layer_is_recomputed_here(found):
+    row = found.ranking("deepery").set_index("layer").loc["b"]
+    x = deep.load("test").inputs["x"][:200]
+    w = deep.state()
+    full = deep.layers(x, w)
+    inner = np.maximum(x @ w["a.weight"], 0)
+    scale = np.abs(w["b.weight"]).max() / 127
+    rounded = (np.rint(w["b.weight"] / scale) * scale).astype(np.float32)
+    seen = np.maximum(calibrated() @ w["a.weight"], 0)
+    step = float(seen.max()) / 255
+    fed = np.clip(np.rint(inner / step), 0, 255) * step
+    own = np.maximum((fed @ rounded).astype(np.float32), 0) @ w["c.weight"]
+    noise = ((full.astype(np.float64) - own) ** 2).sum()
+
+    assert row["sqnr_db"] == pytest.approx(10 * math.log10((full**2).sum() / noise), abs=0.05)
+    assert row["agreement"] == pytest.approx((own.argmax(1) == full.argmax(1)).mean(), abs=0.006)
+    assert row["quality_drop"] == pytest.approx(1 - row["quality"])
+    beyond = (inner > seen.max()).mean()
+    assert row["unseen"] == pytest.approx(beyond, abs=1e-3)
+    assert row["saturation"] == pytest.approx(beyond, abs=2e-3)
+    assert row["outlier_ratio"] == pytest.approx(inner.max() / inner.std(), rel=1e-3)
+    error = math.sqrt(((fed - inner) ** 2).mean())
+    assert row["error_over_scale"] == pytest.approx(error / step, rel=0.05)
+
+
+def calibrated() -> np.ndarray:
+    """The calibration samples that seed 0 chooses."""
+    x = deep.load("calibration").inputs["x"]
+    return x[np.random.default_rng(0).permutation(len(x))[:64]]
+
+
+def test_the_guide_says_which_part_hurts_and_what_mends_it(found):
+    assert guide.part(found, "deepery", "b").startswith("its weights cost most")
+    best = next(guide.advice(found, "deepery", "b"))
+    assert best.startswith("granularity: per-channel: +")
+    assert "keep_float: [b]" in list(guide.advice(found, "deepery", "b"))[-1]
+    refused = found.remedies("deepery", "")
+    entropy = refused[refused["change"].str.contains("entropy")].iloc[0]
+    assert (entropy["status"], entropy["reason"]) == (
+        "unsupported", "the fake has no entropy; use mse",
+    )  # fmt: skip
+
+
+def test_each_taught_step_is_a_check_with_its_number(found):
+    by_question = {check.question: check for check in guide.checks(found, "deepery")}
+    assert len(by_question) == 5
+    assert by_question["Is an operation unsupported?"].number == "all 3 layers can be quantized"
+    assert "steps (ideal 0.289)" in by_question["Is a range clipped?"].number
+    assert by_question["Does a wider bit width help?"].answer.startswith("the fake has no")
+    assert by_question["Are values numerically unstable?"].tone == "good"
+
+
+def test_a_layer_that_crashes_the_worker_costs_itself_alone(deepery):
+    request = Request("deep", "static-int8", {"route": "crash:a"}, ("deepery",), samples=50)
+
+    found = examine(deepery, request)
+
+    ranking = found.ranking("deepery").set_index("layer")
+    assert ranking.loc["a", "status"] == "crashed"
+    assert "SIGSEGV" in ranking.loc["a", "reason"]
+    assert set(ranking.loc[["b", "c"], "status"]) == {"ok"}
+    check = next(c for c in guide.checks(found, "deepery") if "unsupported" in c.question)
+    assert check.number == "1 of 3 layers cannot be quantized alone"
+
+
+def test_a_refusal_while_building_is_a_row_with_its_reason(deepery):
+    request = Request("deep", "static-int8", {"route": "bad:b"}, ("deepery",), samples=50)
+
+    row = examine(deepery, request).ranking("deepery").set_index("layer").loc["b"]
+
+    assert (row["status"], row["reason"]) == (
+        "unsupported", "this layer cannot be quantized alone; take another",
+    )  # fmt: skip
+
+
+def test_a_second_diagnosis_starts_no_worker(deepery, monkeypatch):
+    first = examine(deepery)
+
+    def refuse(*arguments, **known):
+        raise AssertionError("nothing is left to do")
+
+    monkeypatch.setattr("harness.jobs.Process", refuse)
+    second = examine(deepery)
+
+    pd.testing.assert_frame_equal(first.sensitivity, second.sensitivity)
+
+
+def test_a_method_that_no_backend_has_is_not_comparable(deepery):
+    with pytest.raises(
+        NotComparable, match="deepery: the fake has no dynamic-int8; use static-int8"
+    ):
+        examine(deepery, Request("deep", "dynamic-int8", {}, ("deepery",)))
+
+
+def test_an_unknown_name_gets_the_nearest(deepery):
+    with pytest.raises(BadInput, match=r"unknown model 'dep'\. Did you mean 'deep'"):
+        examine(deepery, Request("dep", "static-int8", {}, ("deepery",)))
+    with pytest.raises(BadInput, match=r"unknown mode 'kep'\. Did you mean 'kept'"):
+        examine(deepery, Request("deep", "static-int8", {}, ("deepery",), modes=("kep",)))
+
+
+def test_fidelity_of_numbers_by_hand():
+    floats = {"y": np.array([[3.0, 4.0]], np.float32)}
+
+    found = fidelity(floats, {"y": np.array([[3.0, 3.0]], np.float32)})
+
+    assert found["sqnr_db"] == pytest.approx(10 * math.log10(25 / 1))
+    assert found["mse"] == pytest.approx(0.5)
+    assert found["cosine"] == pytest.approx(21 / (5 * math.sqrt(18)))

@@ -1,0 +1,77 @@
+"""Tuning with the fake framework of three layers, one of which is planted to break."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import BadInput
+from harness.method import preset
+from harness.precision import PRECISIONS, Precision
+from harness.progress import Reporter
+from harness.tuning import Budget, candidates, tune
+from tests.harness.test_diagnosis import install
+
+QUICK = Precision("test", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    folder = install(patch, tmp_path_factory.mktemp("tuning"))
+    patch.setitem(PRECISIONS, "test", QUICK)
+    yield lambda budget: tune(
+        "deep", "deepery", budget, precision="test", samples=100, results=folder / "results",
+        reporter=Reporter(quiet=True),
+    )  # fmt: skip
+    patch.undo()
+
+
+def test_the_planted_layer_is_found_and_the_loss_recovered(tuned):
+    found = tuned(Budget(0.05, "size"))
+
+    assert found.diagnosis.ranking("deepery")["layer"].iloc[0] == "b"
+    rows = found.candidates.set_index("label")
+    assert rows.loc["static-int8", "quality_drop"] > 0.1
+    assert found.qualified
+    chosen = found.candidates.set_index("trial").loc[found.chosen]
+    assert list(chosen["keep_float"]) == ["b"]
+    assert chosen["quality_drop_bound"] < 0.05
+
+
+def test_every_candidate_is_kept_and_the_pareto_set_marked(tuned):
+    found = tuned(Budget(0.05, "size"))
+
+    labels = {"static-int8", "static-int8+float=1", "static-int8+float=2"}
+    assert set(found.candidates["label"]) == labels
+    rows = found.candidates.set_index("label")
+    # smaller and worse, or larger and better; two layers in float are larger than one
+    assert rows["pareto"]["static-int8"]
+    assert rows["pareto"]["static-int8+float=1"]
+    assert rows["size_bytes"]["static-int8"] < rows["size_bytes"]["static-int8+float=1"]
+    assert (found.run.folder / "report.html").exists()
+
+
+def test_where_nothing_qualifies_the_best_effort_is_returned(tuned):
+    found = tuned(Budget(1e-9, "size"))
+
+    assert not found.qualified
+    rows = found.candidates.set_index("trial")
+    assert rows.loc[found.chosen, "quality_drop_bound"] == rows["quality_drop_bound"].min()
+
+
+def test_candidates_go_from_all_int8_to_more_bits_where_it_hurts_and_fewer_where_not():
+    start = preset("static-int8")
+    found = dict(candidates(start, ["a", "b", "c", "d"]))
+
+    assert found["static-int8"] == start
+    assert found["static-int8+float=2"].keep_float == ("a", "b")
+    assert found["static-int8+int4=1"].int4_weights == ("d",)
+    assert found["static-int8+int4=2+float=1"].int4_weights == ("c", "d")
+    assert found["static-int8+int4=2+float=1"].keep_float == ("a",)
+    assert found["static-int16x8"].activations == "int16"
+    assert all(len(m.keep_float) + len(m.int4_weights) <= 4 for m in found.values())
+
+
+def test_an_unknown_objective_is_named(tuned):
+    with pytest.raises(BadInput, match="objective is one of latency, size, not 'speed'"):
+        tuned(Budget(0.01, "speed"))
