@@ -48,7 +48,8 @@ class Backend:
     trainer : str
         Locator of the `Trainer` whose work its quantizer takes; empty where it takes none.
     routes : mapping
-        Preset name -> route -> the axes whose default on this route differs from ``methods``.
+        Preset name -> every route there is -> the axes whose default on it differs from
+        ``methods``. A preset that is not here has one route.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Backend:
     def packages(self) -> tuple[str, ...]:
         """Everything that must be installed, each once."""
         return tuple(dict.fromkeys(self.build_packages + self.run_packages))
+
+    def ways(self, preset: str) -> tuple[str, ...]:
+        """Every route of a preset, the default one first."""
+        usual = self.methods.get(preset, {}).get("route", "")
+        return tuple(dict.fromkeys((usual, *self.routes.get(preset, {}))))
 
     def axes(self, preset: str, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The axes of a preset here: the defaults, those of the chosen route, what is chosen."""
