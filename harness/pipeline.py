@@ -133,7 +133,7 @@ class Pipeline:
     # --- data, then the float forms --------------------------------------------------------------
 
     def _prepare(self, name: str) -> Iterable[Job]:
-        model = registry.model(name)
+        model = self._of(name)[0].model
         task = registry.task(model.task)
         try:
             self._weights[name] = weights_digest(model)
@@ -196,7 +196,7 @@ class Pipeline:
 
     def _judge_parity(self, name: str) -> None:
         """Compare each backend's float outputs with those of the model's own form."""
-        model = registry.model(name)
+        model = self._of(name)[0].model
         cells = {float_form(c): parity_cell(c) for c in self._of(name)}
         scored = [form for form in cells if self._floats[name][form].status == "ok"]
         scored.sort(key=lambda form: _origin(model, cells[form]))
