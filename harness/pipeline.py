@@ -390,6 +390,7 @@ class Pipeline:
         """Scores depend on the artifact, the runtime, the target and the CPU, not on its clock."""
         artifact = Artifact.open(entry("artifacts", self._artifact_key(cell)), verify=False)
         target = _unpinned(cell.trial.target).to_json()
+        used = ("numpy", *cell.backend.run_packages, *cell.backend.optional_packages)
         return content_key(
             # the same file may be run in two ways (eager, compiled): the manifest's details differ
             artifact=artifact.digest, details=dict(artifact.details), runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
@@ -400,7 +401,7 @@ class Pipeline:
                 source_digest("harness.score"),
                 source_digest("harness.tensors"),
             ],
-            packages={p: installed_packages().get(p) for p in ("numpy", *cell.backend.run_packages)},
+            packages={p: installed_packages().get(p) for p in used},
             machine=[self.machine["cpu"], self.machine["isa"]],
         )  # fmt: skip
 

@@ -50,6 +50,8 @@ class Backend:
     routes : mapping
         Preset name -> every route there is -> the axes whose default on it differs from
         ``methods``. A preset that is not here has one route.
+    optional_packages : tuple of str
+        Distribution names that single routes need, which are refused without them.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Backend:
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trainer: str = ""
     routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    optional_packages: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -50,4 +50,5 @@ BACKEND = Backend(
     methods=DEFAULTS,
     routes=ROUTES,
     trainer="backends.pytorch.trainer:PyTorchTrainer",
+    optional_packages=("bitsandbytes",),
 )
