@@ -124,7 +124,7 @@ def artifact_key(
         model=_identity(model), weights=weights, method=method.to_json(), form=form,
         data=data if method.samples else "", backend=backend.name,
         source=[source_digest(backend.quantizer), *map(source_digest, _engine(method))],
-        packages=_versions(*backend.packages),
+        packages=_versions(*backend.packages, *backend.optional_packages),
     )  # fmt: skip
 
 

@@ -17,8 +17,9 @@ import psutil
 from harness.target import COMMON_ENVIRONMENT, physical_cores, usable_cpus
 
 PACKAGES = (
-    "quantbench", "numpy", "torch", "torchao", "tensorflow", "tf-keras",
-    "tensorflow-model-optimization", "ai-edge-litert", "onnx", "onnxruntime",
+    "quantbench", "numpy", "torch", "torchao", "bitsandbytes", "tensorflow", "tf-keras",
+    "tensorflow-model-optimization", "ai-edge-litert", "litert-quantizer", "litert-torch",
+    "onnx", "onnx-ir", "onnxruntime",
 )  # fmt: skip
 # what decides which quantized kernels exist
 _ISA = (

@@ -19,7 +19,7 @@ class Model:
     Parameters
     ----------
     name, task : str
-        Registered names.
+        Registered names; of a task that is not registered, its locator.
     inputs, outputs : tuple of TensorSpec
         Shapes with ``None`` for the batch, in the task's layout. Outputs are logits.
     weights : str

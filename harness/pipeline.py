@@ -135,7 +135,7 @@ class Pipeline:
     # --- data, then the float forms --------------------------------------------------------------
 
     def _prepare(self, name: str) -> Iterable[Job]:
-        model = registry.model(name)
+        model = self._of(name)[0].model
         task = registry.task(model.task)
         try:
             self._weights[name] = weights_digest(model)
@@ -169,7 +169,7 @@ class Pipeline:
 
     def _weigh(self, name: str) -> Iterable[Job]:
         """Histograms of the weights, for the report; a failure shows where the model is built."""
-        model = registry.model(name)
+        model = self._of(name)[0].model
         folder = entry("observed", weights_key(model, weights=self._weights[name]))
         self.store.put("weights", name, {"observed": folder.name})
         job = self._job(
@@ -209,7 +209,7 @@ class Pipeline:
 
     def _judge_parity(self, name: str) -> None:
         """Compare each backend's float outputs with those of the model's own form."""
-        model = registry.model(name)
+        model = self._of(name)[0].model
         cells = {float_form(c): parity_cell(c) for c in self._of(name)}
         scored = [form for form in cells if self._floats[name][form].status == "ok"]
         scored.sort(key=lambda form: _origin(model, cells[form]))
@@ -461,6 +461,7 @@ class Pipeline:
         """Scores depend on the artifact, the runtime, the target and the CPU, not on its clock."""
         artifact = Artifact.open(entry("artifacts", self._artifact_key(cell)), verify=False)
         target = _unpinned(cell.trial.target).to_json()
+        used = ("numpy", *cell.backend.run_packages, *cell.backend.optional_packages)
         return content_key(
             # the same file may be run in two ways (eager, compiled): the manifest's details differ
             artifact=artifact.digest, details=dict(artifact.details), runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
@@ -471,7 +472,7 @@ class Pipeline:
                 source_digest("harness.score"),
                 source_digest("harness.tensors"),
             ],
-            packages={p: installed_packages().get(p) for p in ("numpy", *cell.backend.run_packages)},
+            packages={p: installed_packages().get(p) for p in used},
             machine=[self.machine["cpu"], self.machine["isa"]],
         )  # fmt: skip
 

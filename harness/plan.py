@@ -35,9 +35,12 @@ def plan(experiment: Experiment) -> list[Cell]:
     return [resolve(trial) for trial in experiment.trials]
 
 
-def resolve(trial: Trial) -> Cell:
-    """One trial as a cell, refused where a package, target, method or form is missing."""
-    model, backend = registry.model(trial.model), registry.backend(trial.backend)
+def resolve(trial: Trial, model: Model | None = None) -> Cell:
+    """One trial as a cell, refused where a package, target, method or form is missing.
+
+    ``model``: the trial's, where it is not a registered one.
+    """
+    model, backend = model or registry.model(trial.model), registry.backend(trial.backend)
     missing = registry.missing_packages(backend.packages)
     if missing:
         reason = f"{', '.join(missing)} is not installed; {backend.install}"
@@ -104,7 +107,7 @@ def parity_cell(cell: Cell) -> Cell:
     label = "fp32" if route == usual else f"fp32+route={route}"
     method = preset("fp32", cell.backend.axes("fp32", {"route": route}))
     trial = Trial(cell.model.name, cell.backend.name, method, label, PARITY_TARGET, 0)
-    return resolve(trial)
+    return resolve(trial, cell.model)
 
 
 def _float_route(cell: Cell) -> str:

@@ -49,7 +49,10 @@ class Backend:
     trainer : str
         Locator of the `Trainer` whose work its quantizer takes; empty where it takes none.
     routes : mapping
-        Preset name -> route -> the axes whose default on this route differs from ``methods``.
+        Preset name -> every route there is -> the axes whose default on it differs from
+        ``methods``. A preset that is not here has one route.
+    optional_packages : tuple of str
+        Distribution names that single routes need, which are refused without them.
     """
 
     name: str
@@ -62,11 +65,17 @@ class Backend:
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trainer: str = ""
     routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    optional_packages: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Everything that must be installed, each once."""
         return tuple(dict.fromkeys(self.build_packages + self.run_packages))
+
+    def ways(self, preset: str) -> tuple[str, ...]:
+        """Every route of a preset, the default one first."""
+        usual = self.methods.get(preset, {}).get("route", "")
+        return tuple(dict.fromkeys((usual, *self.routes.get(preset, {}))))
 
     def axes(self, preset: str, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The axes of a preset here: the defaults, those of the chosen route, what is chosen."""

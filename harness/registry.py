@@ -66,7 +66,13 @@ def model(name: str) -> Model:
 
 
 def task(name: str) -> Task:
-    """The task registered under ``name``; raises `BadInput` with the nearest name."""
+    """The task registered under ``name``; raises `BadInput` with the nearest name.
+
+    A locator instead of a name gives a task that is not registered.
+    """
+    if ":" in name:
+        found: Task = locate(name)
+        return found
     return _get("quantbench.tasks", "task", name, Task)
 
 

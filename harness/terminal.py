@@ -1,4 +1,4 @@
-"""Terminal: a finished run in a few lines."""
+"""Terminal: a finished run, or a matrix of capabilities, in lines that fit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness import guide
+from harness.capability import Matrix, changed_versions, compare
 from harness.diagnosis import Diagnosis
 from harness.results import Results
 from harness.tuning import Tuning
@@ -152,6 +154,38 @@ def show_tuning(found: Tuning, console: Console) -> None:
 
 def _known(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
+
+
+def show_matrix(matrix: Matrix, console: Console) -> None:
+    """Print a row per method and route, a column per kind of layer, and the reasons."""
+    for backend in matrix.backends:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(backend, overflow="fold")
+        for layer in matrix.layers:
+            table.add_column(layer, no_wrap=True)
+        for method, route, cells in matrix.rows(backend):
+            # a cell in brackets is no markup
+            table.add_row(f"{method} {route}".strip(), *map(Text, cells))
+        console.print(table)
+        console.print()
+    for reason, number in matrix.reasons.items():
+        console.print(f"[{number}] {reason}", markup=False, soft_wrap=True)
+    for backend, reason in matrix.absent.items():
+        console.print(f"{backend}: {reason}", markup=False, soft_wrap=True)
+
+
+def show_differences(kept: Matrix, found: Matrix, console: Console) -> int:
+    """Print what differs from a matrix kept before; returns 1 where anything does, else 0."""
+    compared = compare(kept, found)
+    for text in (
+        *(f"not compared: {text}" for text in compared.left_out),
+        *(f"version: {text}" for text in changed_versions(kept, found)),
+        *(f"difference: {text}" for text in compared.differences),
+    ):
+        console.print(text, markup=False, soft_wrap=True)
+    if not compared.differences:
+        console.print("no difference from the matrix that was kept")
+    return int(bool(compared.differences))
 
 
 def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:

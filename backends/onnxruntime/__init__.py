@@ -34,6 +34,7 @@ BACKEND = Backend(
     install="pip install 'quantbench[onnxruntime]'",
     run_modules=("onnxruntime",),
     methods=DEFAULTS,
+    routes={"static-int8": {"qdq": {}, "qoperator": {}}},
     trainer="backends.pytorch.trainer:PyTorchTrainer",
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def convert_unfused(model: Model, folder: Path) -> Path:
 def export(module: nn.Module, model: Model, path: Path, **options: Any) -> Path:
     """Export a module that takes the model's inputs, by PyTorch's exporter with ``options``."""
     specs = (*model.inputs, *model.outputs)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), plain_attention(), warnings.catch_warnings():
         # dynamo=False needs no onnxscript and keeps module paths in node names
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)
@@ -68,6 +70,17 @@ def export(module: nn.Module, model: Model, path: Path, **options: Any) -> Path:
             **options,
         )
     return path
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by its plain operators: the exporter knows no fused one."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def load(model: Model) -> nn.Module:

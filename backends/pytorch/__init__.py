@@ -23,11 +23,21 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 _TORCHAO_DYNAMIC = {"granularity": "per-channel"}
 ROUTES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "dynamic-int8": {"torchao": _TORCHAO_DYNAMIC, "torchao-compiled": _TORCHAO_DYNAMIC},
+    "fp32": {"eager": {}, "traced": {}, "compiled": {}, "stubs": {}},
+    "fp16": {"eager": {}, "traced": {}, "compiled": {}},
+    "bf16": {"eager": {}, "traced": {}, "compiled": {}},
+    "dynamic-int8": {
+        "eager": {}, "fx": {}, "torchao": _TORCHAO_DYNAMIC, "torchao-compiled": _TORCHAO_DYNAMIC,
+    },
+    "static-int8": {"fx": {}, "eager": {}, "pt2e": {}},
+    "weight-only-int8": {"torchao": {}, "torchao-compiled": {}, "bitsandbytes": {}},
     "weight-only-int4": {
+        "torchao": {},
+        "torchao-compiled": {},
         "bitsandbytes": {"weights": "nf4", "group_size": 64, "symmetric_weights": True},
     },
-}
+    "qat-int8": {"fx": {}, "eager": {}, "pt2e": {}},
+}  # fmt: skip
 
 BACKEND = Backend(
     name="pytorch",
@@ -40,4 +50,5 @@ BACKEND = Backend(
     methods=DEFAULTS,
     routes=ROUTES,
     trainer="backends.pytorch.trainer:PyTorchTrainer",
+    optional_packages=("bitsandbytes",),
 )

@@ -36,6 +36,17 @@ BACKEND = Backend(
         "qat-int8": {"route": "keras", "io": "int8"},
     },
     trainer="backends.tflite.trainer:KerasTrainer",
+    routes={
+        "fp32": {"keras": {}, "litert-torch": {}},
+        **{
+            name: {"keras": {}, "litert-keras": {}, "litert-torch": {}}
+            for name in ("fp16", "dynamic-int8", "static-int8", "static-int16x8")
+        },
+        **{
+            name: {"litert-keras": {}, "litert-torch": {}}
+            for name in ("dynamic-int4", "weight-only-int8", "weight-only-int4")
+        },
+    },
 )
 
 FROM_TORCH = Converter(

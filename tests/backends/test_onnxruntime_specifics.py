@@ -278,6 +278,32 @@ def test_the_same_build_twice_gives_the_same_bytes(build, name):
     assert build(name).digest == build(name).digest
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, tokens):
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+
+def test_torch_s_own_attention_is_converted_for_every_batch_size(tmp_path):
+    torch.manual_seed(0)
+    module = Attention().eval()
+    spec = TensorSpec("tokens", (None, 5, 12), "float32")
+    model = dataclasses.replace(
+        SMALL, inputs=(spec,), outputs=(dataclasses.replace(spec, name="out"),)
+    )
+    x = torch.randn(3, 5, 12)
+
+    path = from_torch.export(module, model, tmp_path / "model.onnx")
+
+    session = onnxruntime.InferenceSession(path)
+    for size in (1, 2, 3):
+        (out,) = session.run(None, {"tokens": x[:size].numpy()})
+        np.testing.assert_allclose(out, module(x[:size]).detach(), atol=1e-5)
+
+
 def test_the_converter_gives_the_same_bytes_and_the_task_s_names(tmp_path):
     (tmp_path / "again").mkdir()
 

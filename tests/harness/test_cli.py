@@ -109,5 +109,17 @@ def test_doctor_names_backends_targets_and_what_is_missing():
         assert word in found.stdout
 
 
+def test_a_probe_of_an_unknown_backend_or_into_an_odd_file_is_a_usage_error():
+    unknown = quantbench("probe", "--backend", "tflit")
+    odd = quantbench("probe", "--output", "matrix.txt")
+    none = quantbench("probe", "--check", "nowhere.md")
+
+    assert unknown.returncode == odd.returncode == none.returncode == 2
+    assert unknown.stderr == "error: unknown backend 'tflit'. Did you mean 'tflite'?\n"
+    assert "neither a .md nor a .json" in odd.stderr
+    assert "write it with 'quantbench probe --output nowhere.md'" in none.stderr
+
+
 def test_help_has_examples():
     assert "quantbench run experiments/quickstart.yaml" in quantbench("run", "--help").stdout
+    assert "quantbench probe --check docs/capabilities.md" in quantbench("probe", "--help").stdout
