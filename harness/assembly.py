@@ -307,12 +307,14 @@ def _artifacts(views: Iterable[_View]) -> list[Row]:
 
 def _tensor_row(trial: str, tensor: TensorRecord, method: Method) -> Row:
     names = (
-        "name", "role", "dtype", "bytes", "bits", "levels", "signed", "symmetric", "granularity",
+        "name", "role", "dtype", "bytes", "bits", "signed", "symmetric", "granularity",
         "group_size", "low", "high", "layer",
     )  # fmt: skip
     kept = tensor.role == WEIGHT and not is_narrow(tensor.dtype)
     return {
         "trial": trial, "kind": "tensor", **{name: getattr(tensor, name) for name in names},
+        # of 64 bits there are more than a column can say
+        "levels": tensor.levels if tensor.levels < 2**63 else None,
         "shape": list(tensor.shape), "scale": list(tensor.scale),
         "zero_point": list(tensor.zero_point),
         "reason": why_float(tensor.layer, method) if kept else None,

@@ -372,7 +372,7 @@ def explain(results: Results, trial: str) -> Explanation:
         (results.artifacts["trial"] == trial) & (results.artifacts["kind"] == "executed")
     ].empty:
         raise BadInput(
-            f"trial '{trial}' was not run ({row['status']}): {row['reason'] or 'no record'}"
+            f"trial '{trial}' was not run ({row['status']}): {_word(row['reason']) or 'no record'}"
         )
     reference = baseline(results, row)
     known = facts(results, row, reference)
@@ -398,7 +398,7 @@ def facts(results: Results, row: Mapping[str, Any], reference: str) -> Facts:
     tables = {name: _rows(results.artifacts, name) for name in (trial, reference)}
     own, full = tables[trial], tables[reference]
     values = _values(results.measurements, trial)
-    effective = json.loads(row["effective"] or "{}")
+    effective = json.loads(_word(row["effective"]) or "{}")
     latency, float_latency = values.get("latency_ms", math.nan), _latency(results, reference)
     executed = [r for r in own if r["kind"] == "executed"]
     float_executed = [r for r in full if r["kind"] == "executed"]
@@ -465,12 +465,17 @@ def _speedup(
 def _multiplications(rows: Sequence[Mapping[str, Any]]) -> tuple[Multiplication, ...]:
     return tuple(
         Multiplication(
-            str(r["operator"]), _whole(r["macs"]), str(r["dtype"]), str(r["engine"] or ""),
-            str(r["scales"] or "none"), str(r["name"]), str(r["reason"] or ""),
+            _word(r["operator"]), _whole(r["macs"]), _word(r["dtype"]), _word(r["engine"]),
+            _word(r["scales"]) or "none", _word(r["name"]), _word(r["reason"]),
         )
         for r in rows
         if r["kind"] == "node" or _whole(r["macs"])
     )  # fmt: skip
+
+
+def _word(value: Any) -> str:
+    """A text of a table; empty where it is missing."""
+    return value if isinstance(value, str) else ""
 
 
 def _whole(value: Any) -> int:

@@ -144,6 +144,35 @@ def losses(steps: pd.DataFrame, *, name: str) -> Picture:
     return _picture(lambda width: _losses(steps, width), title, name, {})
 
 
+def sweep(
+    frame: pd.DataFrame, colors: Mapping[str, str], *, x: str, y: str, unit: str, name: str
+) -> Picture:
+    """One quantity by a numeric axis, a line per backend through the means, every trial a dot.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``x`` and ``y``.
+    x, y : str
+        The columns, in words that label the axes.
+    """
+    title = f"{y} by {x}, a line per backend"
+    return _picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name, {})
+
+
+def drift(frame: pd.DataFrame, *, name: str) -> Picture:
+    """Quality under each shift of the inputs, a panel per backend, a line per method.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``line`` (the method, and whether it was calibrated again), ``shift``
+        and ``quality`` (0..1), in the order in which shifts are shown.
+    """
+    title = "Quality under shifted inputs, one panel per backend, one line per method"
+    return _picture(lambda width: _drift(frame, width), title, name, {})
+
+
 def trial_name(row: Mapping[str, Any]) -> str:
     """Backend and method on one line."""
     return one_line(f"{row['backend']} {row['label']}", 200)
@@ -204,6 +233,67 @@ def _losses(steps: pd.DataFrame, width: float) -> Figure:
     for axes in panels[len(methods) :]:
         axes.remove()
     return figure
+
+
+def _sweep(
+    frame: pd.DataFrame, colors: Mapping[str, str], x: str, y: str, unit: str, width: float
+) -> Figure:
+    figure = Figure(figsize=(width, 3.0), dpi=72, layout="constrained")
+    axes = figure.subplots()
+    sns.lineplot(
+        data=frame, x=x, y=y, hue="backend", palette=dict(colors), ax=axes, linewidth=1.5,
+        errorbar=None, legend=False,
+    )  # fmt: skip
+    sns.scatterplot(
+        data=frame, x=x, y=y, hue="backend", palette=dict(colors), ax=axes, s=26, alpha=0.7,
+        linewidth=0, legend=False,
+    )  # fmt: skip
+    values = sorted(frame[x].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(x)
+    axes.set_ylabel(f"{y}, {unit}" if unit else y)
+    _line_keys(axes, {name: colors[name] for name in dict.fromkeys(frame["backend"])})
+    return figure
+
+
+def _drift(frame: pd.DataFrame, width: float) -> Figure:
+    backends = list(dict.fromkeys(frame["backend"]))
+    lines = list(dict.fromkeys(frame["line"]))
+    shifts = list(dict.fromkeys(frame["shift"]))
+    colors = {line: SERIES[i % len(SERIES)] for i, line in enumerate(lines)}
+    columns = 1 if width == NARROW else min(len(backends), 3)
+    rows = math.ceil(len(backends) / columns)
+    figure = Figure(figsize=(width, 0.5 + 2.6 * rows), dpi=72, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    for axes, backend in zip(panels, backends, strict=False):
+        here = frame[frame["backend"] == backend]
+        here = here.assign(place=[shifts.index(shift) for shift in here["shift"]])
+        sns.lineplot(
+            data=here, x="place", y="quality", hue="line", palette=colors, ax=axes, marker="o",
+            markeredgewidth=0, linewidth=1.4, errorbar=None, legend=False,
+        )  # fmt: skip
+        axes.set_title(one_line(backend), loc="left", color=INK)
+        axes.set_xticks(
+            range(len(shifts)), [_fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
+        )
+        axes.set_xlabel("")
+        axes.set_ylabel("quality")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    _line_keys(panels[0], colors)
+    for axes in panels[len(backends) :]:
+        axes.remove()
+    return figure
+
+
+def _line_keys(axes: Axes, colors: Mapping[str, str]) -> None:
+    """Names of lines in their colours, in the corner with the most room."""
+    keys = [
+        Line2D([], [], color=color, label=_fit(one_line(name), 200), linewidth=2)
+        for name, color in colors.items()
+    ]
+    axes.legend(handles=keys, loc="best", handlelength=1.2)
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from harness import advice
 from harness.advice import Choice, interval
 from harness.report import figures
 from harness.report.changes import Change, changes
-from harness.report.figures import Picture
+from harness.report.figures import Picture, palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.quantities import (
     MISSING,
@@ -33,6 +33,7 @@ from harness.report.quantities import (
     size,
     span,
 )  # fmt: skip
+from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
 from harness.report.why import Why, explanations, specifications
 from harness.results import FAILURES, Results
@@ -150,6 +151,7 @@ class Page:
     reasons: tuple[str, ...]
     training: Training | None
     changes: tuple[Change, ...]
+    sweeps: tuple[Picture, ...]
     whys: tuple[Why, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
@@ -194,6 +196,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         reasons=reasons,
         training=training(results, frame),
         changes=changes(frame),
+        sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
         whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes)),
         rows=_trial_rows(results, frame, chosen, sizes),

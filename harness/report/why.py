@@ -92,14 +92,14 @@ _SPECIFIED = ("bits", "levels", "signed", "symmetric", "granularity")
 def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
     """What the weights are, and what the activations are."""
     for title, roles in (("weights", (WEIGHT,)), ("activations", (ACTIVATION, INPUT, OUTPUT))):
-        integer = [t for t in tensors if t["role"] in roles and t["levels"]]
+        integer = [t for t in tensors if t["role"] in roles and t["levels"] > 0]
         if integer:
             # what most of them are: a few differ, such as the output of a softmax
             kinds = Counter(tuple(t[key] for key in _SPECIFIED) for t in integer)
             bits, levels, signed, symmetric, granularity = kinds.most_common(1)[0][0]
             words = [
-                f"{title} {'int' if signed else 'uint'}{bits}",
-                f"{levels} levels",
+                f"{title} {'int' if signed else 'uint'}{int(bits)}",
+                f"{int(levels)} levels",
                 "symmetric" if symmetric else "asymmetric",
             ]
             yield ", ".join([*words, granularity] if title == "weights" else words)

@@ -218,6 +218,19 @@ def test_groups_have_the_scales_that_their_weights_need(build):
     assert ((reach > 6.4) & (reach < 8.1)).all()
 
 
+def test_scales_of_many_groups_lie_behind_the_flatbuffer_and_are_found(tmp_path):
+    from tests.backends.samples import SAMPLES
+
+    sample, none = SAMPLES["larger"], Data(Samples({}, np.zeros(0)), None, 0)
+    wanted = method("dynamic-int4", granularity="group", group_size=32)
+    artifact = TfliteQuantizer().quantize(sample.model, wanted, none, tmp_path)
+
+    found = held(TfliteQuantizer().inspect(artifact, sample.layers), "weight", "hidden")
+
+    assert len(found.scale) == 512 * 256 // 32
+    assert min(found.scale) > 0
+
+
 # --- activations ---------------------------------------------------------------------------------
 
 

@@ -526,7 +526,7 @@ def test_every_preset_is_built_or_refused_with_something_to_use(name):
         ("static-int8", {"samples": 0}, "use samples: 256"),
         ("static-int8", {"activations": "uint8"}, "signed 8-bit activations"),
         ("static-int8", {"calibrator": "entropy"}, "use calibrator: minmax"),
-        ("static-int8", {"ranges": "injected"}, "use ranges: native"),
+        ("static-int8", {"ranges": "injected"}, "use route: litert-keras"),
         ("static-int8", {"symmetric_weights": False}, "use symmetric_weights: true"),
         ("static-int8", {"symmetric_activations": True}, "use symmetric_activations: false"),
         ("static-int8", {"fusion": False}, "use fusion: true"),

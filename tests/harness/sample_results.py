@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness import assembly
 from harness.files import write_json
 from harness.method import AXES, PRESETS, preset
+from harness.record import NodeRecord, Operation, TensorRecord
 from harness.results import SCHEMAS, Results, load_results, write_table
 from harness.statistics import bonett_price, wilson
 
@@ -99,11 +101,37 @@ def sample_results(
     for trial in trials:
         tables["trials"].append(_trial(trial, experiment))
         tables["measurements"] += _measurements(trial, trials, references, batch_sizes, noise)
+        tables["artifacts"] += _artifacts(trial)
     for name, rows in tables.items():
         write_table(folder, name, rows)
     write_json(folder / "run.json", {**_run(experiment, references), **(run or {})})
     write_json(folder / "machine.json", {**_MACHINE, **(machine or {})})
     return load_results(folder)
+
+
+KERNELS: Mapping[str, str] = {"dynamic-int8": "ConvInteger", "fp16": "HalfConv"}
+
+
+def _artifacts(t: Invented) -> list[dict[str, Any]]:
+    """A file of one convolution, as its method would make it; nothing of what did not run."""
+    if t.latency_ms is None:
+        return []
+    integer = t.integer > 0
+    weight = TensorRecord("w", "weight", "int8" if integer else "float32", (90_000,))
+    if integer:
+        levels = {"qmin": -128 if t.backend == "pytorch" else -127, "qmax": 127}
+        weight = replace(weight, scale=(0.1, 0.2), zero_point=(0, 0), axis=0, **levels)
+    dtype = "uint8" if integer else {"fp16": "float16"}.get(t.method, "float32")
+    scales = "none" if not integer else t.method.partition("-")[0]
+    kind = KERNELS.get(t.method, "Conv")
+    node = NodeRecord("c", kind, "multiply", dtype, scales, 2_000_000, 90_000, weight.dtype)
+    ran = Operation("c", kind, 2_000_000, dtype, "kernels", "multiply", scales, 90_000)
+    method = preset(t.method if t.method in PRESETS else "fp32")
+    return [
+        assembly._tensor_row(t.id, weight, method),
+        assembly._node_row(t.id, node, method),
+        assembly._operation_row(t.id, ran),
+    ]
 
 
 def _references(trials: Sequence[Invented]) -> dict[str, Invented]:
@@ -229,6 +257,7 @@ def _run(experiment: str, references: Mapping[str, Invented]) -> dict[str, Any]:
 
 _MACHINE: dict[str, Any] = {
     "cpu": "Invented CPU 9000 @ 3.0 GHz",
+    "architecture": "x86_64",
     "isa": ["avx2", "fma", "avx512f", "avx512_vnni"],
     "cores": 2,
     "memory_bytes": 8_000_000_000,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 
+from harness.assembly import _tensor_row
 from harness.method import preset
 from harness.record import (
     Coverage,
@@ -18,6 +20,7 @@ from harness.record import (
     requested,
     serialized,
 )
+from harness.results import ARTIFACTS
 
 
 def tensor(**known) -> TensorRecord:
@@ -172,3 +175,13 @@ def test_outputs_and_what_is_written_in_place_live_on():
 
 def test_activation_memory_of_hidden_buffers_is_not_known():
     assert activation_bytes((Operation("", "conv", 10, "int8"),)) is None
+
+
+def test_biases_of_64_bits_fit_into_the_table():
+    bias = tensor(role="bias", dtype="int64", scale=(1e-9,), qmin=-(2**63), qmax=2**63 - 1)
+
+    row = _tensor_row("trial", bias, preset("static-int16x8"))
+
+    table = pa.Table.from_pylist([row], schema=ARTIFACTS)
+    assert table["bits"].to_pylist() == [64]
+    assert table["levels"].to_pylist() == [None]

@@ -18,7 +18,7 @@ import pytest
 from harness import registry
 from harness.errors import BadInput, NotComparable
 from harness.exporting import export
-from harness.results import SCHEMAS, load_results
+from harness.results import SCHEMA_VERSION, SCHEMAS, load_results
 from harness.runner import exit_code, run
 from harness.store import Store, locked
 from tests.harness import fake
@@ -219,7 +219,9 @@ def test_results_of_another_schema_are_refused(experiment_file, fakery):
     table = pq.read_table(path).replace_schema_metadata({"quantbench_schema": "99"})
     pq.write_table(table, path)
 
-    with pytest.raises(NotComparable, match="has schema version 99, this quantbench reads 2"):
+    with pytest.raises(
+        NotComparable, match=f"has schema version 99, this quantbench reads {SCHEMA_VERSION}"
+    ):
         load_results(found.folder)
 
 

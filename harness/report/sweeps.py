@@ -1,0 +1,78 @@
+"""Sweeps: what a numeric axis does over many values, and what shifted inputs do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.report import figures
+from harness.report.figures import Picture
+from harness.shift import RECALIBRATED
+
+SWEPT: Mapping[str, str] = {
+    "samples": "calibration samples",
+    "percentile": "percentile",
+    "sigmas": "standard deviations",
+}
+"""Axes whose effect is drawn, in words; from three values on."""
+_FEWEST = 3
+
+
+def sweeps(frame: pd.DataFrame, colors: Mapping[str, str]) -> tuple[Picture, ...]:
+    """A picture for each swept axis, and one for shifted inputs.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `harness.advice.trial_frame`.
+    """
+    if frame.empty:
+        return ()
+    return (*_axes(frame, colors), *_drifts(frame))
+
+
+def _axes(frame: pd.DataFrame, colors: Mapping[str, str]) -> Iterator[Picture]:
+    plain = frame[(frame["training"] == "ptq") & ~frame["model"].str.contains("@")]
+    for axis, words in SWEPT.items():
+        known = plain[plain[axis] > 0].dropna(subset=["sqnr_db"])
+        for (model, method), group in known.groupby(["model", "method"], sort=False):
+            # nothing else may differ: only trials whose label names this axis, or none
+            same = group[[_only(label, axis) for label in group["label"]]]
+            if same[axis].nunique() < _FEWEST:
+                continue
+            drawn = same.rename(columns={axis: words, "sqnr_db": "SQNR"})
+            name = f"sweep-{axis}-{len(str(model))}-{method}"
+            yield figures.sweep(drawn, colors, x=words, y="SQNR", unit="dB", name=name)
+
+
+def _only(label: str, axis: str) -> bool:
+    """Whether a label names no axis but this."""
+    return all(part.startswith(f"{axis}=") for part in label.split("+")[1:])
+
+
+def _drifts(frame: pd.DataFrame) -> Iterator[Picture]:
+    rows = list(_shifted(frame))
+    if len({row["shift"] for row in rows}) < 2:
+        return
+    yield figures.drift(pd.DataFrame(rows), name="drift")
+
+
+def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Trials under shifts, and the same trials without one, where there are any."""
+    bases = {str(model).partition("@")[0] for model in frame["model"] if "@" in str(model)}
+    for row in frame.dropna(subset=["quality"]).to_dict("records"):
+        base, _, shift = str(row["model"]).partition("@")
+        if base not in bases:
+            continue
+        plain, _, again = shift.partition(":")
+        line = str(row["label"])
+        if again == RECALIBRATED:
+            if not row["samples"]:
+                continue  # nothing of it is calibrated
+            line = f"{line}, {RECALIBRATED}"
+        yield {
+            "backend": row["backend"], "line": line, "shift": plain or "none",
+            "quality": row["quality"],
+        }  # fmt: skip

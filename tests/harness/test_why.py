@@ -1,0 +1,108 @@
+"""The report's words on what artifacts are, on why they are slow, and its pictures of sweeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import advice
+from harness.errors import BadInput
+from harness.explain import baseline, explain
+from harness.report.sweeps import sweeps
+from harness.report.why import explanations, specifications
+from tests.harness.sample_results import TYPICAL, Invented, sample_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return sample_results(tmp_path_factory.mktemp("why"))
+
+
+def test_a_slow_dynamic_convolution_is_explained_from_a_run(results):
+    found = explain(results, "digits/onnxruntime/dynamic-int8/cpu-1")
+
+    assert found.reference == "digits/onnxruntime/fp32/cpu-1"
+    assert found.summary.startswith(
+        "7.12 times slower than its float model (1.710 against 0.240 ms)"
+    )
+    assert [cause.name for cause in found.causes] == ["dynamic-convolutions"]
+
+
+def test_float16_without_its_instructions_is_explained_from_a_run(results):
+    found = explain(results, "digits/pytorch/fp16/cpu-1")
+
+    assert [cause.name for cause in found.causes] == ["instruction-set-missing"]
+    assert "float16" in found.causes[0].sentence
+
+
+def test_a_fast_artifact_and_the_float_model_itself_have_no_cause(results):
+    for trial in ("digits/tflite/static-int8/cpu-1", "digits/tflite/fp32/cpu-1"):
+        assert explain(results, trial).causes == ()
+
+
+def test_a_route_is_compared_with_its_own_float_model(results):
+    rows = results.trials.set_index("trial", drop=False)
+
+    assert baseline(results, rows.loc["digits/pytorch/fp16/cpu-1"]) == "digits/pytorch/fp32/cpu-1"
+    traced = rows.loc["digits/pytorch/fp32+route=traced/cpu-1"]
+    assert baseline(results, traced) == traced["trial"]
+
+
+def test_what_did_not_run_is_not_explained(results):
+    with pytest.raises(BadInput, match=r"was not run \(unsupported\): ONNX Runtime's CPU provider"):
+        explain(results, "digits/onnxruntime/fp16/cpu-1")
+    with pytest.raises(BadInput, match="Did you mean 'digits/onnxruntime/fp32/cpu-1'"):
+        explain(results, "digits/onnxruntime/fp23/cpu-1")
+
+
+def test_the_report_lists_the_slowest_first_with_a_remedy(results):
+    found = explanations(results)
+
+    assert [(why.backend, why.label) for why in found][:2] == [
+        ("onnxruntime", "dynamic-int8"), ("pytorch", "fp16"),
+    ]  # fmt: skip
+    sentence, remedy = found[0].causes[0]
+    assert "quantized anew at each inference" in sentence
+    assert remedy.startswith("Take static scales")
+
+
+def test_specifications_tell_levels_and_mark_methods_that_are_not_the_same(results):
+    held = specifications(results)
+
+    pytorch = held["digits/pytorch/static-int8/cpu-1"]
+    assert pytorch == (
+        "weights int8, 256 levels, symmetric, per-channel", "≠ other backends' static-int8",
+    )  # fmt: skip
+    assert "255 levels" in held["digits/tflite/static-int8/cpu-1"][0]
+    # both other backends have 255 levels there
+    assert held["digits/tflite/dynamic-int8/cpu-1"] == (
+        "weights int8, 255 levels, symmetric, per-channel",
+    )
+    assert "digits/tflite/fp32/cpu-1" not in held
+
+
+def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
+    swept = tuple(
+        Invented(backend, "static-int8", 0.1, sqnr_db=20.0 + count**0.5, axes={"samples": count})
+        for backend in ("pytorch", "tflite") for count in (1, 8, 32, 128)
+    )  # fmt: skip
+    shifted = tuple(
+        Invented("tflite", method, 0.1, lost=lost, model=model)
+        for model in ("digits@noise=0.1", "digits@noise=0.1:recalibrated", "digits@blur=1")
+        for method, lost in (("fp32", 10), ("static-int8", 60))
+    )
+    results = sample_results(tmp_path, (*TYPICAL, *swept, *shifted))
+
+    pictures = sweeps(advice.trial_frame(results), {"pytorch": "#0067a5", "tflite": "#c44601",
+                                                    "onnxruntime": "#00805c"})  # fmt: skip
+
+    assert [picture.title for picture in pictures] == [
+        "SQNR by calibration samples, a line per backend",
+        "Quality under shifted inputs, one panel per backend, one line per method",
+    ]
+    assert "static-int8, recalibrated" in pictures[1].wide
+    assert "fp32, recalibrated" not in pictures[1].wide
+    assert "noise=0.1" in pictures[1].wide
+
+
+def test_a_run_without_sweeps_has_no_pictures_of_them(results):
+    assert sweeps(advice.trial_frame(results), {}) == ()
