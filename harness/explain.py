@@ -22,6 +22,8 @@ from harness.results import Results
 SOME = 0.05
 """A share below this explains nothing."""
 MUCH_SLOWER = 5.0
+SPINNING = 1.7
+"""Processor time over wall time and threads; up to 1.3 was seen where one thread ran alone."""
 TINY_MACS = 500_000
 """Multiply-accumulates that a core does in some 50 microseconds: calls cost as much."""
 # What a processor must have to multiply a dtype at full speed; names as in machine.json.
@@ -50,6 +52,7 @@ class Multiplication:
     scales: str
     name: str = ""
     reason: str = ""
+    narrow: bool = False  # whether its weights are quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,8 @@ def left_in_float(f: Facts) -> Iterator[Cause]:
         return
     narrow = f.narrow / f.weights
     if f.requested_weights - narrow > SOME:
-        kinds = sorted({op.kind for op in f.executed if op.macs and not is_integer(op.dtype)})
+        known = [op for op in f.nodes or f.executed if not is_integer(op.dtype)]
+        kinds = sorted({op.kind for op in known if not op.narrow})
         yield Cause(
             "left-in-float",
             f"{narrow:.1%} of the weights are quantized, of {f.requested_weights:.0%} asked for: the "
@@ -270,6 +274,8 @@ def uncompiled_graph(f: Facts) -> Iterator[Cause]:
 def _interpreted(f: Facts) -> bool:
     integer = f.share(lambda op: is_integer(op.dtype))
     many = len([op for op in f.executed if op.macs])
+    if any(op.reason for op in f.nodes):
+        return False  # compiled or not, there is no kernel
     return f.serialized_macs > SOME and integer <= SOME and f.dequantizations >= max(many, 1)
 
 
@@ -308,7 +314,7 @@ def thread_mismatch(f: Facts) -> Iterator[Cause]:
             f"It ran on {f.effective_threads} threads, {f.threads} were asked for.",
             "Set the threads of the runtime, and check what else uses the processor.",
         )
-    elif f.cpu_share > 1.3 * f.threads:
+    elif f.cpu_share > SPINNING * f.threads:
         yield Cause(
             "thread-mismatch",
             f"An inference took {f.cpu_share:.1f} times its wall time of processor time, on "
@@ -467,6 +473,7 @@ def _multiplications(rows: Sequence[Mapping[str, Any]]) -> tuple[Multiplication,
         Multiplication(
             _word(r["operator"]), _whole(r["macs"]), _word(r["dtype"]), _word(r["engine"]),
             _word(r["scales"]) or "none", _word(r["name"]), _word(r["reason"]),
+            is_narrow(_word(r["weight_dtype"])),
         )
         for r in rows
         if r["kind"] == "node" or _whole(r["macs"])

@@ -76,7 +76,7 @@ def specifications(results: Results) -> dict[str, tuple[str, ...]]:
     return {
         str(row["trial"]): told[row["trial"]]
         + (
-            ("≠ other backends' " + one_line(row["method"]),)
+            ("≠ other backends",)
             if len(by_method.get((row["model"], row["target"], row["method"]), ())) > 1
             and row["label"] == row["method"]
             else ()
@@ -97,9 +97,6 @@ def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
             # what most of them are: a few differ, such as the output of a softmax
             kinds = Counter(tuple(t[key] for key in _SPECIFIED) for t in integer)
             bits, levels, signed, symmetric, granularity = kinds.most_common(1)[0][0]
-            words = [
-                f"{title} {'int' if signed else 'uint'}{int(bits)}",
-                f"{int(levels)} levels",
-                "symmetric" if symmetric else "asymmetric",
-            ]
-            yield ", ".join([*words, granularity] if title == "weights" else words)
+            yield f"{title} {'int' if signed else 'uint'}{int(bits)}, {int(levels)} levels"
+            words = "symmetric" if symmetric else "asymmetric"
+            yield f"{granularity}, {words}" if title == "weights" else words

@@ -171,6 +171,22 @@ def test_integers_in_the_file_that_run_in_float_are_a_fallback():
     assert "no kernel for groups" in cause.sentence
 
 
+def test_a_graph_for_which_there_is_no_kernel_is_a_fallback_and_not_uncompiled():
+    nodes = (op(dtype="uint16", scales="static", reason="no kernel multiplies 16 bits"),)
+    found = static(executed=(op(),) * 20, nodes=nodes, dequantizations=60, speedup=math.nan)
+
+    assert "float-fallback" in names(found)
+    assert "uncompiled-graph" not in names(found)
+
+
+def test_operators_with_quantized_weights_are_not_said_to_have_none():
+    done = (op(0.9), op(0.1, kind="MatMulNBits", narrow=True))
+    found = static(executed=done, nodes=done, narrow=640, speedup=1.0, serialized_macs=0.0)
+
+    (cause,) = [c for c in causes(found) if c.name == "left-in-float"]
+    assert "quantized Conv and left" in cause.sentence
+
+
 def test_weight_only_files_are_no_fallback():
     found = static(executed=(op(),), nodes=(op(),), serialized_macs=0.0, speedup=1.0)
 

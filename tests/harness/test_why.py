@@ -70,12 +70,13 @@ def test_specifications_tell_levels_and_mark_methods_that_are_not_the_same(resul
 
     pytorch = held["digits/pytorch/static-int8/cpu-1"]
     assert pytorch == (
-        "weights int8, 256 levels, symmetric, per-channel", "≠ other backends' static-int8",
+        "weights int8, 256 levels", "per-channel, symmetric", "≠ other backends",
     )  # fmt: skip
     assert "255 levels" in held["digits/tflite/static-int8/cpu-1"][0]
     # both other backends have 255 levels there
     assert held["digits/tflite/dynamic-int8/cpu-1"] == (
-        "weights int8, 255 levels, symmetric, per-channel",
+        "weights int8, 255 levels",
+        "per-channel, symmetric",
     )
     assert "digits/tflite/fp32/cpu-1" not in held
 
