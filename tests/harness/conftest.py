@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,25 +12,29 @@ from harness import registry
 from tests.harness import fake
 
 
-@pytest.fixture
-def fakery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The registry holds only the fake framework; returns a fresh folder."""
-    known = {
-        "quantbench.backends": {"fakery": fake.BACKEND, "other": fake.OTHER, "absent": fake.ABSENT},
-        "quantbench.models": {"fake": fake.MODEL},
-        "quantbench.tasks": {"fake-task": fake.TASK},
-        "quantbench.converters": {},
-    }
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **known: dict[str, Any]) -> Path:
+    """Leave only these ``backends``, ``models`` and ``tasks`` in the registry; ``folder`` caches."""
     monkeypatch.setattr(
         registry,
         "_entry_points",
         lambda group: {
             name: SimpleNamespace(load=lambda found=found: found, value=name)
-            for name, found in known[group].items()
+            for name, found in known.get(group.partition(".")[2], {}).items()
         },
     )
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(folder / "cache"))
+    return folder
+
+
+@pytest.fixture
+def fakery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The registry holds only the fake framework; returns a fresh folder."""
+    return install(
+        monkeypatch, tmp_path,
+        backends={"fakery": fake.BACKEND, "other": fake.OTHER, "absent": fake.ABSENT},
+        models={"fake": fake.MODEL},
+        tasks={"fake-task": fake.TASK},
+    )  # fmt: skip
 
 
 @pytest.fixture

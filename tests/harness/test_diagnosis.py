@@ -3,51 +3,39 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness import guide, registry
+from harness import guide
 from harness.diagnosis import Request, diagnose, fidelity
 from harness.errors import BadInput, NotComparable
 from harness.progress import Reporter
 from tests.harness import deep
+from tests.harness.conftest import install
 
 REQUEST = Request("deep", "static-int8", {}, ("deepery",), modes=("quantized", "kept"), samples=200)
 
 
-def install(monkeypatch, folder):
+def install_deep(monkeypatch, folder):
     """Leave only the fake framework of three layers in the registry."""
-    known = {
-        "quantbench.backends": {"deepery": deep.BACKEND},
-        "quantbench.models": {"deep": deep.MODEL},
-        "quantbench.tasks": {"deep-task": deep.TASK},
-        "quantbench.converters": {},
-    }
-    monkeypatch.setattr(
-        registry,
-        "_entry_points",
-        lambda group: {
-            name: SimpleNamespace(load=lambda found=found: found, value=name)
-            for name, found in known[group].items()
-        },
-    )
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(folder / "cache"))
-    return folder
+    return install(
+        monkeypatch, folder, backends={"deepery": deep.BACKEND}, models={"deep": deep.MODEL},
+        tasks={"deep-task": deep.TASK},
+    )  # fmt: skip
 
 
 @pytest.fixture
 def deepery(monkeypatch, tmp_path):
-    return install(monkeypatch, tmp_path)
+    return install_deep(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """One diagnosis, used by several tests."""
     patch = pytest.MonkeyPatch()
-    yield examine(install(patch, tmp_path_factory.mktemp("diagnosis")))
+    yield examine(install_deep(patch, tmp_path_factory.mktemp("diagnosis")))
     patch.undo()
 
 

@@ -9,7 +9,7 @@ from harness.method import preset
 from harness.precision import PRECISIONS, Precision
 from harness.progress import Reporter
 from harness.tuning import Budget, candidates, tune
-from tests.harness.test_diagnosis import install
+from tests.harness.test_diagnosis import install_deep
 
 QUICK = Precision("test", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
 
@@ -17,7 +17,7 @@ QUICK = Precision("test", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    folder = install(patch, tmp_path_factory.mktemp("tuning"))
+    folder = install_deep(patch, tmp_path_factory.mktemp("tuning"))
     patch.setitem(PRECISIONS, "test", QUICK)
     yield lambda budget: tune(
         "deep", "deepery", budget, precision="test", samples=100, results=folder / "results",
