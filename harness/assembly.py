@@ -201,6 +201,10 @@ def _flags(
 ) -> list[str]:
     """What makes a trial's numbers doubtful, in words of the glossary."""
     flags = set()
+    if view.cell.trial.method.is_float and "record" in view.built:
+        tensors = Record.from_json(view.built["record"]).tensors
+        if any(t.role == WEIGHT and is_narrow(t.dtype) for t in tensors):
+            flags.add("holds-integers")
     for batch_size in experiment.batch_sizes:
         name = f"{view.cell.trial.model}/{view.cell.trial.target.name}/batch{batch_size}"
         for generation in timed.get(name, ()):

@@ -20,6 +20,7 @@ STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "simulated": "~", "
 FLAG_MEANING: Mapping[str, str] = {
     "not-steady": "its times had not settled when the warm-up ended",
     "slower-than-10x": "left the timing after one generation, more than 10× slower than the reference",
+    "holds-integers": "its file holds integer weights although its method is a float one",
     "outputs-differ": "the timed outputs differ from the scored ones",
 }
 

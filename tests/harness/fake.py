@@ -2,6 +2,7 @@
 
 The route of a method says how it behaves: ``crash`` and ``hang`` in the build worker, ``eat``
 (memory), ``error``, ``nan`` (outputs), ``noise`` (wrong outputs), ``float`` (quantizes nothing),
+``narrow`` (quantizes what should be float),
 ``slow`` (20x), ``score-crash``, ``clock-crash``; in training, ``diverge`` and ``train-crash``
 (once, after the first epoch).
 """
@@ -91,7 +92,7 @@ class FakeQuantizer:
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         misbehave(method.route)
         w = np.load(Path(model.trained) / "w.npy") if model.trained else form()
-        if method.weights == "int8" and method.route != "float":
+        if method.route == "narrow" or (method.weights == "int8" and method.route != "float"):
             scale = np.abs(w).max() / 127
             np.save(folder / "w.npy", np.rint(w / scale).astype(np.int8))
             np.save(folder / "scale.npy", scale)

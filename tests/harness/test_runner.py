@@ -502,3 +502,38 @@ def test_the_report_tells_what_training_gained_against_its_control(trained):
     assert simulated.status == "simulated"
     assert not simulated.chosen
     assert simulated.cells[0].text == "–"
+
+
+def test_a_float_file_that_is_not_float_is_found(experiment_file, fakery):
+    found = run(experiment_file("[fp32, fp32: {route: narrow}]"), results=fakery / "results")
+
+    flags = found.trials.set_index("label")["flags"].map(list)
+    assert flags["fp32"] == []
+    assert flags["fp32+route=narrow"] == ["holds-integers"]
+
+
+def test_injected_ranges_come_from_one_pass_that_calibrators_share(experiment_file, fakery):
+    methods = "[fp32, static-int8: {ranges: injected, calibrator: [minmax, mse, moving-average]}]"
+
+    found = run(experiment_file(methods), results=fakery / "results")
+
+    assert set(found.trials["status"]) == {"ok"}
+    assert len(list((fakery / "cache" / "observed").glob("*/histograms.npz"))) == 2  # and weights
+    seen = found.histograms.set_index("role")
+    assert seen.loc["activation", "name"] == "x"
+    assert seen.loc["activation", "count"] == 8 * 16  # eight samples of sixteen values
+    assert len(seen.loc["activation", "trials"]) == 3
+    x = found.artifacts[(found.artifacts["kind"] == "tensor") & (found.artifacts["name"] == "x")]
+    ranges = x.set_index("trial")["high"].dropna()
+    assert ranges.nunique() > 1
+    assert ranges.max() == pytest.approx(seen.loc["activation", "maximum"], rel=0.02)
+
+
+def test_coverage_and_memory_of_activations_are_measured(experiment_file, fakery):
+    found = run(experiment_file("[fp32, static-int8]"), results=fakery / "results")
+
+    rows = found.measurements.pivot_table(index="trial", columns="metric", values="value")
+    int8, full = rows.loc["fake/fakery/static-int8/cpu-1"], rows.loc["fake/fakery/fp32/cpu-1"]
+    for level in ("requested", "serialized", "executed"):
+        assert (int8[f"{level}_weights_fraction"], full[f"{level}_weights_fraction"]) == (1, 0)
+    assert int8["activation_bytes"] == 64 + 16  # x, then y
