@@ -1,0 +1,50 @@
+"""Diagnosis and tuning of a real model in a real framework, with a layer planted to break."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness import registry
+from harness.method import preset
+from harness.precision import PRECISIONS, Precision
+from harness.progress import Reporter
+from harness.registry import missing_packages
+from harness.tuning import Budget, tune
+from tests.experiments import planted
+
+QUICK = Precision("quick", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
+
+
+@pytest.mark.slow
+def test_tune_finds_the_planted_layer_and_recovers_the_accuracy(monkeypatch, tmp_path):
+    backend = registry.backend("onnxruntime")
+    if missing := missing_packages((*backend.packages, "torch")):
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    known = registry._entry_points
+    entry = SimpleNamespace(load=lambda: planted.MODEL, value="planted")
+    monkeypatch.setattr(
+        registry,
+        "_entry_points",
+        lambda group: {**known(group), **({"planted": entry} if group.endswith("models") else {})},
+    )
+    monkeypatch.setitem(PRECISIONS, "quick", QUICK)
+    axes = {"granularity": "per-tensor", "samples": 64}
+
+    found = tune(
+        "planted", "onnxruntime", Budget(0.01, "size"), precision="quick", samples=200,
+        method=preset("static-int8", backend.axes("static-int8", axes)),
+        results=tmp_path, reporter=Reporter(quiet=True),
+    )  # fmt: skip
+
+    ranking = found.diagnosis.ranking("onnxruntime")
+    assert ranking["layer"].iloc[0] == planted.LAYER
+    assert ranking["sqnr_db"].iloc[0] < ranking["sqnr_db"].iloc[1] - 10
+    rows = found.candidates.set_index("label")
+    broken = rows.loc["static-int8"]
+    assert broken["status"] == "invalid" or broken["quality_drop"] > 0.05
+    assert found.qualified
+    chosen = found.candidates.set_index("trial").loc[found.chosen]
+    assert planted.LAYER in chosen["keep_float"]
+    assert chosen["quality_drop"] <= 0.002
