@@ -198,6 +198,8 @@ class _Program:
 
     def _multiplication(self, node: NodeRecord, given: Mapping[str, Any]) -> NodeRecord:
         name = kinds.plain(node.kind)
+        if "params" in given:
+            return self._recurrent(node, given)
         left, right = _OPERANDS.get(name, ("input", "weight"))
         if left not in given:
             left, right = "self", "mat2"
@@ -217,6 +219,27 @@ class _Program:
             weight_dtype=weight.dtype if weight else "",
             layer=weight.layer if weight else "",
             reason=reason,
+        )
+
+    def _recurrent(self, node: NodeRecord, given: Mapping[str, Any]) -> NodeRecord:
+        """An LSTM or GRU: every weight matrix meets every time step once."""
+        matrices = [
+            tensor
+            for entry in given["params"]
+            if len((tensor := self._tensors[entry["name"]]).shape) > 1
+        ]
+        sequence = self._of_one(given["input"])
+        elements = sum(matrix.elements for matrix in matrices)
+        dtype = self._tensors[given["input"]].dtype
+        return replace(
+            node,
+            dtype=dtype,
+            scales=kinds.scales(node.kind, dtype, self._method),
+            macs=None if sequence is None else prod(sequence[:-1]) * elements,
+            weights=elements,
+            weight_dtype=matrices[0].dtype,
+            layer=matrices[0].layer,
+            reason=kinds.no_kernel(node.kind, self._method),
         )
 
     @property
@@ -259,7 +282,7 @@ class _Program:
             if keys is None:
                 return None
             return prod(taken[:-1]) * keys[-2] * (taken[-1] + made[-1])
-        if name in ("lstm", "gru", "einsum"):
+        if name == "einsum":
             return None
         return prod(made) * taken[-1]
 

@@ -462,3 +462,20 @@ def test_resnet20_as_an_exported_program_says_its_multiply_accumulates(images, t
     assert {n.layer for n in record.nodes if n.role == "multiply"} == set(
         QUANTIZER.layers(model("resnet20"))
     )
+
+
+def test_an_lstm_in_an_exported_program_is_counted_though_it_has_three_outputs(tmp_path):
+    from experiments.models.probe import MODELS
+
+    (lstm,) = (m for m in MODELS if m.name == "LSTM")
+    none = Data(Samples({}, np.zeros(0)), None, 0)
+    method = preset("dynamic-int8", BACKEND.axes("dynamic-int8", {"route": "torchao"}))
+
+    artifact = QUANTIZER.quantize(lstm, method, none, tmp_path)
+    record = QUANTIZER.inspect(artifact, QUANTIZER.layers(lstm))
+
+    node = next(n for n in record.nodes if n.layer == "lstm")
+    # four gates of 64 from 64 inputs and 64 states, at each of eight steps
+    assert node.weights == 4 * 64 * (64 + 64)
+    assert node.macs == 8 * node.weights
+    assert not node.integer
