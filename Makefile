@@ -30,8 +30,9 @@ check: install  ## Linter, formatter and type checker
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
 	$(BIN)/python docs/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)
 
-timings: install  ## Time the quickstart, and publish its run
+timings: install  ## Time the quickstart and a diagnosis, and publish both
 	$(BIN)/python docs/figures.py time
+	$(BIN)/python docs/figures.py diagnose
 
 figures: install  ## Write the numbers of the published runs into README and docs
 	$(BIN)/python docs/figures.py write

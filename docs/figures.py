@@ -3,7 +3,8 @@
 ``python docs/figures.py write`` fills every block ``<!-- figures: NAME -->`` ... ``<!-- end -->``;
 ``check`` fails where a text differs from the runs; ``publish RUN FOLDER`` copies a run's tables,
 machine and report (not its state and logs); ``time`` runs the quickstart from an empty cache, again,
-and with ``--fresh``, publishes the first run and stores the three wall times beside it.
+and with ``--fresh``, publishes the first run and stores the three wall times beside it; ``diagnose``
+times a diagnosis of ResNet-20 in each backend and publishes its page.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.report import write_report
+from harness.diagnosis import diagnose, requests
+from harness.report import write_diagnosis, write_report
 from harness.results import SCHEMAS, Results, find_run, load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
+DIAGNOSIS = REFERENCE / "diagnose_resnet20"
 TEXTS = ("README.md", "docs/reference-figures.md")
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -177,6 +180,71 @@ def methods_claims(results: Results) -> str:
     )
 
 
+def calibrators(results: Results) -> str:
+    """A Markdown table of static int8 by calibrator, and what observing cost."""
+    lines = [
+        "| backend | ranges | calibrator | top-1 | drop, points | SQNR, dB |",
+        "|---|---|---|---|---|---|",
+    ]
+    static = results.trials[results.trials["method"] == "static-int8"]
+    for trial in static.to_dict("records"):
+        name = trial["trial"]
+        route = "" if trial["label"].count("route=") == 0 else f" ({trial['route']})"
+        lines.append(
+            f"| {trial['backend']}{route} | {trial['ranges']} | {trial['calibrator']} "
+            f"| {one(results, name, 'quality'):.2%} | {drop(results, name)} "
+            f"| {one(results, name, 'sqnr_db'):.1f} |"
+        )
+    injected = static[static["ranges"] == "injected"]
+    cost = [
+        f"{backend} {group['observed_s'].iloc[0]:.0f} s and "
+        f"{one(results, group['trial'].iloc[0], 'observed_rss_bytes') / 1e6:.0f} MB"
+        for backend, group in injected.groupby("backend", sort=False)
+    ]
+    count = int(injected["samples"].iloc[0])
+    said = f"\nOne pass over {count} images for all calibrators, memory above the loaded model: "
+    return "\n".join(lines) + "\n" + said + ", ".join(cost) + ".\n"
+
+
+def samples(results: Results) -> str:
+    """A Markdown table of static int8 by the number of calibration samples."""
+    lines = [
+        "| backend | samples | seeds | SQNR, dB: mean (least to most) | top-1: mean (least to most) |",
+        "|---|---|---|---|---|",
+    ]
+    static = results.trials[results.trials["method"] == "static-int8"]
+    for (backend, count), group in static.groupby(["backend", "samples"], sort=False):
+        noise = [one(results, name, "sqnr_db") for name in group["trial"]]
+        quality = [one(results, name, "quality") for name in group["trial"]]
+        lines.append(
+            f"| {backend} | {count} | {len(group)} "
+            f"| {mean(noise):.1f} ({min(noise):.1f} to {max(noise):.1f}) "
+            f"| {mean(quality):.2%} ({min(quality):.2%} to {max(quality):.2%}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def drift(results: Results) -> str:
+    """A Markdown table of quality under shifted inputs, a column per shift."""
+    known = results.trials[["trial", "model", "backend", "label", "samples"]].copy()
+    known["quality"] = [one(results, name, "quality") for name in known["trial"]]
+    shifts = [m for m in dict.fromkeys(known["model"]) if not m.endswith(":recalibrated")]
+    lines = [
+        f"| backend | method | {' | '.join(m.partition('@')[2] or 'as trained' for m in shifts)} |",
+        "|---|---|" + "---|" * len(shifts),
+    ]
+    for (backend, label), group in known.groupby(["backend", "label"], sort=False):
+        score = dict(zip(group["model"], group["quality"], strict=True))
+        cells = [f"{score[m]:.2%}" for m in shifts]
+        lines.append(f"| {backend} | {label} | {' | '.join(cells)} |")
+        if group["samples"].iloc[0]:  # it is calibrated at all
+            again = [
+                f"{score[m]:.2%}" if (m := f"{x}:recalibrated") in score else "" for x in shifts
+            ]
+            lines.append(f"| {backend} | {label}, recalibrated | {' | '.join(again)} |")
+    return "\n".join(lines) + "\n"
+
+
 def memory(results: Results) -> str:
     """The largest resident memory of any process that scored or timed a light runtime's artifact."""
     known = results.trials.set_index("trial")["backend"]
@@ -222,6 +290,40 @@ def time_quickstart() -> None:
     (REFERENCE / "timings.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
 
 
+def diagnosed() -> str:
+    """Wall times of a diagnosis of ResNet-20, and what it found in all backends."""
+    told = json.loads((DIAGNOSIS / "timings.json").read_text(encoding="utf-8"))
+    text = "".join(f"- `{command}`: {spent:.0f} s.\n" for command, spent in told["seconds"])
+    pairs = ", ".join(f"{a} and {b} {value:.2f}" for a, b, value in told["agreement"])
+    return f"{text}- Rank correlation of the 20 layers' sensitivities: {pairs}.\n"
+
+
+def time_diagnosis() -> None:
+    """Diagnose ResNet-20 in each backend from an empty cache, publish the page of all three."""
+    program = str(Path(sys.executable).parent / "quantbench")
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as results:
+        environment = {**os.environ, "QUANTBENCH_CACHE": folder}
+        shown = ["diagnose", "resnet20"]
+        for backend in ("pytorch", "tflite", "onnxruntime"):
+            started = time.monotonic()
+            command = [*shown, "--backend", backend]
+            subprocess.run(  # noqa: S603 - ours
+                [program, *command, "--results", results], cwd=ROOT, env=environment, check=True
+            )
+            seconds.append((" ".join(["quantbench", *command]), time.monotonic() - started))
+        (request,) = requests("resnet20", "static-int8", ("pytorch", "tflite", "onnxruntime"))
+        os.environ["QUANTBENCH_CACHE"] = folder
+        found = diagnose(request, results=results)
+        write_diagnosis(found)
+        shutil.rmtree(DIAGNOSIS, ignore_errors=True)
+        DIAGNOSIS.mkdir(parents=True)
+        for name in ("sensitivity.parquet", "machine.json", "diagnosis.html"):
+            shutil.copyfile(found.folder / name, DIAGNOSIS / name)
+        told = {"seconds": seconds, "agreement": found.agreement()}
+        (DIAGNOSIS / "timings.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
 def block(experiment: str, write: Callable[[Results], str]) -> str:
     """The text of a block from a published run."""
     return write(load_results(REFERENCE / experiment))
@@ -235,6 +337,10 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "methods": lambda: block("methods_resnet20", trials),
     "methods-claims": lambda: block("methods_resnet20", methods_claims),
     "qat": lambda: block("qat_resnet20", trained),
+    "diagnosis": diagnosed,
+    "calibrators": lambda: block("calibrators", calibrators),
+    "samples": lambda: block("calibration_samples", samples),
+    "drift": lambda: block("drift", drift),
     "resnet20-claims": lambda: block("resnet20_cifar10", resnet20_claims),
 }
 
@@ -255,12 +361,13 @@ def publish(run: Path, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run ``write``, ``check``, ``publish`` or ``time``; 1 where a check found a difference."""
+    """Run what the first argument names; 1 where a check found a difference."""
     if arguments[:1] == ["publish"] and len(arguments) == 3:
         publish(Path(arguments[1]), Path(arguments[2]))
         return 0
-    if arguments == ["time"]:
-        time_quickstart()
+    timed = {"time": time_quickstart, "diagnose": time_diagnosis}
+    if len(arguments) == 1 and arguments[0] in timed:
+        timed[arguments[0]]()
         return 0
     if arguments not in (["write"], ["check"]):
         print(__doc__, file=sys.stderr)

@@ -254,6 +254,13 @@ def _sizes(views: Iterable[_View], store: Store) -> list[Row]:
                     "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own['trial']}",
                 }
             )  # fmt: skip
+        if "observed_bytes" in view.built:
+            rows.append(
+                {
+                    **row, "scenario": "calibration", "metric": "observed_rss_bytes", "unit": "byte",
+                    "value": view.built["observed_bytes"], "n": 1,
+                }
+            )  # fmt: skip
         rows += [{**row, "n": 1, **found} for found in _coverage(view)]
     return rows
 

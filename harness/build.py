@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from harness import registry
 from harness.cache import content_key, source_digest
@@ -23,7 +24,7 @@ from harness.method import RECIPE, Method
 from harness.model import Model
 from harness.protocol import Backend, Converter, Quantizer, Trainer, file_sha256
 from harness.registry import locate
-from harness.score import peak_rss_bytes
+from harness.score import peak_rss_bytes, status_bytes
 from harness.tensors import Array
 from harness.training import Course
 from harness.weights import weights_by_layer
@@ -212,19 +213,27 @@ def observe(
     *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str
 ) -> dict[str, Any]:
     """Worker function: histograms of the activations over the calibration samples, in one pass."""
-    started, before = time.monotonic(), peak_rss_bytes()
+    started = time.monotonic()
     described, chosen = Model.from_json(model), Method.from_json(method)
     tool: Quantizer = locate(quantizer)()
     samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
     observation = Observation()
-    tool.observe(described, chosen, samples, observation.see)
+    running: list[int] = []
+
+    def see(name: str, batch: ArrayLike) -> None:
+        if not running:  # the model is loaded and has run once
+            running.append(status_bytes("VmRSS"))
+        observation.see(name, batch)
+
+    tool.observe(described, chosen, samples, see)
+    # writing them out is not the pass over the samples
+    record = {
+        "observed_s": time.monotonic() - started,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "model_rss_bytes": running[0] if running else peak_rss_bytes(),
+    }
     with filling(Path(folder)) as temporary:
         observation.save(temporary / HISTOGRAMS)
-        record = {
-            "observed_s": time.monotonic() - started,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "start_rss_bytes": before,
-        }
         write_json(temporary / RECORD, record)
     return record
 

@@ -250,13 +250,16 @@ def diagnose(
     """
     from harness.diagnosis import diagnose as examine
     from harness.diagnosis import requests
+    from harness.report import write_diagnosis
     from harness.terminal import show_diagnosis
 
     for request in requests(
         subject, method, backend or (), axis or (), parts=parts.value,
         modes=tuple(m.value for m in mode or [Mode.quantized]), samples=samples, worst=worst,
     ):  # fmt: skip
-        show_diagnosis(examine(request, results=results), out)
+        found = examine(request, results=results)
+        show_diagnosis(found, out)
+        out.print(f"page: {write_diagnosis(found)}", markup=False, soft_wrap=True)
 
 
 @app.command()

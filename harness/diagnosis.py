@@ -30,7 +30,7 @@ from harness.plan import Cell, resolve
 from harness.precision import PRECISIONS
 from harness.progress import Reporter
 from harness.protocol import Quantizer
-from harness.record import ACTIVATION, OUTPUT, WEIGHT, Record
+from harness.record import ACTIVATION, OUTPUT, WEIGHT, Record, observed_name
 from harness.registry import locate
 from harness.results import read_table, write_table
 from harness.store import Store, locked, open_run
@@ -474,18 +474,13 @@ def _noisiest(rows: Sequence[Row]) -> list[str]:
 def _activations(
     record: Record, names: Sequence[str]
 ) -> dict[str, list[tuple[str, tuple[float, float], int]]]:
-    """By layer: the observed name, range and levels of each quantized activation it gives.
-
-    A file's name of a tensor is the observed one, that one with an ending (``_QuantizeLinear_Output``),
-    or says nothing; then what was observed under the layer's own name is meant.
-    """
+    """By layer: the observed name, range and levels of each quantized activation it gives."""
     found: dict[str, list[tuple[str, tuple[float, float], int]]] = {}
     for tensor in record.tensors:
         low, high = tensor.low, tensor.high
         if tensor.role in _COMPUTED and tensor.layer and low is not None and high is not None:
-            begun = [name for name in names if tensor.name.startswith(name)]
-            name = max(begun, key=len, default=tensor.layer)
-            if name in names:
+            name = observed_name(tensor.name, tensor.layer, names)
+            if name is not None:
                 known = (name, (low, high), tensor.levels)
                 found.setdefault(tensor.layer, []).append(known)
     return found

@@ -430,9 +430,9 @@ class Pipeline:
             left["converted_s"] = record["converted_s"]
         if cell.trial.method.ranges == "injected":
             left["observation"] = self._observation_key(cell)
-            left["observed_s"] = read_json(entry("observed", left["observation"]) / RECORD)[
-                "observed_s"
-            ]
+            seen = read_json(entry("observed", left["observation"]) / RECORD)
+            left["observed_s"] = seen["observed_s"]
+            left["observed_bytes"] = seen["peak_rss_bytes"] - seen["model_rss_bytes"]
         if cell.trial.method.training != "ptq":
             key = self._training_key(cell)
             folder = entry("trained", key)

@@ -404,3 +404,15 @@ def _macs_share(counts: Iterable[tuple[int | None, bool]]) -> float | None:
     if any(macs is None for macs, _ in known):
         return None
     return _share(sum(m or 0 for m, integer in known if integer), sum(m or 0 for m, _ in known))
+
+
+def observed_name(tensor: str, layer: str, names: Iterable[str]) -> str | None:
+    """Which of the observed ``names`` a file's tensor has, or None.
+
+    A file's name is the observed one, that one with an ending (``_QuantizeLinear_Output``), or says
+    nothing; then what was observed under the name of the layer that gives it is meant.
+    """
+    known = set(names)
+    begun = [name for name in known if name and tensor.startswith(name)]
+    name = max(begun, key=len, default=layer)
+    return name if name in known else None

@@ -85,8 +85,9 @@ def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
     console.print(f"keep_float: [{', '.join(found.keep_float(backend))}]", markup=False)
     for check in guide.checks(found, backend):
         colour = {"good": "green", "bad": "red", "calm": "yellow"}[check.tone]
-        console.print(f"[{colour}]{check.question}[/{colour}] ", end="")
-        console.print(f"{check.answer} ({check.number})", markup=False)
+        said = Text(check.question, style=colour)
+        said.append(f" {check.answer} ({check.number})", style="default")
+        console.print(said)
     worst = [row["layer"] for row in guide.records(found.ranking(backend))][: found.request.worst]
     for layer in ("", *worst):
         told = list(guide.advice(found, backend, layer))

@@ -60,15 +60,14 @@ def test_a_published_run_is_whole_and_without_failures(folder):
     found = load_results(folder)
 
     assert not found.trials["status"].isin(FAILURES).any()
-    assert all(
-        len(getattr(found, name)) for name in SCHEMAS if name not in ("training", "histograms")
-    )
+    assert all(len(getattr(found, name)) for name in SCHEMAS if name != "training")
     assert (folder / "report.html").exists()
 
 
 def test_every_published_run_is_there():
     assert [path.name for path in PUBLISHED] == [
-        "methods_resnet20", "qat_resnet20", "quickstart", "resnet20_cifar10",
+        "calibration_samples", "calibrators", "drift", "methods_resnet20", "qat_resnet20",
+        "quickstart", "resnet20_cifar10",
     ]  # fmt: skip
 
 

@@ -55,7 +55,9 @@ def export(module: nn.Module, model: Model) -> torch.export.ExportedProgram:
             # checks of a batch that may have any size
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
             # a recurrent layer keeps its weights in a list besides
-            warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
+            warnings.filterwarnings(
+                "ignore", "The tensor attributes .* were assigned during export"
+            )
             return torch.export.export(module, examples, dynamic_shapes=shapes)
     except (RuntimeError, ValueError, torch._dynamo.exc.UserError) as error:
         problem = " ".join(str(error).split())[:300]

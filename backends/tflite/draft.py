@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from backends.tflite import layers, signature
 from backends.tflite.flatbuffer import parse
 from backends.tflite.layers import Operator
 from backends.tflite.refusals import KERAS, LITERT_TORCH, route_of
 from backends.tflite.signature import FileTensor
+from harness.cache import content_key
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
 from harness.tensors import Array, Arrays, TensorSpec
+from harness.weights import state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,19 @@ def _from_file(model: Model) -> Draft:
 
 def _from_keras(model: Model, method: Method, samples: Arrays, known: Sequence[str]) -> Draft:
     from backends.tflite import form, methods
+
+    if method.keep_float or method.only:
+        return _selected(model, method, samples, known)
+    start = form.of(model, method)
+    keras = methods.of_one_sample(start.keras)
+    stored = start.stored(samples) if method.samples else {}
+    return _draft(start, model, methods.METHODS[method.name](keras, method, stored), keras)
+
+
+def _draft(start: Any, model: Model, content: bytes, keras: Any) -> Draft:
+    """A file of the Keras model ``keras``, which is that of the `form.Form` or its copy for one sample."""
     from backends.tflite.batch import for_any_batch
 
-    start = form.of(model, method)
     names = start.keras.input_names, start.keras.output_names
     inputs, outputs = (
         dict(sorted(zip(own, specs, strict=True), key=lambda pair: ordered.index(pair[1])))
@@ -118,24 +132,60 @@ def _from_keras(model: Model, method: Method, samples: Arrays, known: Sequence[s
             (names[1], start.outputs, model.outputs),
         )
     )
-    stored = start.stored(samples) if method.samples else {}
-    keras = methods.of_one_sample(start.keras)
-    if method.keep_float or method.only:
-        plain = methods.float32(keras, method, {})
-        nodes = [name for operator in _kept(plain, method, known) for name in operator.outputs]
-        if method.only:
-            nodes += _others(plain, method, known)
-        content = methods.selective(keras, method, stored, nodes)
-        if any(operator.dtype != "float32" for operator in _kept(content, method, known)):
-            raise BadInput(
-                "keep_float: TFLiteConverter quantizes one of these layers all the same; "
-                "use route: litert-keras"
-            )
-    else:
-        content = methods.METHODS[method.name](keras, method, stored)
     if keras is not start.keras:
         content = for_any_batch(content)
     return Draft(content, inputs, outputs, channels_last=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibrated:
+    """A Keras model converted to float, and with ranges: where every choice of layers starts."""
+
+    form: Any
+    keras: Any
+    plain: bytes
+    ranged: bytes
+
+
+_last: dict[str, _Calibrated] = {}
+"""At most one: a diagnosis asks for dozens of choices of layers of one model, one after the other."""
+
+
+def _calibrated(model: Model, method: Method, samples: Arrays) -> _Calibrated:
+    from backends.tflite import form, methods
+
+    arrays = {"state": state_of(model), "samples": samples}
+    whole = replace(method, keep_float=(), only=())
+    key = content_key(
+        model=model.to_json(), method=whole.to_json(),
+        arrays={f"{kind} {name}": sha256(array.tobytes()).hexdigest()
+                for kind, known in arrays.items() for name, array in known.items()},
+    )  # fmt: skip
+    if key not in _last:
+        _last.clear()
+        start = form.of(model, method)
+        keras = methods.of_one_sample(start.keras)
+        stored = start.stored(samples) if method.samples else {}
+        plain = methods.float32(keras, method, {})
+        _last[key] = _Calibrated(start, keras, plain, methods.ranged(keras, method, stored))
+    return _last[key]
+
+
+def _selected(model: Model, method: Method, samples: Arrays, known: Sequence[str]) -> Draft:
+    """With some layers in float: all but those of ``only``, or those of ``keep_float``."""
+    from backends.tflite import methods
+
+    start = _calibrated(model, method, samples)
+    nodes = [n for operator in _kept(start.plain, method, known) for n in operator.outputs]
+    if method.only:
+        nodes += _others(start.plain, method, known)
+    content = methods.selective(start.ranged, method, nodes)
+    if any(operator.dtype != "float32" for operator in _kept(content, method, known)):
+        raise BadInput(
+            "keep_float: TFLiteConverter quantizes one of these layers all the same; "
+            "use route: litert-keras"
+        )
+    return _draft(start.form, model, content, start.keras)
 
 
 def _others(content: bytes, method: Method, known: Sequence[str]) -> list[str]:

@@ -93,23 +93,29 @@ def fake_quantized(model: Any, method: Method, calibration: Arrays) -> bytes:
     return _convert(converter)
 
 
-def selective(model: Any, method: Method, calibration: Arrays, kept: Sequence[str]) -> bytes:
-    """As `full_integer`, but for the operators with the outputs ``kept``, which stay in float.
-
-    What `tf.lite.experimental.QuantizationDebugger` does, without its instrumented copy.
-    """
+def ranged(model: Any, method: Method, calibration: Arrays) -> bytes:
+    """The float file with the observed range of every tensor; `selective` quantizes it."""
     converter = _calibrated(model, method, calibration)
     converter._experimental_calibrate_only = True
+    return _convert(converter)
+
+
+def selective(file: bytes, method: Method, kept: Sequence[str]) -> bytes:
+    """As `full_integer`, but for the operators with the outputs ``kept``, which stay in float.
+
+    What `tf.lite.experimental.QuantizationDebugger` does with a file of `ranged`, without its
+    instrumented copy.
+    """
     one_scale = method.granularity == "per-tensor"
-    file: bytes = mlir_quantize(
-        _convert(converter),
+    quantized: bytes = mlir_quantize(
+        file,
         disable_per_channel=one_scale,
         disable_per_channel_for_dense_layers=one_scale,
         # what lies around a single layer is float, inputs and outputs too
         fully_quantize=method.io != "float32" and not method.only,
         denylisted_nodes=list(kept),
     )
-    return file
+    return quantized
 
 
 def _calibrated(model: Any, method: Method, calibration: Arrays) -> Any:

@@ -1,4 +1,4 @@
-"""Report: one self-contained HTML file that says what to ship and how that was found out."""
+"""Report: self-contained HTML files that say what to ship, or where quantization hurts, and why."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import hashlib
 import re
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from harness.files import write_atomically
 from harness.report import glossary
-from harness.results import Results
+from harness.results import Results, read_json
+
+if TYPE_CHECKING:
+    from harness.diagnosis import Diagnosis
 
 
 def write_report(results: Results, path: Path) -> Path:
@@ -27,7 +31,30 @@ def render(results: Results) -> str:
     from harness.report.summary import summarise  # seaborn takes a second to import
     from harness.report.training import QUALITIES
 
-    style, script = _source("report.css"), _source("report.js")
+    script = _source("report.js")
+    return _page(
+        "template.html.j2",
+        page=summarise(results),
+        qualities=QUALITIES,
+        glossary=glossary,
+        # our own file, not data: the only text that is not escaped
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def write_diagnosis(found: Diagnosis) -> Path:
+    """Write the page of a diagnosis into its folder; returns its path."""
+    from harness.report.diagnosis import COLUMNS, summarise
+
+    machine = read_json(found.folder / "machine.json")
+    page = summarise(found, str(machine.get("cpu") or "not recorded"))
+    path = found.folder / "diagnosis.html"
+    write_atomically(path, _page("diagnosis.html.j2", page=page, columns=COLUMNS))
+    return path
+
+
+def _page(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,
@@ -36,15 +63,8 @@ def render(results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    return environment.get_template("template.html.j2").render(
-        page=summarise(results),
-        qualities=QUALITIES,
-        glossary=glossary,
-        # our own files, not data: the only text that is not escaped
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    style = Markup(_source("report.css"))  # noqa: S704 - our own file, not data
+    return environment.get_template(template).render(style=style, **values)
 
 
 def _breakable(name: str) -> Markup:

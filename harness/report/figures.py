@@ -41,6 +41,8 @@ VARIABLES: Mapping[str, str] = {
 }
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 
+MOST = 40
+"""Layers in one figure."""
 WIDE, NARROW = 8.8, 3.9  # inches; 72 SVG units each
 STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
@@ -173,6 +175,44 @@ def drift(frame: pd.DataFrame, *, name: str) -> Picture:
     return _picture(lambda width: _drift(frame, width), title, name, {})
 
 
+def ranges(frame: pd.DataFrame, *, name: str) -> Picture:
+    """How much of each activation the ranges of calibrators span: a panel per backend.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``calibrator``, ``place`` (0 is the first activation of the model) and
+        ``share`` (of the span of all observed values).
+    """
+    title = "Share of the observed values' span that each calibrator keeps, by activation"
+    return _picture(lambda width: _ranges(frame, width), title, name, {})
+
+
+def histograms(frame: pd.DataFrame, *, name: str) -> Picture:
+    """One activation per backend: how often its values occur, and the range of each calibrator.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``layer``, ``calibrator``, ``low``, ``high``; ``start``, ``width`` and
+        ``counts`` of the backend's histogram in each row.
+    """
+    title = "The activation whose ranges differ most: its values, and each calibrator's range"
+    return _picture(lambda width: _histograms(frame, width), title, name, {})
+
+
+def sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], *, name: str) -> Picture:
+    """SQNR by layer, first layer on top, a dot per backend; of more layers only the worst `MOST`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``layer``, ``backend`` and ``sqnr_db``, in the order of the model.
+    """
+    title = "SQNR by layer, a dot per backend"
+    return _picture(lambda width: _sensitivity(frame, colors, width), title, name, {})
+
+
 def trial_name(row: Mapping[str, Any]) -> str:
     """Backend and method on one line."""
     return one_line(f"{row['backend']} {row['label']}", 200)
@@ -259,32 +299,129 @@ def _sweep(
 
 
 def _drift(frame: pd.DataFrame, width: float) -> Figure:
-    backends = list(dict.fromkeys(frame["backend"]))
-    lines = list(dict.fromkeys(frame["line"]))
     shifts = list(dict.fromkeys(frame["shift"]))
-    colors = {line: SERIES[i % len(SERIES)] for i, line in enumerate(lines)}
-    columns = 1 if width == NARROW else min(len(backends), 3)
-    rows = math.ceil(len(backends) / columns)
-    figure = Figure(figsize=(width, 0.5 + 2.6 * rows), dpi=72, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
-    for axes, backend in zip(panels, backends, strict=False):
+    colors = _colors(frame["line"])
+    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
+    for backend, axes in panels.items():
         here = frame[frame["backend"] == backend]
         here = here.assign(place=[shifts.index(shift) for shift in here["shift"]])
         sns.lineplot(
             data=here, x="place", y="quality", hue="line", palette=colors, ax=axes, marker="o",
             markeredgewidth=0, linewidth=1.4, errorbar=None, legend=False,
         )  # fmt: skip
-        axes.set_title(one_line(backend), loc="left", color=INK)
         axes.set_xticks(
             range(len(shifts)), [_fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
         )
         axes.set_xlabel("")
         axes.set_ylabel("quality")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    _line_keys(panels[0], colors)
-    for axes in panels[len(backends) :]:
-        axes.remove()
+    _keys_above(figure, colors)
     return figure
+
+
+def _ranges(frame: pd.DataFrame, width: float) -> Figure:
+    colors = _colors(frame["calibrator"])
+    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.4, sharey=True)
+    for backend, axes in panels.items():
+        here = frame[frame["backend"] == backend].sort_values("place")
+        sns.lineplot(
+            data=here, x="place", y="share", hue="calibrator", palette=colors, ax=axes,
+            linewidth=1.4, errorbar=None, legend=False,
+        )  # fmt: skip
+        axes.set_xlabel("activation, from first to last")
+        axes.set_ylabel("kept of the span")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    _keys_above(figure, colors)
+    return figure
+
+
+def _histograms(frame: pd.DataFrame, width: float) -> Figure:
+    colors = _colors(frame["calibrator"])
+    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.8, sharey=False)
+    for backend, axes in panels.items():
+        here = frame[frame["backend"] == backend].drop_duplicates("calibrator")
+        first = here.iloc[0]
+        counts = pd.Series(list(first["counts"]), dtype=float)
+        middles = first["start"] + first["width"] * (counts.index + 0.5)
+        sns.histplot(
+            x=middles, weights=counts, bins=min(len(counts), 96), ax=axes, color=MUTED,
+            element="step", linewidth=0, alpha=0.35,
+        )  # fmt: skip
+        axes.set_yscale("log")
+        axes.set_title(
+            _fit(f"{one_line(backend)}: {one_line(first['layer'])}", 72 * width / 1.2),
+            loc="left", color=INK,
+        )  # fmt: skip
+        # each range has a height of its own, so that none hides another
+        for level, row in enumerate(here.to_dict("records")):
+            height = 0.94 - 0.09 * level
+            axes.plot(
+                [row["low"], row["high"]], [height, height], "|-", color=colors[row["calibrator"]],
+                transform=axes.get_xaxis_transform(), linewidth=2, markersize=8, markeredgewidth=2,
+            )  # fmt: skip
+        axes.set_xlabel("value")
+        axes.set_ylabel("values in a bin")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high ** (1 / 0.45) if high > 1 else high)  # room for the ranges
+    _keys_above(figure, colors)
+    return figure
+
+
+def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -> Figure:
+    worst = frame.groupby("layer")["sqnr_db"].min().nsmallest(MOST).index
+    shown = frame[frame["layer"].isin(worst)]
+    layers = list(dict.fromkeys(shown["layer"]))
+    figure = Figure(figsize=(width, 0.8 + 0.2 * len(layers)), dpi=72, layout="constrained")
+    axes = figure.subplots()
+    names = {layer: _fit(one_line(layer), 0.35 * 72 * width) for layer in layers}
+    sns.scatterplot(
+        data=shown.assign(place=[layers.index(layer) for layer in shown["layer"]]),
+        x="sqnr_db", y="place", hue="backend", palette=dict(colors), style="backend",
+        markers=dict(zip(colors, MARKERS, strict=False)), s=34, linewidth=0, ax=axes, legend=False,
+    )  # fmt: skip
+    axes.set_yticks(range(len(layers)), [names[layer] for layer in layers])
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.set_xlabel("SQNR, dB")
+    axes.set_ylabel("")
+    marks = dict(zip(colors, MARKERS, strict=False))
+    keys = [
+        Line2D([], [], color=color, label=one_line(name), marker=marks[name], linewidth=0)
+        for name, color in colors.items()
+    ]
+    figure.legend(handles=keys, loc="outside upper left", ncols=3, handletextpad=0.2)
+    return figure
+
+
+def _colors(names: pd.Series[str]) -> dict[str, str]:
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def _panels(
+    names: Sequence[str], width: float, height: float, *, sharey: bool
+) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a titled panel for each name: side by side, or on a narrow page below."""
+    columns = 1 if width == NARROW else min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(width, 0.6 + height * rows), dpi=72, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(one_line(name), loc="left", color=INK)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    return figure, dict(zip(names, panels, strict=False))
+
+
+def _keys_above(figure: Figure, colors: Mapping[str, str]) -> None:
+    """Names of lines in their colours, above all panels."""
+    keys = [
+        Line2D([], [], color=color, label=_fit(one_line(name), 200), linewidth=2)
+        for name, color in colors.items()
+    ]
+    narrow = figure.get_figwidth() <= NARROW
+    figure.legend(
+        handles=keys, loc="outside upper left", ncols=2 if narrow else len(keys), handlelength=1.2
+    )
 
 
 def _line_keys(axes: Axes, colors: Mapping[str, str]) -> None:

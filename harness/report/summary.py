@@ -33,6 +33,7 @@ from harness.report.quantities import (
     size,
     span,
 )  # fmt: skip
+from harness.report.ranges import ranges
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
 from harness.report.why import Why, explanations, specifications
@@ -152,6 +153,7 @@ class Page:
     training: Training | None
     changes: tuple[Change, ...]
     sweeps: tuple[Picture, ...]
+    ranges: tuple[Picture, ...]
     whys: tuple[Why, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
@@ -197,6 +199,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         training=training(results, frame),
         changes=changes(frame),
         sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
+        ranges=ranges(results),
         whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes)),
         rows=_trial_rows(results, frame, chosen, sizes),

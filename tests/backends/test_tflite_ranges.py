@@ -217,6 +217,27 @@ def test_a_layer_alone_has_the_scales_that_it_has_among_others(tmp_path, route):
         assert held(alone, role, "first").scale == held(together, role, "first").scale
 
 
+def test_choices_of_layers_share_one_calibration(tmp_path, monkeypatch):
+    from backends.tflite import draft, methods
+
+    calibrated = []
+    ranged = methods.ranged
+    monkeypatch.setattr(methods, "ranged", lambda *given: calibrated.append(1) or ranged(*given))
+    draft._last.clear()
+
+    whole = [made(tmp_path / f"{i}", route="keras", **axes).sha256 for i, axes in enumerate(
+        ({"only": ["first"]}, {"keep_float": ["first"]}, {"only": ["first"]})
+    )]  # fmt: skip
+    assert len(calibrated) == 1
+    fewer = made(tmp_path / "fewer", route="keras", only=["first"], samples=4).sha256
+    assert len(calibrated) == 2
+    again = made(tmp_path / "again", route="keras", only=["first"]).sha256
+    assert len(calibrated) == 3  # only the last one is kept
+    assert whole[0] == whole[2] == again
+    assert whole[0] != whole[1]
+    assert fewer != again
+
+
 def test_four_bits_are_for_layers_that_are_quantized_only(tmp_path):
     record = record_of(made(tmp_path, only=["first"], int4_weights=["*"]))
 

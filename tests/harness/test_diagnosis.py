@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from harness import guide
 from harness.diagnosis import Request, diagnose, fidelity
 from harness.errors import BadInput, NotComparable
 from harness.progress import Reporter
+from harness.report import write_diagnosis
 from tests.harness import deep
 from tests.harness.conftest import install
 
@@ -155,6 +158,34 @@ def test_an_unknown_name_gets_the_nearest(deepery):
         examine(deepery, Request("dep", "static-int8", {}, ("deepery",)))
     with pytest.raises(BadInput, match=r"unknown mode 'kep'\. Did you mean 'kept'"):
         examine(deepery, Request("deep", "static-int8", {}, ("deepery",), modes=("kep",)))
+
+
+def test_the_page_has_every_layer_check_and_remedy(found):
+    text = write_diagnosis(found).read_text(encoding="utf-8")
+
+    for title in ("Quantized alone", "Kept in float alone"):
+        assert text.count(f"<h3>{title}</h3>") == 1
+    for layer in ("a", "b", "c"):
+        assert text.count(f'<th scope="row"><bdi>{layer}</bdi></th>') == 2
+    assert "keep_float: [b]" in text
+    for check in guide.checks(found, "deepery"):
+        assert str(escape(check.question)) in text
+        assert str(escape(check.number)) in text
+    for line in list(guide.advice(found, "deepery", "b"))[:5]:
+        assert str(escape(line)) in text
+
+
+def test_names_on_the_page_are_escaped(found, tmp_path):
+    hostile = "<script>alert(1)</script>"
+    rows = found.sensitivity.assign(layer=found.sensitivity["layer"].replace("b", hostile))
+    (tmp_path / "machine.json").write_text('{"cpu": "<b>x"}')
+    changed = dataclasses.replace(found, folder=tmp_path, sensitivity=rows)
+
+    text = write_diagnosis(changed).read_text(encoding="utf-8")
+
+    assert "<script" not in text
+    assert "<b>x" not in text
+    assert str(escape(hostile)) in text
 
 
 def test_fidelity_of_numbers_by_hand():

@@ -17,6 +17,7 @@ from harness.record import (
     TensorRecord,
     activation_bytes,
     executed,
+    observed_name,
     requested,
     serialized,
 )
@@ -185,3 +186,17 @@ def test_biases_of_64_bits_fit_into_the_table():
     table = pa.Table.from_pylist([row], schema=ARTIFACTS)
     assert table["bits"].to_pylist() == [64]
     assert table["levels"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layer", "expected"),
+    [
+        ("conv1", "conv1", "conv1"),
+        ("conv1_QuantizeLinear_Output", "x", "conv1"),
+        ("conv10_out", "x", "conv10"),  # the longest name that it begins with
+        ("37", "conv1", "conv1"),  # its own name says nothing
+        ("37", "fc", None),
+    ],
+)
+def test_a_tensor_of_a_file_is_found_among_what_was_observed(tensor, layer, expected):
+    assert observed_name(tensor, layer, ["conv1", "conv10"]) == expected

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from harness import advice
 from harness.errors import BadInput
 from harness.explain import baseline, explain
+from harness.report import ranges as report_ranges
 from harness.report.sweeps import sweeps
 from harness.report.why import explanations, specifications
 from tests.harness.sample_results import TYPICAL, Invented, sample_results
@@ -107,3 +112,57 @@ def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
 
 def test_a_run_without_sweeps_has_no_pictures_of_them(results):
     assert sweeps(advice.trial_frame(results), {}) == ()
+
+
+CALIBRATED = ("minmax", "percentile", "mse")
+
+
+def calibrated(tmp_path, kept: dict[str, float]):
+    """A run whose calibrators keep a share of one activation, and all of another."""
+    trials = tuple(
+        Invented(backend, "static-int8", 0.1, axes={"ranges": "injected", "calibrator": name})
+        for backend in ("pytorch", "onnxruntime") for name in CALIBRATED
+    )  # fmt: skip
+    results = sample_results(tmp_path, (*TYPICAL, *trials))
+    tensors = [
+        {"trial": t.id, "kind": "tensor", "role": "activation", "name": f"{layer}_out", "layer": layer,
+         "low": 0.0, "high": high, "bits": 8, "levels": 256, "granularity": "per-tensor",
+         "signed": False, "symmetric": False}
+        for t in trials
+        for layer, high in (("first", 4.0), ("last", 8.0 * kept[str(t.axes["calibrator"])]))
+    ]  # fmt: skip
+    histograms = [
+        {"trials": [t.id for t in trials if t.backend == backend], "role": "activation",
+         "name": f"{layer}_out", "start": 0.0, "width": top / 4, "counts": np.array([70, 20, 9, 1]),
+         "minimum": 0.0, "maximum": top, "mean": 1.0, "std": 1.0, "count": 100}
+        for backend in ("pytorch", "onnxruntime") for layer, top in (("first", 4.0), ("last", 8.0))
+    ]  # fmt: skip
+    return dataclasses.replace(
+        results,
+        artifacts=pd.concat([results.artifacts, pd.DataFrame(tensors)], ignore_index=True),
+        histograms=pd.DataFrame(histograms),
+    )
+
+
+def test_ranges_of_several_calibrators_become_two_pictures(tmp_path):
+    results = calibrated(tmp_path, {"minmax": 1.0, "percentile": 0.5, "mse": 0.75})
+
+    rows = pd.DataFrame(list(report_ranges._ranges(results)))
+    last = rows[(rows["backend"] == "pytorch") & (rows["layer"] == "last")]
+    assert dict(zip(last["calibrator"], last["share"], strict=True)) == {
+        "minmax": 1.0, "percentile": 0.5, "mse": 0.75,
+    }  # fmt: skip
+    shares, values = report_ranges.ranges(results)
+    assert all(name in shares.wide for name in CALIBRATED)
+    # the activation whose ranges differ is drawn, not the one where all agree
+    assert "pytorch: last" in values.wide
+    assert "first" not in values.wide
+
+
+def test_one_calibrator_alone_is_no_picture(results, tmp_path):
+    assert report_ranges.ranges(results) == ()
+    alone = calibrated(tmp_path, dict.fromkeys(CALIBRATED, 1.0))
+    trials = alone.trials[alone.trials["calibrator"] != "percentile"]
+    trials = trials[trials["calibrator"] != "mse"]
+
+    assert report_ranges.ranges(dataclasses.replace(alone, trials=trials)) == ()
