@@ -129,10 +129,15 @@ class Diagnosis:
 
     def keep_float(self, backend: str, share: float = 0.5) -> list[str]:
         """The fewest layers that together make ``share`` of the noise, if errors add up."""
-        ranked = self.ranking(backend).dropna(subset=["sqnr_db"])
-        noise = 10 ** (-ranked["sqnr_db"].to_numpy() / 10)
-        needed = int(np.searchsorted(np.cumsum(noise), share * noise.sum())) + 1
-        return list(ranked["layer"][:needed])
+        shares = self.noise(backend)
+        needed = int(np.searchsorted(shares.cumsum().to_numpy(), share)) + 1
+        return list(shares.index[:needed])
+
+    def noise(self, backend: str) -> pd.Series[float]:
+        """Share of each layer, by name, in the noise of all that were quantized alone."""
+        ranked = self.ranking(backend).dropna(subset=["sqnr_db"]).set_index("layer")["sqnr_db"]
+        noise: pd.Series[float] = 10 ** (-ranked / 10)
+        return noise / noise.sum()
 
     def agreement(self) -> list[tuple[str, str, float]]:
         """Spearman's rank correlation of the layers' sensitivities, for each pair of backends."""
@@ -335,13 +340,15 @@ class _Patient:
         return rows
 
     def _layers(self) -> list[str]:
-        """Layers that hold weights, in the file's order."""
+        """Layers that hold weights in the file, in the model's order."""
         built = self.store.get("build", self.source.cell.trial.id) or {}
         record = Record.from_json(built["record"])
         layers = [t.layer for t in record.tensors if t.role == WEIGHT and t.layer]
         if not layers:
             raise BadInput(f"{self.source.cell.backend.name} names no layers in its file")
-        return list(dict.fromkeys(layers))
+        quantizer: Quantizer = locate(self.source.cell.backend.quantizer)()
+        order = {name: place for place, name in enumerate(quantizer.layers(self.source.cell.model))}
+        return sorted(dict.fromkeys(layers), key=lambda name: order.get(name, len(order)))
 
     def _one(self, mode: str, layer: str) -> Method:
         method = replace(self.source.cell.trial.method, parts=self.request.parts)

@@ -133,7 +133,10 @@ def _kept(found: Diagnosis, backend: str, layer: str) -> str:
         if row["layer"] == layer and row["status"] == "ok":
             gain = row["sqnr_db"] - found.alone(backend, "")
             return f"{gain:+.1f} dB for the whole model"
-    return "no rounding there at all"
+    shares = found.noise(backend)
+    if layer not in shares:
+        return "no rounding there at all"
+    return f"{shares[layer]:.0%} of the noise of single layers"
 
 
 def part(found: Diagnosis, backend: str, layer: str) -> str:

@@ -14,7 +14,7 @@ from harness.diagnosis import MODES, Diagnosis
 from harness.guide import Check
 from harness.report import figures
 from harness.report.figures import Picture
-from harness.report.quantities import decibels, one_line, percent
+from harness.report.quantities import decibels, one_line, percent, points
 
 MODE_TITLE = {"quantized": "Quantized alone", "kept": "Kept in float alone"}
 COLUMNS = ("SQNR", "Loss", "Agreement", "Error, steps", "Saturated")
@@ -92,7 +92,7 @@ def _patient(found: Diagnosis, backend: str) -> Patient:
         whole=(
             ("SQNR", _known(whole["sqnr_db"], decibels)),
             ("Quality", _known(whole["quality"], percent)),
-            ("Loss", _known(whole["quality_drop"], percent)),
+            ("Loss", _known(whole["quality_drop"], points)),
             ("Agreement", _known(whole["agreement"], percent)),
         ),
         checks=tuple(guide.checks(found, backend)),
@@ -121,7 +121,7 @@ def _layer(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         return name, (one_line(f"{row['status']}: {row['reason']}", 200),)
     return name, (
         _known(row["sqnr_db"], decibels),
-        _known(row["quality_drop"], percent),
+        _known(row["quality_drop"], points),
         _known(row["agreement"], percent),
         _known(row["error_over_scale"], lambda x: f"{x:.2f}"),
         _known(row["saturation"], percent),
