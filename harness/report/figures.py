@@ -330,7 +330,7 @@ def _ranges(frame: pd.DataFrame, width: float) -> Figure:
         )  # fmt: skip
         axes.set_xlabel("activation, from first to last")
         axes.set_ylabel("kept of the span")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.04 * max(1.0, float(frame["share"].max())))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     _keys_above(figure, colors)
     return figure
@@ -362,8 +362,11 @@ def _histograms(frame: pd.DataFrame, width: float) -> Figure:
             )  # fmt: skip
         axes.set_xlabel("value")
         axes.set_ylabel("values in a bin")
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high ** (1 / 0.45) if high > 1 else high)  # room for the ranges
+        top = max(10.0, float(counts.max()))
+        axes.set_ylim(0.5, top ** (1 / 0.45))  # room for the ranges
+        decades = [10.0**n for n in range(0, math.ceil(math.log10(top)) + 1, 2)]
+        axes.set_yticks(decades, [_count(n) for n in decades])
+        axes.yaxis.set_minor_formatter(NullFormatter())
     _keys_above(figure, colors)
     return figure
 
@@ -391,6 +394,14 @@ def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -
     ]
     figure.legend(handles=keys, loc="outside upper left", ncols=3, handletextpad=0.2)
     return figure
+
+
+def _count(number: float) -> str:
+    """A power of ten in short."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.0f}{name}"
+    return f"{number:.0f}"
 
 
 def _colors(names: pd.Series[str]) -> dict[str, str]:

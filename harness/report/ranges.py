@@ -29,8 +29,8 @@ def ranges(results: Results) -> tuple[Picture, ...]:
         if group["calibrator"].nunique() < _FEWEST:
             continue
         pictures.append(figures.ranges(group, name=f"ranges-{number}"))
-        spread = group.groupby(["backend", "place"])["share"].agg(_spread)
-        places = spread.groupby(level="backend").idxmax()
+        spread = group.groupby(["backend", "place"], sort=False)["share"].agg(_spread)
+        places = spread.groupby(level="backend", sort=False).idxmax()
         chosen = group.set_index(["backend", "place"]).loc[list(places)].reset_index()
         pictures.append(figures.histograms(chosen, name=f"histograms-{number}"))
     return tuple(pictures)
