@@ -225,24 +225,29 @@ def samples(results: Results) -> str:
 
 
 def drift(results: Results) -> str:
-    """A Markdown table of quality under shifted inputs, a column per shift."""
-    known = results.trials[["trial", "model", "backend", "label", "samples"]].copy()
-    known["quality"] = [one(results, name, "quality") for name in known["trial"]]
+    """A Markdown table of quality and SQNR under shifted inputs, a column per shift."""
+    known = results.trials[["trial", "model", "backend", "label", "samples"]]
     shifts = [m for m in dict.fromkeys(known["model"]) if not m.endswith(":recalibrated")]
     lines = [
         f"| backend | method | {' | '.join(m.partition('@')[2] or 'as trained' for m in shifts)} |",
         "|---|---|" + "---|" * len(shifts),
     ]
     for (backend, label), group in known.groupby(["backend", "label"], sort=False):
-        score = dict(zip(group["model"], group["quality"], strict=True))
-        cells = [f"{score[m]:.2%}" for m in shifts]
+        trial = dict(zip(group["model"], group["trial"], strict=True))
+        cells = [scored(results, trial[m]) for m in shifts]
         lines.append(f"| {backend} | {label} | {' | '.join(cells)} |")
         if group["samples"].iloc[0]:  # it is calibrated at all
-            again = [
-                f"{score[m]:.2%}" if (m := f"{x}:recalibrated") in score else "" for x in shifts
-            ]
-            lines.append(f"| {backend} | {label}, recalibrated | {' | '.join(again)} |")
+            names = [trial.get(f"{m}:recalibrated", "") for m in shifts]
+            cells = [scored(results, name) if name else "" for name in names]
+            lines.append(f"| {backend} | {label}, recalibrated | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def scored(results: Results, trial: str) -> str:
+    """Quality, and of a quantized trial the SQNR: ``91.75%, 29 dB``."""
+    noise = one(results, trial, "sqnr_db")
+    text = f"{one(results, trial, 'quality'):.2%}"
+    return text if noise > 100 else f"{text}, {noise:.1f} dB"
 
 
 def memory(results: Results) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from harness import registry, statistics
@@ -29,6 +30,7 @@ from harness.clock import (
 from harness.experiment import Experiment
 from harness.method import AXES, LISTS, RECIPE, Method
 from harness.metrics import BINARY, METRICS, Outcome
+from harness.noise import flags as noise_flags
 from harness.plan import Cell, float_form
 from harness.protocol import Artifact
 from harness.record import (
@@ -62,7 +64,8 @@ def write(
     timed = {c.id: load_generations(store.generations(c.id)) for c in compared}
     clocked = _clock_states(compared, timed)
     views = [_View.of(cell, store) for cell in cells]
-    trials = [_trial_row(v, experiment, store, machine, clocked, timed) for v in views]
+    doubtful = {c.id: noise_flags(c, timed[c.id]) for c in compared}
+    trials = [_trial_row(v, experiment, store, machine, clocked, timed, doubtful) for v in views]
     status = {row["trial"]: row["status"] for row in trials}
     predictions, quality = _quality(views, experiment, store, status)
     measurements = [
@@ -138,6 +141,7 @@ def _trial_row(
     machine: str,
     clocked: Mapping[str, tuple[str, str]],
     timed: Mapping[str, Sequence[Generation]],
+    doubtful: Mapping[str, Mapping[str, set[str]]],
 ) -> Row:
     trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
     last = view.scored or view.built
@@ -179,7 +183,7 @@ def _trial_row(
         "built_s": view.built.get("built_s"),
         "scored_s": view.scored.get("scored_s"),
         "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
-        "flags": _flags(view, experiment, timed),
+        "flags": _flags(view, experiment, timed, doubtful),
     }
 
 
@@ -197,9 +201,15 @@ def _training(views: Iterable[_View]) -> list[Row]:
 
 
 def _flags(
-    view: _View, experiment: Experiment, timed: Mapping[str, Sequence[Generation]]
+    view: _View,
+    experiment: Experiment,
+    timed: Mapping[str, Sequence[Generation]],
+    doubtful: Mapping[str, Mapping[str, set[str]]],
 ) -> list[str]:
-    """What makes a trial's numbers doubtful, in words of the glossary."""
+    """What makes a trial's numbers doubtful, in words of the glossary.
+
+    ``doubtful``: flags of `harness.noise` by comparison and name.
+    """
     flags = set()
     if view.cell.trial.method.is_float and "record" in view.built:
         tensors = Record.from_json(view.built["record"]).tensors
@@ -207,6 +217,7 @@ def _flags(
             flags.add("holds-integers")
     for batch_size in experiment.batch_sizes:
         name = f"{view.cell.trial.model}/{view.cell.trial.target.name}/batch{batch_size}"
+        flags |= doubtful.get(name, {}).get(view.id, set())
         for generation in timed.get(name, ()):
             ready = generation.ready.get(view.id)
             if ready is None:
@@ -669,6 +680,7 @@ def _latency(
     calls = sum(c[2] for c in cpu)
     return [
         {**row, "metric": "latency_ms", "unit": "ms", "n": count, "reason": f"stopped by {stopped}", **_bounds(ms)},
+        *_tails(name, row, generations),
         {**row, "metric": "throughput_per_s", "unit": "1/s", "n": count, **_bounds(Interval(*per_s))},
         {
             **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
@@ -681,6 +693,27 @@ def _latency(
             "value": float(np.median(peaks)) if peaks else None,
         },
     ]  # fmt: skip
+
+
+def _tails(name: str, row: Row, generations: Sequence[Generation]) -> Iterator[Row]:
+    """p90 and p99 of single calls: an upper bound by LoadGen's rule, or null with the reason."""
+    frames = [g.rows.to_pandas().query("trial == @name") for g in generations]
+    calls = pd.concat(frames)[["calls", "nanoseconds"]]
+    count = len(calls)
+    for percentile in (90, 99):
+        told: Row = {
+            **row, "metric": f"latency_p{percentile}_ms", "unit": "ms", "n": count,
+        }  # fmt: skip
+        rank = statistics.early_stopping_rank(count, percentile / 100)
+        if (calls["calls"] > 1).any():
+            told["reason"] = "its calls are too short to be timed one by one"
+        elif not rank:
+            needed = statistics.early_stopping_samples(percentile / 100)
+            told["reason"] = f"{count} calls; {needed} are needed"
+        else:
+            told["value"] = float(calls["nanoseconds"].nlargest(rank).iloc[-1]) / 1e6
+            told["reason"] = f"at most, with 99 % confidence: the {rank}. slowest call"
+        yield told
 
 
 def _speedups(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,6 +204,34 @@ def order_statistic_ranks(n: int, confidence: float = 0.95) -> tuple[int, int]:
     if j == 0:
         raise TooFewObservations(f"{n} observations cannot bound a median at {confidence:.0%}")
     return j, n + 1 - j
+
+
+def early_stopping_rank(n: int, percentile: float, confidence: float = 0.99) -> int:
+    """Which of ``n`` latencies, counted from the slowest, bounds their percentile from above.
+
+    The largest t with ``P(Bin(n, 1 - percentile) <= t) <= 1 - confidence``; 0 where n is too small.
+    Source: MLPerf Inference LoadGen, early_stopping.cc, with tolerance 0.
+
+    >>> early_stopping_rank(1000, 0.90), early_stopping_rank(1000, 0.99), early_stopping_rank(661, 0.99)
+    (78, 2, 0)
+    """
+    t = int(stats.binom.ppf(1 - confidence, n, 1 - percentile))
+    while t > 0 and stats.binom.cdf(t, n, 1 - percentile) > 1 - confidence:
+        t -= 1
+    return t
+
+
+@cache
+def early_stopping_samples(percentile: float, confidence: float = 0.99) -> int:
+    """The fewest latencies that bound a percentile.
+
+    >>> [early_stopping_samples(p) for p in (0.5, 0.9, 0.95, 0.99)]
+    [11, 64, 130, 662]
+    """
+    n = 1
+    while not early_stopping_rank(n, percentile, confidence):
+        n += 1
+    return n
 
 
 def lag1(x: FloatArray) -> float:

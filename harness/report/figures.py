@@ -162,17 +162,22 @@ def sweep(
     return _picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name, {})
 
 
-def drift(frame: pd.DataFrame, *, name: str) -> Picture:
-    """Quality under each shift of the inputs, a panel per backend, a line per method.
+def drift(frame: pd.DataFrame, *, y: str, name: str) -> Picture:
+    """A quantity under each shift of the inputs, a panel per backend, a dot per method.
 
     Parameters
     ----------
     frame : DataFrame
         Columns ``backend``, ``line`` (the method, and whether it was calibrated again), ``shift``
-        and ``quality`` (0..1), in the order in which shifts are shown.
+        and ``y``, in the order in which shifts are shown.
+    y : str
+        ``quality`` (0..1), or ``SQNR`` (dB, against the float model under the same shift).
     """
-    title = "Quality under shifted inputs, one panel per backend, one line per method"
-    return _picture(lambda width: _drift(frame, width), title, name, {})
+    title = {
+        "quality": "Quality under shifted inputs",
+        "SQNR": "What quantization adds: SQNR against the float model under the same shift",
+    }[y]
+    return _picture(lambda width: _drift(frame, y, width), title, name, {})
 
 
 def ranges(frame: pd.DataFrame, *, name: str) -> Picture:
@@ -298,24 +303,30 @@ def _sweep(
     return figure
 
 
-def _drift(frame: pd.DataFrame, width: float) -> Figure:
+def _drift(frame: pd.DataFrame, y: str, width: float) -> Figure:
     shifts = list(dict.fromkeys(frame["shift"]))
     colors = _colors(frame["line"])
+    marks = markers(list(colors))
     figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend]
-        here = here.assign(place=[shifts.index(shift) for shift in here["shift"]])
-        sns.lineplot(
-            data=here, x="place", y="quality", hue="line", palette=colors, ax=axes, marker="o",
-            markeredgewidth=0, linewidth=1.4, errorbar=None, legend=False,
-        )  # fmt: skip
+        for place, line in enumerate(colors):
+            # side by side, so that none hides another
+            aside = (place - (len(colors) - 1) / 2) * 0.6 / len(colors)
+            own = here[here["line"] == line]
+            sns.scatterplot(
+                x=[shifts.index(shift) + aside for shift in own["shift"]], y=own[y],
+                color=colors[line], marker=marks[line], ax=axes, s=34, linewidth=0, legend=False,
+            )  # fmt: skip
+        axes.set_xlim(-0.5, len(shifts) - 0.5)
         axes.set_xticks(
             range(len(shifts)), [_fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
         )
         axes.set_xlabel("")
-        axes.set_ylabel("quality")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    _keys_above(figure, colors)
+        axes.set_ylabel("quality" if y == "quality" else f"{y}, dB")
+        if y == "quality":
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    _keys_above(figure, colors, marks)
     return figure
 
 
@@ -381,18 +392,13 @@ def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -
     sns.scatterplot(
         data=shown.assign(place=[layers.index(layer) for layer in shown["layer"]]),
         x="sqnr_db", y="place", hue="backend", palette=dict(colors), style="backend",
-        markers=dict(zip(colors, MARKERS, strict=False)), s=34, linewidth=0, ax=axes, legend=False,
+        markers=markers(list(colors)), s=34, linewidth=0, ax=axes, legend=False,
     )  # fmt: skip
     axes.set_yticks(range(len(layers)), [names[layer] for layer in layers])
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_xlabel("SQNR, dB")
     axes.set_ylabel("")
-    marks = dict(zip(colors, MARKERS, strict=False))
-    keys = [
-        Line2D([], [], color=color, label=one_line(name), marker=marks[name], linewidth=0)
-        for name, color in colors.items()
-    ]
-    figure.legend(handles=keys, loc="outside upper left", ncols=3, handletextpad=0.2)
+    _keys_above(figure, colors, markers(list(colors)))
     return figure
 
 
@@ -423,12 +429,17 @@ def _panels(
     return figure, dict(zip(names, panels, strict=False))
 
 
-def _keys_above(figure: Figure, colors: Mapping[str, str]) -> None:
-    """Names of lines in their colours, above all panels."""
+def _keys_above(
+    figure: Figure, colors: Mapping[str, str], marks: Mapping[str, str] | None = None
+) -> None:
+    """Names of lines, or of marks, in their colours, above all panels."""
     keys = [
-        Line2D([], [], color=color, label=_fit(one_line(name), 200), linewidth=2)
+        Line2D(
+            [], [], color=color, label=_fit(one_line(name), 200),
+            linewidth=0 if marks else 2, marker=marks[name] if marks else None,
+        )
         for name, color in colors.items()
-    ]
+    ]  # fmt: skip
     narrow = figure.get_figwidth() <= NARROW
     figure.legend(
         handles=keys, loc="outside upper left", ncols=2 if narrow else len(keys), handlelength=1.2

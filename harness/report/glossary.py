@@ -21,6 +21,11 @@ FLAG_MEANING: Mapping[str, str] = {
     "not-steady": "its times had not settled when the warm-up ended",
     "slower-than-10x": "left the timing after one generation, more than 10× slower than the reference",
     "holds-integers": "its file holds integer weights although its method is a float one",
+    "drift": "the reference's times rose or fell steadily while it was timed; ratios of rounds stand",
+    "warming": "the reference was over 3 % slower at the end of the timing than at its beginning",
+    "noisy-machine": "something else held the processor in over 30 % of the rounds",
+    "order-effect": "its ratio depends on whether it or the reference was timed first, by over 1 %",
+    "more-threads": "it used more processor time than the target has threads",
     "outputs-differ": "the timed outputs differ from the scored ones",
 }
 

@@ -18,6 +18,8 @@ SWEPT: Mapping[str, str] = {
 }
 """Axes whose effect is drawn, in words; from three values on."""
 _FEWEST = 3
+_LOSSLESS_DB = 100
+"""A float model's rounding; there is nothing to see in it."""
 
 
 def sweeps(frame: pd.DataFrame, colors: Mapping[str, str]) -> tuple[Picture, ...]:
@@ -53,10 +55,13 @@ def _only(label: str, axis: str) -> bool:
 
 
 def _drifts(frame: pd.DataFrame) -> Iterator[Picture]:
-    rows = list(_shifted(frame))
-    if len({row["shift"] for row in rows}) < 2:
+    rows = pd.DataFrame(list(_shifted(frame)))
+    if rows.empty or rows["shift"].nunique() < _FEWEST - 1:
         return
-    yield figures.drift(pd.DataFrame(rows), name="drift")
+    yield figures.drift(rows, y="quality", name="drift-quality")
+    lossy = rows[rows["sqnr_db"] < _LOSSLESS_DB].rename(columns={"sqnr_db": "SQNR"})
+    if len(lossy):
+        yield figures.drift(lossy, y="SQNR", name="drift-sqnr")
 
 
 def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -74,5 +79,5 @@ def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
             line = f"{line}, {RECALIBRATED}"
         yield {
             "backend": row["backend"], "line": line, "shift": plain or "none",
-            "quality": row["quality"],
+            "quality": row["quality"], "sqnr_db": row["sqnr_db"],
         }  # fmt: skip

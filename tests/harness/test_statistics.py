@@ -152,3 +152,16 @@ def coverage(*, between: float, within: float, rho: float, runs: int = 1000) -> 
 )
 def test_simulated_coverage_of_the_generation_scheme(between, within, rho):
     assert coverage(between=between, within=within, rho=rho) >= 0.92
+
+
+@given(st.integers(1, 1500), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_a_percentile_is_bounded_by_loadgens_rule(n, percentile):
+    t = s.early_stopping_rank(n, percentile)
+
+    def risk(rank):
+        """That the rank-th slowest of n is still below the percentile: fewer than rank are beyond."""
+        return stats.binom.cdf(rank, n, 1 - percentile)
+
+    assert t == 0 or risk(t) <= 0.01
+    assert risk(t + 1) > 0.01
+    assert (t > 0) == (n >= s.early_stopping_samples(percentile))

@@ -103,7 +103,8 @@ def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
 
     assert [picture.title for picture in pictures] == [
         "SQNR by calibration samples, a line per backend",
-        "Quality under shifted inputs, one panel per backend, one line per method",
+        "Quality under shifted inputs",
+        "What quantization adds: SQNR against the float model under the same shift",
     ]
     assert "static-int8, recalibrated" in pictures[1].wide
     assert "fp32, recalibrated" not in pictures[1].wide
