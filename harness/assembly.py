@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness import registry, statistics
 from harness.build import HISTOGRAMS
@@ -29,7 +29,7 @@ from harness.clock import (
 )
 from harness.experiment import Experiment
 from harness.method import AXES, LISTS, RECIPE, Method
-from harness.metrics import BINARY, METRICS, Outcome
+from harness.metrics import BINARY, METRICS, Outcome, kl_divergence
 from harness.noise import flags as noise_flags
 from harness.plan import Cell, float_form
 from harness.protocol import Artifact
@@ -51,6 +51,7 @@ from harness.record import (
 from harness.results import SAMPLES, read_json, write_table
 from harness.statistics import Interval
 from harness.store import Store
+from harness.tensors import Array
 
 Row = dict[str, Any]
 SHOWN_BINS = 256
@@ -399,7 +400,7 @@ def _quality(
     """Per-sample predictions, and quality, drop, agreement and SQNR of every scored trial."""
     rows: list[Row] = []
     tables = []
-    floats: dict[str, tuple[str, Outcome]] = {}
+    floats: dict[str, tuple[str, Outcome, Array]] = {}
     outcomes: dict[str, Outcome] = {}
     for view in views:
         if not view.has_outputs:
@@ -412,7 +413,7 @@ def _quality(
         tables.append(_predictions(view.id, labels, own))
         if view.cell.model.name not in floats:
             floats[view.cell.model.name] = _float_outcome(view, views, store, metric, labels)
-        name, full = floats[view.cell.model.name]
+        name, full, floating = floats[view.cell.model.name]
         row: Row = {"trial": view.id, "scenario": "score", "n": len(labels)}
         rows += [
             {**row, **_score_interval(own, task.metric), "metric": "quality", "unit": "fraction"},
@@ -437,6 +438,15 @@ def _quality(
         outcomes[view.id] = own
         if name != view.id:
             rows += _drop(row, full, own, name, experiment.quality_margin)
+        if task.metric in BINARY:
+            against = {**row, "reference": name} if name != view.id else row
+            rows += _classification(against, full, own, labels)
+            rows.append(
+                {
+                    **against, "metric": "kl_divergence", "unit": "nat",
+                    "value": kl_divergence(floating, view.outputs()[output]),
+                }
+            )  # fmt: skip
         if "simulation" in view.built:
             folder = entry("simulated", view.built["simulation"])
             fake = metric(np.load(folder / f"{output}.npy"), labels)
@@ -448,6 +458,34 @@ def _quality(
             )  # fmt: skip
     rows += _against_controls(views, outcomes, experiment.quality_margin)
     return _concat(tables, "predictions"), rows
+
+
+def _classification(row: Row, full: Outcome, own: Outcome, labels: Array) -> Iterator[Row]:
+    """What accuracy hides: the range over tie rules, flips, and the class that loses most."""
+    if own.span is not None:
+        low, high = own.span
+        yield {
+            **row, "metric": "quality_over_tie_rules", "unit": "fraction", "value": own.score,
+            "low": low, "high": high, "reference": None,
+        }  # fmt: skip
+    if "reference" not in row:
+        return
+    flipped = int((full.outcome != own.outcome).sum())
+    yield {
+        **row, "metric": "flips", "unit": "fraction",
+        **_bounds(statistics.wilson(flipped, len(labels))),
+    }  # fmt: skip
+    told: Row = {**row, "metric": "worst_class_drop", "unit": "fraction"}
+    worst = statistics.worst_class(full.outcome, own.outcome, labels)
+    if worst is None:
+        yield {**told, "reason": f"no class has {statistics.CLASS_SAMPLES} samples"}
+        return
+    loses = worst.p < 0.05 and worst.drop.interval.value > 0
+    yield {
+        **told, **_bounds(worst.drop.interval), "n": worst.drop.n,
+        "verdict": "loses" if loses else "undecided",
+        "reason": f"class {worst.label} of {worst.classes}; p {worst.p:.2g} after Holm's correction",
+    }  # fmt: skip
 
 
 def _drop(row: Row, full: Outcome, own: Outcome, reference: str, margin: float) -> list[Row]:
@@ -532,8 +570,8 @@ def _over_seeds(
 
 def _float_outcome(
     view: _View, views: Sequence[_View], store: Store, metric: Any, labels: Any
-) -> tuple[str, Outcome]:
-    """The model's reference form: the name of its trial, and its per-sample outcomes."""
+) -> tuple[str, Outcome, Array]:
+    """The model's reference form: the name of its trial, its per-sample outcomes, its outputs."""
     state = store.get("parity", view.cell.model.name) or {}
     form = state["forms"][state["reference"]]
     score = form["score"]
@@ -541,7 +579,7 @@ def _float_outcome(
     same = [v.id for v in views if v.scored.get("score") == score]
     backend = str(state["reference"]).partition(" ")[0]
     name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
-    return name, metric(outputs, labels)
+    return name, metric(outputs, labels), outputs
 
 
 def _score_interval(own: Outcome, metric: str) -> Row:
@@ -697,8 +735,8 @@ def _latency(
 
 def _tails(name: str, row: Row, generations: Sequence[Generation]) -> Iterator[Row]:
     """p90 and p99 of single calls: an upper bound by LoadGen's rule, or null with the reason."""
-    frames = [g.rows.to_pandas().query("trial == @name") for g in generations]
-    calls = pd.concat(frames)[["calls", "nanoseconds"]]
+    rows = pa.concat_tables([g.rows for g in generations]).select(["trial", "calls", "nanoseconds"])
+    calls = rows.filter(pc.equal(rows["trial"], name)).to_pandas()
     count = len(calls)
     for percentile in (90, 99):
         told: Row = {

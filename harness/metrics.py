@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from harness.tensors import Array
 
@@ -18,12 +19,14 @@ class Outcome:
     """Per-sample results of a metric.
 
     ``prediction``: float64 [n], what the model answered; ``outcome``: float64 [n], what the
-    metric averages; ``ties``: samples whose answer depends on a tie rule.
+    metric averages; ``ties``: samples whose answer depends on a tie rule; ``span``: the score by
+    the tie rule that is worst for it, and by the best (None where nothing can be tied).
     """
 
     prediction: FloatArray
     outcome: FloatArray
     ties: int = 0
+    span: tuple[float, float] | None = None
 
     @property
     def score(self) -> float:
@@ -40,8 +43,15 @@ def top1(logits: Array, labels: Array) -> Outcome:
     labels : int [n]
     """
     predicted = logits.argmax(axis=1)
-    ties = int(((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
-    return Outcome(predicted.astype(np.float64), (predicted == labels).astype(np.float64), ties)
+    largest = logits == logits.max(axis=1, keepdims=True)
+    tied = largest.sum(axis=1) > 1
+    among = np.take_along_axis(largest, labels.astype(np.int64)[:, None], axis=1)[:, 0]
+    return Outcome(
+        predicted.astype(np.float64),
+        (predicted == labels).astype(np.float64),
+        int(tied.sum()),
+        (float((among & ~tied).mean()), float(among.mean())),
+    )
 
 
 def mean_squared_error(outputs: Array, labels: Array) -> Outcome:
@@ -53,6 +63,37 @@ def mean_squared_error(outputs: Array, labels: Array) -> Outcome:
 METRICS: Mapping[str, Callable[[Array, Array], Outcome]] = {"top1": top1, "mse": mean_squared_error}
 BINARY = frozenset({"top1"})
 """Metrics whose outcomes are 0 or 1, so that `statistics.wilson` bounds them."""
+
+
+def kl_divergence(reference: Array, outputs: Array) -> float:
+    """Mean Kullback-Leibler divergence of predicted distributions, from the reference's, in nats.
+
+    Parameters
+    ----------
+    reference, outputs : float [n, classes]
+        Logits, of which the softmax is taken; or probabilities, taken as they are.
+
+    Returns
+    -------
+    float
+        NaN where an output gives no probability at all to what the reference thinks possible, as
+        files do that store probabilities as integers.
+    """
+    p, q = _log_probabilities(reference), _log_probabilities(outputs)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
+    mean = float(terms.sum(axis=1).mean())
+    return mean if np.isfinite(mean) else float("nan")
+
+
+def _log_probabilities(values: Array) -> FloatArray:
+    wide = values.astype(np.float64)
+    if (wide >= 0).all() and np.allclose(wide.sum(axis=1), 1, atol=0.02):
+        with np.errstate(divide="ignore"):
+            logs: FloatArray = np.log(wide / wide.sum(axis=1, keepdims=True))
+        return logs
+    found: FloatArray = log_softmax(wide, axis=1)
+    return found
 
 
 def sqnr_db(reference: Array, outputs: Array) -> float:

@@ -16,6 +16,8 @@ from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
+CLASS_SAMPLES = 50
+"""Fewer samples say nothing about a class."""
 Z95 = 1.959963984540054  # two-sided 95 %
 Z95_ONE_SIDED = 1.6448536269514722
 
@@ -139,6 +141,41 @@ def paired_drop(reference: FloatArray, candidate: FloatArray) -> PairedDrop:
     return PairedDrop(
         Interval(mean, mean - Z95 * error, mean + Z95 * error), mean + Z95_ONE_SIDED * error, p, n
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDrop:
+    """The class that loses most: ``label``, its drop, and its p-value after Holm's correction.
+
+    ``classes``: how many have samples enough to be judged.
+    """
+
+    label: int
+    drop: PairedDrop
+    p: float
+    classes: int
+
+
+def worst_class(
+    reference: FloatArray, candidate: FloatArray, labels: FloatArray
+) -> ClassDrop | None:
+    """The class with the largest paired drop; None where no class has `CLASS_SAMPLES` samples.
+
+    Parameters
+    ----------
+    reference, candidate : float64 [n]
+        Outcomes, 0 or 1, of the same samples.
+    labels : [n]
+        The class of each sample.
+    """
+    known, counts = np.unique(labels, return_counts=True)
+    judged = [label for label, n in zip(known, counts, strict=True) if n >= CLASS_SAMPLES]
+    if not judged:
+        return None
+    drops = [paired_drop(reference[labels == k], candidate[labels == k]) for k in judged]
+    adjusted = holm([drop.p for drop in drops])
+    worst = max(range(len(judged)), key=lambda i: drops[i].interval.value)
+    return ClassDrop(int(judged[worst]), drops[worst], adjusted[worst], len(judged))
 
 
 def over_seeds(outcomes: FloatArray) -> PairedDrop:

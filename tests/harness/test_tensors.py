@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.metrics import mean_squared_error, parity, sqnr_db, top1
+from harness.metrics import kl_divergence, mean_squared_error, parity, sqnr_db, top1
 from harness.tensors import TensorSpec, check_inputs, decode, encode, relayout
 
 TASK = TensorSpec("image", (None, 3, 4, 5), "float32", "NCHW")
@@ -91,3 +93,30 @@ def test_parity_is_relative_to_the_largest_output():
     assert parity(reference, reference + 0.05).holds
     assert not parity(reference, reference + 0.2).holds
     assert not parity(reference, reference * np.nan).holds
+
+
+def test_the_score_over_tie_rules_by_hand():
+    logits = np.array([[3, 3, 1], [2, 5, 5], [9, 0, 0], [4, 4, 4]])
+
+    found = top1(logits, np.array([0, 2, 0, 2]))
+
+    # right by the first index: samples 0 and 2; every tie holds its label
+    assert found.score == 0.5
+    assert found.ties == 3
+    assert found.span == (0.25, 1.0)
+
+
+def test_the_divergence_of_distributions_equals_scipys():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50, 7))
+    p, q = scipy.special.softmax(a, axis=1), scipy.special.softmax(b, axis=1)
+    expected = scipy.stats.entropy(p, q, axis=1).mean()
+
+    assert kl_divergence(a, b) == pytest.approx(expected)
+    assert kl_divergence(p, q) == pytest.approx(expected)  # probabilities are taken as they are
+    assert kl_divergence(a, a + 3.0) == pytest.approx(0.0, abs=1e-12)  # softmax does not see it
+    rounded = np.round(q * 256) / 256
+    rounded[0, 0] = 0.0
+    assert np.isnan(kl_divergence(p, rounded / rounded.sum(1, keepdims=True)))
+    sure = np.array([[1.0, 0.0]])
+    assert kl_divergence(sure, np.array([[0.5, 0.5]])) == pytest.approx(np.log(2))
