@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check publish timings figures
+.PHONY: help install report test check validate publish timings figures
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,9 @@ check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+validate: install  ## Measure what the numbers are worth on this machine (about an hour)
+	$(BIN)/python -m experiments.validation
 
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
 	$(BIN)/python docs/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ from harness.results import SCHEMAS, Results, find_run, load_results
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 DIAGNOSIS = REFERENCE / "diagnose_resnet20"
-TEXTS = ("README.md", "docs/reference-figures.md")
+TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md")
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -329,6 +330,64 @@ def time_diagnosis() -> None:
         (DIAGNOSIS / "timings.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
+def validated(name: str) -> dict[str, Any]:
+    """What a check of ``make validate`` left."""
+    path = REFERENCE / "validation" / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Whether a check reached its figure, and how long it took."""
+    return (
+        f"{'reached' if found['reached'] else '**not reached**'}, {found['seconds'] / 60:.0f} min"
+    )
+
+
+def validation_aa() -> str:
+    """Intervals of an artifact against itself."""
+    found = validated("aa")
+    return (
+        f"{found['held']} of {len(found['rows'])} intervals hold 1; median half-width "
+        f"{found['half_width']:.2%} ({verdict(found)}).\n"
+    )
+
+
+def validation_repeat() -> str:
+    """Two runs of one experiment, and the cells that differ most."""
+    found = validated("repeat")
+    worst = sorted(found["rows"], key=lambda row: -abs(row[3] / row[2] - 1))[:3]
+    told = "; ".join(f"`{t}` over `{r}`: {a:.2f}x and {b:.2f}x" for t, r, a, b in worst)
+    return (
+        f"{found['agreeing']} of {found['cells']} speed-ups agree within 3 % ({verdict(found)}). "
+        f"Furthest apart: {told}.\n"
+    )
+
+
+def validation_tools() -> str:
+    """Each runtime's own tool beside us."""
+    found = validated("tools")
+    lines = ["| tool | batch | ours, ms | theirs, ms | ratio |", "|---|---|---|---|---|"]
+    lines += [f"| {t} | {b} | {a:.4f} | {c:.4f} | {r:.3f} |" for t, b, a, c, r in found["rows"]]
+    return "\n".join(lines) + f"\n\n({verdict(found)})\n"
+
+
+def validation_busy() -> str:
+    """Ratios beside a busy neighbour."""
+    found = validated("busy")
+    lines = [
+        "| artifact | quiet | busy, interleaved | moved | busy, one after the other |",
+        "|---|---|---|---|---|",
+    ]
+    for name, quiet in found["quiet"].items():
+        alone = found["sequential"][name]
+        lines.append(
+            f"| {name} | {quiet:.2f}x | {found['busy'][name]:.2f}x | {found['moved'][name]:.1%} "
+            f"| {min(alone):.2f}x to {max(alone):.2f}x |"
+        )
+    return "\n".join(lines) + f"\n\n({verdict(found)})\n"
+
+
 def block(experiment: str, write: Callable[[Results], str]) -> str:
     """The text of a block from a published run."""
     return write(load_results(REFERENCE / experiment))
@@ -343,6 +402,10 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "methods-claims": lambda: block("methods_resnet20", methods_claims),
     "qat": lambda: block("qat_resnet20", trained),
     "diagnosis": diagnosed,
+    "validation-aa": validation_aa,
+    "validation-repeat": validation_repeat,
+    "validation-tools": validation_tools,
+    "validation-busy": validation_busy,
     "calibrators": lambda: block("calibrators", calibrators),
     "samples": lambda: block("calibration_samples", samples),
     "drift": lambda: block("drift", drift),

@@ -20,7 +20,9 @@ METRICS: Mapping[str, str] = {
     **dict.fromkeys(
         ("quality", "quality_drop", "quality_drop_bound", "agreement", "sqnr_db"), "score"
     ),
-    **dict.fromkeys(("latency_ms", "throughput_per_s", "speedup"), TIMED),
+    **dict.fromkeys(
+        ("latency_ms", "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "speedup"), TIMED
+    ),
     **dict.fromkeys(
         (
             "size_bytes", "size_gzip_bytes", "weight_bytes", "compression", "integer_macs_fraction",
@@ -30,6 +32,7 @@ METRICS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes"), "memory"),
     **dict.fromkeys(("load_ms", "first_inference_ms"), "start"),
+    "energy_net_j": "energy",
 }  # fmt: skip
 
 OBJECTIVES: Mapping[str, str] = {"latency": "latency_ms", "size": "size_bytes"}
@@ -173,7 +176,7 @@ def _rows_by_trial(
         trial, metric = str(row["trial"]), str(row["metric"])
         if METRICS.get(metric) != row["scenario"]:
             continue
-        if row["scenario"] == TIMED and _number(row["batch_size"]) != batch:
+        if row["scenario"] in (TIMED, "energy") and _number(row["batch_size"]) != batch:
             continue
         if metric == "speedup" and _word(row["reference"]) not in ("", references.get(trial)):
             continue

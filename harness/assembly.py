@@ -27,6 +27,7 @@ from harness.clock import (
     still_in,
     why_stop,
 )
+from harness.energy import Window
 from harness.experiment import Experiment
 from harness.method import AXES, LISTS, RECIPE, Method
 from harness.metrics import BINARY, METRICS, Outcome, kl_divergence
@@ -74,6 +75,7 @@ def write(
         *quality,
         *_start_up(views, store),
         *(row for c in compared for row in _timing(c, timed[c.id], experiment)),
+        *(row for c in compared for row in _energy(c, store)),
     ]
     write_table(store.folder, "trials", trials)
     write_table(store.folder, "measurements", [_complete(row) for row in measurements])
@@ -684,6 +686,14 @@ def _timing(
                 "n": sum(map(len, control)), "reference": comparison.reference, **_bounds(ratio),
             }
         )  # fmt: skip
+    seconds = sum(g.seconds for g in generations)
+    own = sum(g.seconds - g.warm_s - g.burst_s for g in generations)
+    rows.append(
+        {
+            **base, "trial": comparison.reference, "metric": "clock_overhead", "unit": "fraction",
+            "n": len(generations), "value": own / seconds,
+        }
+    )  # fmt: skip
     floats = [n for n in names if _is_fp32(n)]
     for other in dict.fromkeys([comparison.reference, *floats]):
         rows += _speedups(other, names, times, noise, base, staying)
@@ -752,6 +762,30 @@ def _tails(name: str, row: Row, generations: Sequence[Generation]) -> Iterator[R
             told["value"] = float(calls["nanoseconds"].nlargest(rank).iloc[-1]) / 1e6
             told["reason"] = f"at most, with 99 % confidence: the {rank}. slowest call"
         yield told
+
+
+def _energy(comparison: Comparison, store: Store) -> Iterator[Row]:
+    """Joules per inference, with idle power and without; median of the windows, and their range."""
+    state = store.get("energy", comparison.id)
+    if state is None:
+        return
+    known = [Window(**window) for window in state.get("windows", ())]
+    for name in (c.name for c in comparison.contenders if c.name != comparison.control):
+        own = [w for w in known if w.name == name]
+        measured = {
+            "energy_j": [w.per_inference for w in own],
+            "energy_net_j": [w.net for w in own],
+        }
+        for metric, values in measured.items():
+            row: Row = {
+                "trial": name, "scenario": "energy", "batch_size": comparison.batch_size,
+                "metric": metric, "unit": "J", "n": len(own),
+            }  # fmt: skip
+            if values:
+                row |= {"value": float(np.median(values)), "low": min(values), "high": max(values)}
+            else:
+                row["reason"] = state["reason"] or "it ended in a window"
+            yield row
 
 
 def _speedups(

@@ -64,7 +64,7 @@ def serve(
     warmup_s: float,
     burst_ms: float,
 ) -> None:
-    """Worker function: load, warm up, say so, then answer ``burst`` and ``quit``."""
+    """Worker function: load, warm up, say so, then answer ``burst``, ``work SECONDS`` and ``quit``."""
     # frameworks print to standard output; the answers need a pipe of their own
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -84,10 +84,15 @@ def serve(
         "outputs": {name: array.tolist() for name, array in outputs.items()},
     }
     print(json.dumps(ready), file=answers)
-    for command in sys.stdin:
-        if command.strip() != "burst":
+    for line in sys.stdin:
+        command, *values = line.split()
+        if command == "burst":
+            answer = burst(session, cycle, layout, loop)
+        elif command == "work":
+            answer = work(session, cycle, float(values[0]))
+        else:
             break
-        print(json.dumps(burst(session, cycle, layout, loop)), file=answers)
+        print(json.dumps(answer), file=answers)
     print(json.dumps({"peak_rss_bytes": peak_rss_bytes()}), file=answers)
 
 
@@ -190,6 +195,18 @@ def burst(
         "cpu_ns": time.process_time_ns() - cpu,
         "wall_ns": time.perf_counter_ns() - wall,
     }
+
+
+def work(session: Session, cycle: list[dict[str, Array]], seconds: float) -> dict[str, Any]:
+    """Inferences back to back for a while, inputs bound as in a burst: how many, and how long."""
+    started = now = time.perf_counter()
+    calls = 0
+    while now - started < seconds:
+        session.bind(cycle[calls % len(cycle)])
+        session.run()
+        calls += 1
+        now = time.perf_counter()
+    return {"calls": calls, "seconds": now - started}
 
 
 def pin_all_threads(cpus: tuple[int, ...]) -> None:

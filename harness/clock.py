@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -76,7 +76,9 @@ class Generation:
     ``rows``: raw samples (`harness.results.SAMPLES` without batch size); ``ready``: what each worker
     reported when warm; ``failures``: status and reason of those that ended early; ``cpu``:
     CPU nanoseconds, wall nanoseconds and calls of each contender's bursts; ``killed``: whether
-    somebody else killed one of the processes.
+    somebody else killed one of the processes; ``warm_s``: until all processes had started, loaded
+    and warmed up; ``burst_s``: all bursts and calibration loops, as the workers measured them. What
+    remains of ``seconds`` is the harness's own.
     """
 
     number: int
@@ -87,6 +89,8 @@ class Generation:
     peak_rss_bytes: Mapping[str, int]
     seconds: float
     killed: bool = False
+    warm_s: float = 0.0
+    burst_s: float = 0.0
 
 
 def run_generation(
@@ -101,12 +105,10 @@ def run_generation(
     """Start a fresh process for each name, time all of them in rounds, and end them."""
     started = time.monotonic()
     rng = np.random.default_rng([seed, zlib.crc32(comparison.id.encode()), number])
-    jobs = {contender.name: contender.job for contender in comparison.contenders}
-    workers: dict[str, _Worker] = {}
-    failures: dict[str, Ending] = {}
     log = _Log(number)
-    try:
-        _start(comparison, {name: jobs[name] for name in names}, workers, failures, folder)
+    peaks = {}
+    with warm_workers(comparison, names, folder) as (workers, failures):
+        warm = time.monotonic()
         for round_number in range(precision.rounds):
             on_round(round_number)
             order = [name for name in rng.permutation(list(workers)) if name not in failures]
@@ -116,15 +118,11 @@ def run_generation(
                     failures[name] = answer
                 else:
                     log.add(name, round_number, position, answer)
-        peaks = {}
         for name, worker in workers.items():
             if name not in failures:
                 answer = worker.ask("quit")
                 if isinstance(answer, dict):
                     peaks[name] = int(answer["peak_rss_bytes"])
-    finally:
-        for worker in workers.values():
-            worker.process.kill()
     return Generation(
         number=number,
         rows=log.table(comparison.batch_size),
@@ -133,8 +131,26 @@ def run_generation(
         cpu={name: (c[0], c[1], c[2]) for name, c in log.cpu.items()},
         peak_rss_bytes=peaks,
         seconds=time.monotonic() - started,
+        warm_s=warm - started,
+        burst_s=log.busy_ns / 1e9,
         killed=any(ending.killed for ending in failures.values()),
     )
+
+
+@contextlib.contextmanager
+def warm_workers(
+    comparison: Comparison, names: Sequence[str], folder: Path
+) -> Iterator[tuple[dict[str, Worker], dict[str, Ending]]]:
+    """A fresh warm process for each name, and how those ended that did not become warm."""
+    jobs = {contender.name: contender.job for contender in comparison.contenders}
+    workers: dict[str, Worker] = {}
+    failures: dict[str, Ending] = {}
+    try:
+        _start(comparison, {name: jobs[name] for name in names}, workers, failures, folder)
+        yield workers, failures
+    finally:
+        for worker in workers.values():
+            worker.process.kill()
 
 
 @dataclass(slots=True)
@@ -148,11 +164,13 @@ class _Log:
         }
     )
     cpu: dict[str, list[int]] = field(default_factory=dict)
+    busy_ns: int = 0
 
     def add(self, name: str, round_number: int, position: int, answer: Mapping[str, Any]) -> None:
         samples = answer["nanoseconds"]
         self._extend(CALIBRATION_LOOP, round_number, position, 1, [answer["calibration"]])
         self._extend(name, round_number, position, answer["calls"], samples)
+        self.busy_ns += answer["wall_ns"] + answer["calibration"]
         spent = self.cpu.setdefault(name, [0, 0, 0])
         spent[0] += answer["cpu_ns"]
         spent[1] += answer["wall_ns"]
@@ -174,7 +192,7 @@ class _Log:
         return pa.table({f.name: pa.array(columns[f.name], f.type) for f in SAMPLES})
 
 
-class _Worker:
+class Worker:
     """A warm session in its own process, asked for bursts over pipes."""
 
     def __init__(self, job: Job, folder: Path, *, stop: bool) -> None:
@@ -191,13 +209,13 @@ class _Worker:
         self._signal(signal.SIGSTOP)
         return None
 
-    def ask(self, command: str) -> dict[str, Any] | Ending:
-        """Send a command and sleep until the answer is there."""
+    def ask(self, command: str, takes_s: float = 0.0) -> dict[str, Any] | Ending:
+        """Send a command and sleep until the answer is there; ``takes_s`` is what it lasts anyway."""
         self._signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(f"{command}\n".encode())
             self.process.stdin.flush()
-        answer = self._answer(ANSWER_LIMIT_S)
+        answer = self._answer(ANSWER_LIMIT_S + takes_s)
         if command != "quit":
             self._signal(signal.SIGSTOP)
         return answer
@@ -223,7 +241,7 @@ class _Worker:
 def _start(
     comparison: Comparison,
     jobs: Mapping[str, Job],
-    workers: dict[str, _Worker],
+    workers: dict[str, Worker],
     failures: dict[str, Ending],
     folder: Path,
 ) -> None:
@@ -237,7 +255,7 @@ def _start(
             # a worker moves to the target's CPUs once it is warm
             affinity = (cpus[place],) if pinned and not several else comparison.target.affinity
             job = jobs[name]
-            workers[name] = _Worker(
+            workers[name] = Worker(
                 Job(
                     f"{comparison.id}-{name}", job.work, job.arguments, job.environment,
                     affinity, job.time_limit_s, job.memory_mb,
@@ -269,6 +287,8 @@ def save_generation(folder: Path, generation: Generation) -> None:
             "peak_rss_bytes": generation.peak_rss_bytes,
             "seconds": generation.seconds,
             "killed": generation.killed,
+            "warm_s": generation.warm_s,
+            "burst_s": generation.burst_s,
         },
     )
 

@@ -130,6 +130,8 @@ class _PrecisionEntry(_Strict):
     warmup_s: float = Field(default=0.5, ge=0)
     burst_ms: float = Field(default=50.0, gt=0)
     memory_processes: int = Field(default=3, ge=1)
+    energy_window_s: float = Field(default=0.0, ge=0)
+    energy_windows: int = Field(default=5, ge=1)
 
 
 _LIMITS = Limits()

@@ -26,6 +26,10 @@ class Precision:
         Timed calls of one burst, together.
     memory_processes : int
         Fresh processes per artifact that memory and start-up are measured in.
+    energy_window_s : float
+        Seconds of inference whose energy is counted together, 10 or more; 0 for no energy.
+    energy_windows : int
+        Windows per artifact.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Precision:
     warmup_s: float = 0.5
     burst_ms: float = 50.0
     memory_processes: int = 3
+    energy_window_s: float = 0.0
+    energy_windows: int = 5
 
 
 PRECISIONS: Mapping[str, Precision] = {

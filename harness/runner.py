@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, assembly, machine
+from harness import __version__, assembly, energy, machine
 from harness.cache import content_key, entry, sweep
 from harness.clock import Comparison, Contender, resume, run_comparison, why_stop
 from harness.errors import NotComparable
@@ -114,6 +114,7 @@ def _measure(context: Context) -> None:
     ).run()
     _start_up(context)
     _clock(context)
+    _energy(context)
 
 
 def _description(experiment: Experiment, store: Store, command: str) -> dict[str, Any]:
@@ -273,6 +274,33 @@ def _clock(context: Context) -> None:
             )  # fmt: skip
         except NotComparable as error:
             context.reporter.say(f"{comparison.id}: {error}")
+
+
+def _energy(context: Context) -> None:
+    """Count the energy of every comparison, where it was asked for and can be."""
+    precision, store = context.experiment.precision, context.store
+    todo = [c for c in comparisons(context) if store.done("energy", c.id) is None]
+    asked = bool(precision.energy_window_s)
+    context.reporter.phase("energy", precision.energy_windows * len(todo) if asked else 0)
+    for comparison in todo:
+        try:
+            windows = energy.measure(
+                comparison,
+                energy.meter(comparison.target.device, precision.energy_window_s),
+                windows=precision.energy_windows, window_s=precision.energy_window_s,
+                seed=context.experiment.seed, scratch=store.logs,
+                on_window=lambda name: context.reporter.step(f"energy of {name}"),
+            )  # fmt: skip
+        except energy.NoMeter as refusal:
+            code = str(refusal)
+            again = code in energy.MENDABLE  # the user can; then the same command measures it
+            refused = {"status": "unsupported", "reason": code, "again": again}
+            store.put("energy", comparison.id, refused)
+            if asked:
+                context.reporter.say(f"{comparison.id}: no energy: {energy.REASONS[code]}")
+            continue
+        found = {"status": "ok", "reason": "", "windows": [asdict(w) for w in windows]}
+        store.put("energy", comparison.id, found)
 
 
 def exit_code(found: Results) -> int:

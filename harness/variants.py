@@ -195,12 +195,13 @@ def work(
     test = read_split(Path(data), "test", described)
     subset = test.take(np.arange(min(samples, len(test))))
     seen: dict[str, Observation] = {}
+    started = time.monotonic()
     for number, (chosen, folder) in enumerate(questions):
         if Path(folder).exists():
             continue
         method = Method.from_json(chosen)
         write_json(Path(current), chosen)
-        tell(f"{number + 1} of {len(questions)}")
+        tell(f"{number + 1} of {len(questions)}{_left(started, number, len(questions))}")
         known = _data(described, method, tool, data, seen)
         _answer(described, method, tool, engine, known, subset, Path(folder))
     Path(current).unlink(missing_ok=True)
@@ -209,6 +210,14 @@ def work(
             method = Method.from_json(chosen)
             tell(f"observe {split}")
             _observe(described, method, tool, data, split, subset, Path(folder))
+
+
+def _left(started: float, done: int, total: int) -> str:
+    """About how long the rest will take: compiled variants take minutes, others a second."""
+    if not done:
+        return ""
+    seconds = (time.monotonic() - started) / done * (total - done)
+    return f", about {seconds:.0f} s left"
 
 
 def _data(

@@ -37,6 +37,18 @@ def milliseconds(x: float) -> str:
     return f"{number(x)} ms"
 
 
+def joules(x: float) -> str:
+    """An energy given in joules.
+
+    >>> joules(0.000342), joules(1.5)
+    ('342 µJ', '1.50 J')
+    """
+    for unit, scale in (("J", 1.0), ("mJ", 1e-3)):
+        if abs(x) >= scale:
+            return f"{number(x / scale)} {unit}"
+    return f"{number(x / 1e-6)} µJ"
+
+
 def seconds(x: float) -> str:
     """A time given in seconds.
 

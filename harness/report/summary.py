@@ -23,6 +23,7 @@ from harness.report.quantities import (
     MISSING,
     Formatter,
     decibels,
+    joules,
     milliseconds,
     one_line,
     percent,
@@ -201,7 +202,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
         ranges=ranges(results),
         whys=explanations(results),
-        columns=tuple(column for column, _ in _columns(sizes)),
+        columns=tuple(column for column, _ in _columns(sizes, frame)),
         rows=_trial_rows(results, frame, chosen, sizes),
         several_places=len(choices) > 1,
         machine_facts=_machine_facts(machine),
@@ -453,15 +454,26 @@ def _reason(row: Row) -> str:
 # --- the table of trials -------------------------------------------------------------------------
 
 
-def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]:
+def _columns(
+    sizes: Sequence[int], frame: pd.DataFrame
+) -> list[tuple[Column, Callable[[Row], Cell]]]:
     """The columns and how each fills its cell from a row of `harness.advice.trial_frame`."""
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
+    energy = (
+        Column(
+            "Energy", "per inference beyond what the machine takes idling; range of the windows"
+        ),
+        lambda row: _cell(row, "energy_net_j", joules),
+    )
+    counted = [energy] if frame["energy_net_j"].notna().any() else []
     return [
         (
             Column(
-                f"Latency{batch}", "median time of the inference call alone, with 95 % interval"
+                f"Latency{batch}",
+                "median time of the inference call alone, with 95 % interval; below it the bounds of "
+                "its 90th and 99th percentile, where there are calls enough",
             ),
-            lambda row: _cell(row, "latency_ms", milliseconds),
+            _latency_cell,
         ),
         (
             Column(
@@ -529,6 +541,7 @@ def _columns(sizes: Sequence[int]) -> list[tuple[Column, Callable[[Row], Cell]]]
             Column("Load", "from the file to a session ready to run, then the first inference"),
             _load_cell,
         ),
+        *counted,
     ]
 
 
@@ -544,7 +557,7 @@ def _trial_rows(
     held = specifications(results)
     for row in _rows(frame):
         row = {**row, "specification": held.get(str(row["trial"]), ())}
-        cells = [fill(row) for _, fill in _columns(sizes)]
+        cells = [fill(row) for _, fill in _columns(sizes, frame)]
         for batch in sizes[1:]:
             other = others[batch][row["trial"]]
             cells[0] = _more(cells[0], batch, other, "latency_ms", milliseconds)
@@ -600,6 +613,16 @@ def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
 
 def _lines(*notes: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
+
+
+def _latency_cell(row: Row) -> Cell:
+    cell = _cell(row, "latency_ms", milliseconds)
+    tails = (
+        f"p{percentile} ≤ {milliseconds(row[metric])}"
+        for percentile in (90, 99)
+        if not math.isnan(row[metric := f"latency_p{percentile}_ms"])
+    )
+    return Cell(cell.text, (*cell.notes, *tails), cell.sort, cell.tone)
 
 
 def _speedup_cell(row: Row) -> Cell:

@@ -530,6 +530,14 @@ def test_injected_ranges_come_from_one_pass_that_calibrators_share(experiment_fi
     assert ranges.max() == pytest.approx(seen.loc["activation", "maximum"], rel=0.02)
 
 
+def test_the_clocks_own_share_of_its_time_is_measured(experiment_file, fakery):
+    found = run(experiment_file("[fp32, static-int8]"), results=fakery / "results")
+
+    rows = found.measurements.query("metric == 'clock_overhead'")
+    assert list(rows["trial"]) == ["fake/fakery/fp32/cpu-1"]
+    assert 0 <= rows["value"].iloc[0] < 1
+
+
 def test_coverage_and_memory_of_activations_are_measured(experiment_file, fakery):
     found = run(experiment_file("[fp32, static-int8]"), results=fakery / "results")
 

@@ -1,0 +1,88 @@
+"""Busy: ratios while something else starts and stops on the same core, and one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.validation.common import comparison, speedup, target
+from harness.clock import Generation, log_times, run_comparison, run_generation
+from harness.precision import PRECISIONS
+from harness.results import Results
+
+MOST = 0.03
+TRIALS = {
+    "fp32": "resnet20/tflite/fp32/cpu-1",
+    "static-int8": "resnet20/tflite/static-int8/cpu-1",
+    "onnxruntime static-int8": "resnet20/onnxruntime/static-int8/cpu-1",
+}
+NEIGHBOUR = """
+import random, time
+draw = random.Random(0)
+while True:
+    end = time.perf_counter() + draw.uniform(0.05, 2.0)
+    while time.perf_counter() < end:
+        pass
+    time.sleep(draw.uniform(0.05, 2.0))
+"""
+
+
+@contextlib.contextmanager
+def neighbour() -> Iterator[None]:
+    """A loop that holds the measured core for random times."""
+    core = ",".join(map(str, target().affinity))
+    command = ["taskset", "-c", core, sys.executable, "-c", NEIGHBOUR]
+    with subprocess.Popen(command) as process:  # noqa: S603 - ours
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def check(run: Results) -> dict[str, Any]:
+    """Quiet, busy and interleaved, busy and one after the other: the same ratios each time."""
+    quiet = interleaved(run)
+    with neighbour():
+        busy = interleaved(run)
+        one_after_the_other = [sequential(run, seed) for seed in range(5)]
+    moved = {name: abs(busy[name] / quiet[name] - 1) for name in quiet}
+    return {
+        "trials": TRIALS, "quiet": quiet, "busy": busy, "moved": moved,
+        "sequential": {name: [found[name] for found in one_after_the_other] for name in quiet},
+        "reached": max(moved.values()) <= MOST,
+    }  # fmt: skip
+
+
+def interleaved(run: Results) -> dict[str, float]:
+    """Speed-ups over the reference by the protocol."""
+    precision = PRECISIONS["standard"]
+    compared = comparison(run, TRIALS, precision)
+    with tempfile.TemporaryDirectory() as folder:
+        generations = run_comparison(compared, precision, 0, Path(folder), Path(folder))
+    names = list(TRIALS)[1:]
+    return {name: speedup(compared, generations, name).value for name in names}
+
+
+def sequential(run: Results, seed: int) -> dict[str, float]:
+    """Speed-ups of artifacts that are timed one after the other, each in its own process."""
+    precision = PRECISIONS["preview"]
+    times = {}
+    for name, trial in TRIALS.items():
+        alone = comparison(run, {name: trial}, precision)
+        with tempfile.TemporaryDirectory() as folder:
+            generation = run_generation(alone, [name], 0, precision, seed, Path(folder))
+        times[name] = _median([generation], name)
+    reference = next(iter(times))
+    return {name: times[reference] / t for name, t in times.items() if name != reference}
+
+
+def _median(generations: Sequence[Generation], name: str) -> float:
+    rounds = [value for g in log_times(generations)[name] for value in g.values()]
+    return float(np.exp(np.median(rounds)))

@@ -1,0 +1,145 @@
+"""Tools: our median against what each runtime's own tool says of the same file, in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from experiments.validation.common import comparison, target
+from harness.clock import log_times, run_generation
+from harness.precision import PRECISIONS
+from harness.registry import backend, locate
+from harness.results import Results
+from harness.store import Store
+
+MOST = 0.03
+TURNS = 9
+TRIALS: Mapping[str, str] = {
+    "litert-benchmark": "resnet20/tflite/fp32/cpu-1",
+    "ONNX Runtime with I/O binding": "resnet20/onnxruntime/fp32/cpu-1",
+    "torch.utils.benchmark": "resnet20/pytorch/fp32+route=traced/cpu-1",
+}
+BATCH_SIZES: Mapping[str, tuple[int, ...]] = {
+    "litert-benchmark": (1,),  # it has no option for another
+    "ONNX Runtime with I/O binding": (1, 32),
+    "torch.utils.benchmark": (1, 32),
+}
+
+ONNX = """
+import json, sys, time
+import numpy as np, onnxruntime as ort
+path, shape = sys.argv[1], json.loads(sys.argv[2])
+options = ort.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+binding = session.io_binding()
+x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+binding.bind_cpu_input(session.get_inputs()[0].name, x)
+for output in session.get_outputs():
+    binding.bind_output(output.name)
+def timed():
+    before = time.perf_counter_ns()
+    session.run_with_iobinding(binding)
+    return time.perf_counter_ns() - before
+end = time.perf_counter() + 0.5
+while time.perf_counter() < end:
+    timed()
+times = [timed() for _ in range(max(20, int(0.5e9 / timed())))]
+print(float(np.median(times)))
+"""
+TORCH = """
+import json, sys
+import torch
+from torch.utils.benchmark import Timer
+path, shape = sys.argv[1], json.loads(sys.argv[2])
+torch.set_num_threads(1)
+with torch.inference_mode():
+    model = torch.jit.load(path)
+    x = torch.randn(*shape)
+    for _ in range(20):
+        model(x)
+    timer = Timer("model(x)", globals={"model": model, "x": x}, num_threads=1)
+    print(timer.blocked_autorange(min_run_time=0.5).median * 1e9)
+"""
+
+
+def check(run: Results, turns: int = TURNS) -> dict[str, Any]:
+    """Each tool and we, in turn, on the same file, one pinned thread."""
+    rows = []
+    for tool, trial in TRIALS.items():
+        for batch_size in BATCH_SIZES[tool]:
+            pairs = [
+                (_ours(run, trial, batch_size, turn), _theirs(run, tool, trial, batch_size))
+                for turn in range(turns)
+            ]
+            ours, theirs = (median(side) for side in zip(*pairs, strict=True))
+            ratio = median(a / b for a, b in pairs)
+            rows.append([tool, batch_size, ours / 1e6, theirs / 1e6, ratio])
+            print(f"{tool}, batch {batch_size}: {ours / 1e6:.4f} ms, theirs {theirs / 1e6:.4f} ms")
+    return {"rows": rows, "reached": all(abs(row[-1] - 1) <= MOST for row in rows)}
+
+
+def _ours(run: Results, trial: str, batch_size: int, turn: int) -> float:
+    precision = PRECISIONS["standard"]
+    alone = comparison(run, {"ours": trial}, precision, batch_size=batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        generation = run_generation(alone, ["ours"], turn, precision, turn, Path(folder))
+    (rounds,) = log_times([generation])["ours"]
+    return float(np.exp(np.median(list(rounds.values()))))
+
+
+def _theirs(run: Results, tool: str, trial: str, batch_size: int) -> float:
+    """Median nanoseconds of one inference; litert-benchmark rounds them to 10,000."""
+    row = run.trials.set_index("trial").loc[trial]
+    folder = Store(run.folder).artifact(row["artifact"])
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".tflite", ".onnx", ".pt"))
+    return _COMMANDS[tool](files[0], batch_size, _environment(row["backend"]))
+
+
+def _environment(name: str) -> dict[str, str]:
+    runtime = locate(backend(name).runtime)()
+    return dict(runtime.environment(target()))
+
+
+def _litert(path: Path, batch_size: int, environment: dict[str, str]) -> float:
+    program = Path(sys.executable).parent / "litert-benchmark"
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        _run(
+            [sys.executable, str(program), f"--model={path}", "--num_threads=1", "--num_runs=2000",
+             "--warmup_runs=500", f"--result_json={file.name}"], environment,
+        )  # fmt: skip
+        told = json.loads(Path(file.name).read_text(encoding="utf-8"))
+    return float(told["latency"]["median_ms"]) * 1e6
+
+
+def _script(text: str) -> Callable[[Path, int, dict[str, str]], float]:
+    def command(path: Path, batch_size: int, environment: dict[str, str]) -> float:
+        shape = json.dumps([batch_size, 3, 32, 32])
+        return float(_run([sys.executable, "-c", text, str(path), shape], environment).split()[-1])
+
+    return command
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    """What a command prints, pinned like our own workers."""
+    pinned = ["taskset", "-c", ",".join(map(str, target().affinity)), *command]
+    done = subprocess.run(  # noqa: S603 - ours
+        pinned, capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout + done.stderr
+
+
+_COMMANDS: Mapping[str, Callable[[Path, int, dict[str, str]], float]] = {
+    "litert-benchmark": _litert,
+    "ONNX Runtime with I/O binding": _script(ONNX),
+    "torch.utils.benchmark": _script(TORCH),
+}
