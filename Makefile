@@ -20,7 +20,7 @@ report: install  ## Run the quickstart experiment and write its HTML report
 	$(BIN)/quantbench run experiments/quickstart.yaml
 
 test: install  ## Run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff check .
