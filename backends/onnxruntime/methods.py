@@ -170,8 +170,6 @@ def quantize(
             "ActivationSymmetric": method.symmetric_activations,
             "WeightSymmetric": method.symmetric_weights,
             "TensorQuantOverrides": overrides.of(graph, method, choice),
-            # outputs are inputs of other layers
-            "OpTypesToExcludeOutputQuantization": list(overrides.MULTIPLIERS) if alone else [],
             **apart,
             **calibrating,
         },
@@ -179,7 +177,7 @@ def quantize(
 
 
 def only_nodes(graph: ModelProto, method: Method, choice: Choice) -> list[str]:
-    """The nodes that multiply in the layers named by ``only``; none where it names none.
+    """The nodes of the layers named by ``only``, with their activation functions; else none.
 
     Raises
     ------
@@ -187,10 +185,13 @@ def only_nodes(graph: ModelProto, method: Method, choice: Choice) -> list[str]:
         If there is none that `quantize_static` quantizes in these layers.
     """
     named = set(choice.nodes(graph, "only"))
-    found = [
-        node.name for node in graph.graph.node
-        if node.name in named and node.op_type in overrides.MULTIPLIERS
-    ]  # fmt: skip
+    found = []
+    for node in graph.graph.node:
+        if node.name in named and node.op_type in overrides.MULTIPLIERS:
+            found.append(node.name)
+            # a layer's output is quantized behind its activation function, as in the whole model
+            if (after := overrides.activation(graph, node)) is not None:
+                found.append(after.name)
     if method.only and not found:
         raise BadInput(
             f"only: {list(method.only)} name no convolution or linear layer, and quantize_static "

@@ -48,11 +48,16 @@ def of(model: ModelProto, method: Method, choice: Choice) -> Mapping[str, list[d
 
 def _output(model: ModelProto, node: NodeProto) -> str:
     """The tensor that is quantized after a node: that of its activation function, if it has one."""
-    name: str = node.output[0]
-    readers = [reader for reader in model.graph.node if name in reader.input]
-    if len(readers) == 1 and readers[0].op_type in _ACTIVATIONS:
-        name = readers[0].output[0]
+    last = activation(model, node) or node
+    name: str = last.output[0]
     return name
+
+
+def activation(model: ModelProto, node: NodeProto) -> NodeProto | None:
+    """The activation function that alone reads a node's output, and is quantized with it."""
+    readers = [reader for reader in model.graph.node if node.output[0] in reader.input]
+    alone: NodeProto | None = readers[0] if len(readers) == 1 else None
+    return alone if alone is not None and alone.op_type in _ACTIVATIONS else None
 
 
 def _weight(node: NodeProto, method: Method) -> dict[str, Any]:

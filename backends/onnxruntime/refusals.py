@@ -244,11 +244,6 @@ def simulated(method: Method) -> str:
             f"{method.parts} alone are integers, and no kernel multiplies integers with floats: they "
             "are dequantized and multiplied as floats"
         )
-    if method.only:
-        return (
-            "outputs of the layers are left in float, and ONNX Runtime has no convolution that takes "
-            "integers and gives floats: it multiplies floats"
-        )
     if method.name == "static-int16x8":
         return (
             "ONNX Runtime's CPU provider has no kernel for 16-bit activations: it dequantizes "

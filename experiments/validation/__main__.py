@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.validation import aa, busy, repeat, tools
-from experiments.validation.common import keep
+from experiments.validation.contenders import keep
 from harness import load_results
 from harness.results import Results
 from harness.runner import run

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.validation.common import comparison, speedup
+from experiments.validation.contenders import comparison, speedup
 from harness.clock import run_comparison
 from harness.precision import PRECISIONS
 from harness.results import Results

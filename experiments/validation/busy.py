@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.validation.common import comparison, speedup, target
+from experiments.validation.contenders import comparison, speedup, target
 from harness.clock import Generation, log_times, run_comparison, run_generation
 from harness.precision import PRECISIONS
 from harness.results import Results

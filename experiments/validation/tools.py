@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.validation.common import comparison, target
+from experiments.validation.contenders import comparison, target
 from harness.clock import log_times, run_generation
 from harness.precision import PRECISIONS
 from harness.registry import backend, locate

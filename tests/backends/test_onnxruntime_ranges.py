@@ -24,6 +24,7 @@ from tests.backends.test_onnxruntime_record import (
     SAMPLES,
     SMALL,
     constants,
+    operations,
     small,
 )
 
@@ -191,13 +192,24 @@ def integer_weights(artifact: Artifact) -> set[str]:
     return {t.layer for t in record_of(artifact).tensors if t.role == "weight" and t.levels}
 
 
-def test_one_layer_is_quantized_with_its_input_and_nothing_else(build):
-    for layer, source in (("conv", "image"), ("first", "/Flatten_output_0")):
+def test_one_layer_is_quantized_with_its_input_and_output_and_nothing_else(build):
+    # an output is quantized behind its activation function, as in the whole model
+    expected = {
+        "conv": {"image", "/Relu_output_0"},
+        "first": {"/Flatten_output_0", "/Relu_1_output_0"},
+    }
+    for layer, activations in expected.items():
         artifact = build(only=[layer])
 
         assert integer_weights(artifact) == {layer}
-        assert set(scales(artifact)) == {source}
-        assert "outputs of the layers are left in float" in artifact.details["simulated"]
+        assert set(scales(artifact)) == activations
+        assert "simulated" not in artifact.details
+
+
+def test_a_layer_alone_is_executed_in_integers(build):
+    found = operations(build(only=["conv"]))
+
+    assert [op.dtype for op in found if op.role == "multiply" and op.integer] == ["uint8"]
 
 
 def test_layers_alone_lose_less_than_all(build):
@@ -212,7 +224,9 @@ def test_patterns_of_layers_and_injected_ranges_go_together(model, build):
 
     artifact = build(ranges, ranges="injected", only=["*ir*", "conv"])
 
-    assert set(ranges) == {"image", "/Flatten_output_0"}
+    assert set(ranges) == {
+        "image", "/Relu_output_0", "/Flatten_output_0", "/Relu_1_output_0",
+    }  # fmt: skip
     assert integer_weights(artifact) == {"conv", "first"}
 
 

@@ -1,4 +1,4 @@
-"""Common: artifacts of a finished run as contenders, and what a check leaves behind."""
+"""Contenders: artifacts of a finished run that are timed again, and what a check leaves behind."""
 
 from __future__ import annotations
 
