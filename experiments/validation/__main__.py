@@ -1,7 +1,7 @@
 """Run the checks: ``python -m experiments.validation [--results FOLDER] [CHECK ...]``.
 
-They start from two complete runs of ``experiments/resnet20_cifar10.yaml``, made here unless the folder
-holds them. What they find is kept in ``results/reference/validation`` and shown in docs/validation.md.
+They start from complete runs of ``experiments/resnet20_cifar10.yaml`` (``repeat`` from two), made here
+unless the folder holds them. What they find is kept in ``results/reference/validation`` and shown in docs/validation.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 from experiments.validation import aa, busy, repeat, tools
 from experiments.validation.contenders import keep
 from harness import load_results
-from harness.results import Results
+from harness.results import Results, read_json
 from harness.runner import run
 
 EXPERIMENT = Path(__file__).parents[1] / "resnet20_cifar10.yaml"
-CHECKS: Mapping[str, Callable[[Results, Results], dict[str, Any]]] = {
-    "repeat": repeat.check,
-    "tools": lambda first, second: tools.check(second),
-    "aa": lambda first, second: aa.check(second),
-    "busy": lambda first, second: busy.check(second),
+CHECKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    "repeat": lambda folder: repeat.check(*runs(folder, 2)),
+    "tools": lambda folder: tools.check(*runs(folder, 1)),
+    "aa": lambda folder: aa.check(*runs(folder, 1)),
+    "busy": lambda folder: busy.check(*runs(folder, 1)),
 }
 
 
@@ -36,11 +36,10 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.checks) - set(CHECKS):
         parser.error(f"no check {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}")
-    first, second = _runs(chosen.results)
     failed = []
     for name in chosen.checks or CHECKS:
         started = time.monotonic()
-        found = CHECKS[name](first, second)
+        found = CHECKS[name](chosen.results)
         keep(name, {**found, "seconds": time.monotonic() - started})
         print(f"{name}: {'reached' if found['reached'] else 'NOT reached'}")
         if not found["reached"]:
@@ -48,15 +47,14 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _runs(folder: Path) -> tuple[Results, Results]:
-    """The two newest finished runs in a folder; those that are missing are made."""
+def runs(folder: Path, count: int) -> list[Results]:
+    """The newest finished runs in a folder; those that are missing are made."""
     home = folder / EXPERIMENT.stem
-    known = sorted(path.parent for path in home.glob("*/run.json")) if home.is_dir() else []
-    while len(known) < 2:
+    known = [path.parent for path in sorted(home.glob("*/run.json")) if read_json(path)["finished"]]
+    while len(known) < count:
         found = run(EXPERIMENT, results=folder, fresh=bool(known))
         known = [*(path for path in known if path != found.folder), found.folder]
-    first, second = (load_results(path) for path in known[-2:])
-    return first, second
+    return [load_results(path) for path in known[-count:]]
 
 
 if __name__ == "__main__":
