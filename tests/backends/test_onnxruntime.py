@@ -346,7 +346,7 @@ class TestOnnxRuntime(Conformance):
         Cell("conv", "static-int8", 20, "int8", axes={"calibrator": "entropy"}),
         Cell("residual", "static-int8", 29, "int8", None, {"parts": "weights"}),
         Cell("residual", "static-int8", 29, "float32", None, {"parts": "activations"}),
-        Cell("residual", "static-int8", 29, "int8", None, {"only": ["body1"]}, ("stem", "body2")),
+        Cell("residual", "static-int8", 29, "int8", ("stem", "body2"), {"only": ["body1"]}),
         Cell("conv", "qat-int8", 22, "int8", axes={"granularity": "per-tensor"}),
         Cell("conv", "qat-int8", 22, "int8", axes={"symmetric_weights": False}),
         Cell("conv", "qat-int8", 22, "int8", axes={"learned_scales": True}),
