@@ -83,9 +83,9 @@ class Picture:
     narrow: Markup
 
 
-def palette(backends: Sequence[str]) -> dict[str, str]:
-    """A colour per backend, in order of appearance."""
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(backends))}
+def palette(names: Iterable[str]) -> dict[str, str]:
+    """A colour per name, in order of appearance."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
 
 
 def markers(methods: Sequence[str]) -> dict[str, str]:
@@ -250,11 +250,8 @@ def _labels(frame: pd.DataFrame) -> dict[str, str]:
 
 def _losses(steps: pd.DataFrame, width: float) -> Figure:
     methods = list(dict.fromkeys(steps["method"]))
-    columns = min(len(methods), 1 if width == NARROW else 3)
-    rows = math.ceil(len(methods) / columns)
-    figure = Figure(figsize=(width, 0.4 + 1.9 * rows), dpi=72, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
-    for axes, method in zip(panels, methods, strict=False):
+    figure, panels = _panels(methods, width, 1.9, sharey=True, above=0.4)
+    for method, axes in panels.items():
         here = steps[steps["method"] == method].sort_values(["seed", "step"])
         window = max(1, int(here["step"].max() + 1) // 20)
         smooth = here.assign(
@@ -268,7 +265,6 @@ def _losses(steps: pd.DataFrame, width: float) -> Figure:
             data=smooth, x="step", y="loss", hue="seed", palette=colors, ax=axes, linewidth=1.3,
             legend=False, errorbar=None,
         )  # fmt: skip
-        axes.set_title(_fit(one_line(method), 72 * width / columns - 20), loc="left", color=INK)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         for seed in seeds if len(seeds) > 1 else ():
@@ -277,8 +273,6 @@ def _losses(steps: pd.DataFrame, width: float) -> Figure:
                 xycoords="axes fraction", textcoords="offset points", color=colors[seed],
                 fontsize=8.5,
             )  # fmt: skip
-    for axes in panels[len(methods) :]:
-        axes.remove()
     return figure
 
 
@@ -307,7 +301,7 @@ def _sweep(
 
 def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> Figure:
     shifts = list(dict.fromkeys(frame["shift"]))
-    shown, every, marks = set(frame["line"]), _colors(lines), markers(lines)
+    shown, every, marks = set(frame["line"]), palette(lines), markers(lines)
     colors = {line: color for line, color in every.items() if line in shown}
     figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
     for backend, axes in panels.items():
@@ -333,7 +327,7 @@ def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> F
 
 
 def _ranges(frame: pd.DataFrame, width: float) -> Figure:
-    colors = _colors(frame["calibrator"])
+    colors = palette(frame["calibrator"])
     figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.4, sharey=True)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend].sort_values("place")
@@ -350,7 +344,7 @@ def _ranges(frame: pd.DataFrame, width: float) -> Figure:
 
 
 def _histograms(frame: pd.DataFrame, width: float) -> Figure:
-    colors = _colors(frame["calibrator"])
+    colors = palette(frame["calibrator"])
     figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.8, sharey=False)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend].drop_duplicates("calibrator")
@@ -412,20 +406,16 @@ def _count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _colors(names: Iterable[str]) -> dict[str, str]:
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
-
-
 def _panels(
-    names: Sequence[str], width: float, height: float, *, sharey: bool
+    names: Sequence[str], width: float, height: float, *, sharey: bool, above: float = 0.6
 ) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a titled panel for each name: side by side, or on a narrow page below."""
     columns = 1 if width == NARROW else min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(width, 0.6 + height * rows), dpi=72, layout="constrained")
+    figure = Figure(figsize=(width, above + height * rows), dpi=72, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
     for axes, name in zip(panels, names, strict=False):
-        axes.set_title(one_line(name), loc="left", color=INK)
+        axes.set_title(_fit(one_line(name), 72 * width / columns - 20), loc="left", color=INK)
     for axes in panels[len(names) :]:
         axes.remove()
     return figure, dict(zip(names, panels, strict=False))
