@@ -9,16 +9,22 @@ from typing import Any
 
 import pandas as pd
 
+from harness.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM
 from harness.errors import BadInput, did_you_mean
 from harness.results import Results
 from harness.statistics import Interval
 
-TIMED = "single-stream"
+TIMED = "timed"
+"""Stands for `SINGLE_STREAM` and `MULTI_STREAM`: one sample a call, or several."""
 # What `trial_frame` makes columns of, and the scenario they come from (the peak of memory, say,
 # is also known of scoring and timing); a metric that no trial has is a column of nulls.
 METRICS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("quality", "quality_drop", "quality_drop_bound", "agreement", "sqnr_db"), "score"
+        (
+            "quality", "quality_drop", "quality_drop_bound", "quality_kept", "agreement", "flips",
+            "sqnr_db", "worst_class_drop",
+        ),
+        "score",
     ),
     **dict.fromkeys(
         ("latency_ms", "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "speedup"), TIMED
@@ -33,6 +39,7 @@ METRICS: Mapping[str, str] = {
     **dict.fromkeys(("peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes"), "memory"),
     **dict.fromkeys(("load_ms", "first_inference_ms"), "start"),
     "energy_net_j": "energy",
+    **dict.fromkeys(("offline_throughput_per_s", "offline_speedup"), OFFLINE),
 }  # fmt: skip
 
 OBJECTIVES: Mapping[str, str] = {"latency": "latency_ms", "size": "size_bytes"}
@@ -95,28 +102,33 @@ class Gain:
 
 def batch_sizes(results: Results) -> list[int]:
     """Batch sizes that were timed, ascending."""
-    timed = results.measurements.loc[results.measurements["metric"] == "latency_ms", "batch_size"]
-    return sorted({int(size) for size in timed.dropna()})
+    rows = results.measurements
+    latencies = rows[(rows["metric"] == "latency_ms") & (rows["scenario"] != OFFLINE)]
+    return sorted({int(size) for size in latencies["batch_size"].dropna()})
 
 
-def reference_trial(results: Results, model: str, target: str) -> str | None:
+def reference_trial(
+    results: Results, model: str, target: str, last: str | None = None
+) -> str | None:
     """The fp32 trial that speed-ups of a comparison are relative to, or None where there is none.
 
-    As the run names it, under ``model/target`` or ``model/target/batchN``; a run that does not is
-    asked for its A/A control, then for what its losses are relative to.
+    As the run names it, under ``model/target/last`` (``batch1``, ``offline``; the first of the place
+    by default); a run that does not is asked for its A/A control, then for what its losses are
+    relative to.
     """
     place = f"{model}/{target}"
-    for key, named in (results.run.get("reference") or {}).items():
-        if key == place or str(key).startswith(f"{place}/batch"):
-            return str(named)
+    known = {str(key): str(named) for key, named in (results.run.get("reference") or {}).items()}
+    for key in (f"{place}/{last}", place, *known):
+        if key in known and (key == place or key.startswith(f"{place}/")):
+            return known[key]
     trials, rows = results.trials, results.measurements
     here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
     control = rows.loc[(rows["metric"] == "aa_control") & rows["trial"].isin(here), "trial"]
     if len(control):
         return str(control.iloc[0])
     drops = rows.loc[(rows["metric"] == "quality_drop") & rows["trial"].isin(here), "reference"]
-    known = drops.dropna()
-    return str(known.mode().iloc[0]) if len(known) else None
+    named = drops.dropna()
+    return str(named.mode().iloc[0]) if len(named) else None
 
 
 def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame:
@@ -139,17 +151,14 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
     frame = results.trials.reset_index(drop=True).copy()
-    places = zip(frame["model"], frame["target"], strict=True)
-    references = {place: reference_trial(results, *place) for place in dict.fromkeys(places)}
     frame["batch_size"] = batch
-    frame["reference"] = [
-        references[place] for place in zip(frame["model"], frame["target"], strict=True)
-    ]
+    at_batch, offline = (_references(results, last) for last in (f"batch{batch}", OFFLINE))
+    frame["reference"] = [at_batch[trial] for trial in frame["trial"]]
     frame["is_reference"] = frame["trial"] == frame["reference"]
-    found = _rows_by_trial(
-        results, dict(zip(frame["trial"], frame["reference"], strict=True)), batch
-    )
+    found = _rows_by_trial(results, (at_batch, offline), batch)
     columns: dict[str, list[Any]] = {}
+    at_best = [found.get((t, "offline_throughput_per_s"), {}) for t in frame["trial"]]
+    columns["offline_batch_size"] = [_number(row.get("batch_size")) for row in at_best]
     for metric in METRICS:
         rows = [found.get((trial, metric), {}) for trial in frame["trial"]]
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"), ("_n", "n")):
@@ -167,18 +176,36 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     return frame
 
 
+def _references(results: Results, last: str) -> dict[str, str | None]:
+    """The reference of each trial in its place's comparison of that name."""
+    columns = (results.trials[name] for name in ("trial", "model", "target"))
+    rows = list(zip(*columns, strict=True))
+    places = dict.fromkeys((model, target) for _, model, target in rows)
+    known = {place: reference_trial(results, *place, last) for place in places}
+    return {str(trial): known[model, target] for trial, model, target in rows}
+
+
 def _rows_by_trial(
-    results: Results, references: Mapping[str, str | None], batch: int | None
+    results: Results,
+    references: tuple[Mapping[str, str | None], Mapping[str, str | None]],
+    batch: int | None,
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The measurement of each (trial, metric): of its scenario, batch size and reference."""
+    """The measurement of each (trial, metric): of its scenario, batch size and reference.
+
+    ``references``: of each trial, at the batch size and offline.
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in records(results.measurements):
         trial, metric = str(row["trial"]), str(row["metric"])
-        if METRICS.get(metric) != row["scenario"]:
+        scenario = TIMED if row["scenario"] in (SINGLE_STREAM, MULTI_STREAM) else row["scenario"]
+        if scenario == OFFLINE and (known := f"offline_{metric}") in METRICS:
+            metric = known
+        if METRICS.get(metric) != scenario:
             continue
-        if row["scenario"] in (TIMED, "energy") and _number(row["batch_size"]) != batch:
+        if scenario in (TIMED, "energy") and _number(row["batch_size"]) != batch:
             continue
-        if metric == "speedup" and _word(row["reference"]) not in ("", references.get(trial)):
+        wanted = references[scenario == OFFLINE].get(trial)
+        if metric.endswith("speedup") and _word(row["reference"]) not in ("", wanted):
             continue
         found.setdefault((trial, metric), row)
     return found
@@ -217,12 +244,14 @@ def control(
     results: Results, model: str, target: str, batch_size: int | None = None
 ) -> Interval | None:
     """The A/A control of a comparison: the reference against itself, as a ratio of times."""
-    reference = reference_trial(results, model, target)
+    trials, rows = results.trials, results.measurements
+    here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    for row in records(results.measurements):
+    controls = rows[(rows["metric"] == "aa_control") & (rows["scenario"] != OFFLINE)]
+    for row in records(controls):
         same_batch = batch is None or _number(row["batch_size"]) == batch
-        if row["metric"] == "aa_control" and row["trial"] == reference and same_batch:
+        if row["trial"] in here and same_batch:
             found = Interval(*(_number(row[key]) for key in ("value", "low", "high")))
             return None if math.isnan(found.value) else found
     return None
@@ -424,6 +453,7 @@ def gains(results: Results, trial: str) -> list[Gain]:
         if row["metric"] == "speedup"
         and row["trial"] == trial
         and [_number(row["batch_size"])] == first
+        and row["scenario"] != OFFLINE
         and not math.isnan(_number(row["value"]))
     }
 

@@ -1,7 +1,6 @@
 """Clock: all artifacts of a comparison timed interleaved, in generations of fresh processes.
 
-A comparison is one model, one target, one batch size, with the reference a second time under
-another name (the A/A control). In a round every process is given one burst, in a new seeded order;
+In a comparison the reference stands a second time, under another name (the A/A control). In a round every process is given one burst, in a new seeded order;
 meanwhile this process sleeps in a blocking read and the others wait for their command.
 """
 
@@ -23,17 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness import statistics
+from harness.comparison import Comparison
 from harness.errors import NotComparable
 from harness.files import write_atomically, write_json
 from harness.jobs import TRIES, Ending, Job, Process
 from harness.precision import Precision
 from harness.results import SAMPLES
 from harness.statistics import FloatArray, Interval
-from harness.target import Target, usable_cpus
+from harness.target import usable_cpus
 
 CALIBRATION_LOOP = "calibration-loop"
 TOO_SLOW = 10.0
@@ -41,39 +42,10 @@ ANSWER_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """One artifact of a comparison, under the name its samples are stored by."""
-
-    name: str
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What is timed interleaved. ``control`` is the reference's second name."""
-
-    model: str
-    target: Target
-    batch_size: int
-    contenders: tuple[Contender, ...]
-    reference: str
-
-    @property
-    def id(self) -> str:
-        """Readable and unique within a run."""
-        return f"{self.model}/{self.target.name}/batch{self.batch_size}"
-
-    @property
-    def control(self) -> str:
-        """Name of the A/A control."""
-        return f"{self.reference}@control"
-
-
-@dataclass(frozen=True, slots=True)
 class Generation:
     """What one generation of processes observed.
 
-    ``rows``: raw samples (`harness.results.SAMPLES` without batch size); ``ready``: what each worker
+    ``rows``: raw samples (`harness.results.SAMPLES`); ``ready``: what each worker
     reported when warm; ``failures``: status and reason of those that ended early; ``cpu``:
     CPU nanoseconds, wall nanoseconds and calls of each contender's bursts; ``killed``: whether
     somebody else killed one of the processes; ``warm_s``: until all processes had started, loaded
@@ -105,7 +77,7 @@ def run_generation(
     """Start a fresh process for each name, time all of them in rounds, and end them."""
     started = time.monotonic()
     rng = np.random.default_rng([seed, zlib.crc32(comparison.id.encode()), number])
-    log = _Log(number)
+    log = _Log(comparison, number)
     peaks = {}
     with warm_workers(comparison, names, folder) as (workers, failures):
         warm = time.monotonic()
@@ -125,7 +97,7 @@ def run_generation(
                     peaks[name] = int(answer["peak_rss_bytes"])
     return Generation(
         number=number,
-        rows=log.table(comparison.batch_size),
+        rows=log.table(),
         ready={name: worker.ready for name, worker in workers.items() if worker.ready},
         failures={name: (e.status, e.reason) for name, e in failures.items()},
         cpu={name: (c[0], c[1], c[2]) for name, c in log.cpu.items()},
@@ -157,6 +129,7 @@ def warm_workers(
 class _Log:
     """The raw samples of a generation, column by column."""
 
+    comparison: Comparison
     generation: int
     columns: dict[str, list[Any]] = field(
         default_factory=lambda: {
@@ -182,12 +155,13 @@ class _Log:
             self.columns[column].extend([value] * len(ns))
         self.columns["nanoseconds"].extend(ns)
 
-    def table(self, batch_size: int) -> pa.Table:
-        count = len(self.columns["trial"])
+    def table(self) -> pa.Table:
+        names, sizes = self.columns["trial"], self.comparison.batch_sizes
         columns = {
             **self.columns,
-            "batch_size": [batch_size] * count,
-            "generation": [self.generation] * count,
+            "scenario": [self.comparison.scenario] * len(names),
+            "batch_size": [sizes.get(name, 1) for name in names],
+            "generation": [self.generation] * len(names),
         }
         return pa.table({f.name: pa.array(columns[f.name], f.type) for f in SAMPLES})
 
@@ -400,16 +374,30 @@ def why_stop(
 # --- from raw samples to estimates ---------------------------------------------------------------
 
 
+def bursts(generations: Sequence[Generation]) -> pd.DataFrame:
+    """A row per burst, in order of time: ``generation round position trial``, and ``ns``.
+
+    ``ns``: the median of the burst's samples, in nanoseconds per sample of a batch; ``generation``
+    is the place in the sequence.
+    """
+    frames = [g.rows.to_pandas().assign(generation=i) for i, g in enumerate(generations)]
+    frame = pd.concat(frames, ignore_index=True)
+    frame["ns"] = frame["nanoseconds"] / frame["calls"] / frame["batch_size"]
+    by = ["generation", "round", "position", "trial"]
+    medians: pd.DataFrame = frame.groupby(by, as_index=False)["ns"].median()
+    return medians
+
+
 def log_times(generations: Sequence[Generation]) -> dict[str, list[dict[int, float]]]:
-    """Per name and generation: round -> ln of the burst's median call time in nanoseconds."""
+    """Per name and generation: round -> ln of the burst's median nanoseconds per sample."""
     times: dict[str, list[dict[int, float]]] = {}
-    for index, generation in enumerate(generations):
-        frame = generation.rows.to_pandas()
-        frame["ns"] = frame["nanoseconds"] / frame["calls"]
-        bursts = np.log(frame.groupby(["trial", "round"])["ns"].median())
-        for (name, round_), value in bursts.items():
-            rows = times.setdefault(name, [{} for _ in generations])
-            rows[index][int(round_)] = float(value)
+    if not generations:
+        return times
+    found = bursts(generations)
+    columns = (found[c] for c in ("trial", "generation", "round"))
+    for name, index, round_, value in zip(*columns, np.log(found["ns"]), strict=True):
+        rows = times.setdefault(name, [{} for _ in generations])
+        rows[index][int(round_)] = float(value)
     return times
 
 

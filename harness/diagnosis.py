@@ -24,7 +24,7 @@ from harness.errors import BadInput, NotComparable, did_you_mean
 from harness.experiment import Experiment, Limits, Trial
 from harness.files import write_json
 from harness.method import AXES, PRESETS, Method, check_axis, preset
-from harness.metrics import METRICS, sqnr_db
+from harness.metrics import METRICS, cosine, sqnr_db
 from harness.pipeline import Pipeline
 from harness.plan import Cell, resolve
 from harness.precision import PRECISIONS
@@ -286,7 +286,7 @@ def _refusal(cells: tuple[Cell, Cell]) -> str:
 def _experiment(request: Request, cells: Sequence[Cell]) -> Experiment:
     return Experiment(
         name=request.name, description="", trials=tuple(cell.trial for cell in cells),
-        batch_sizes=(1,), precision=PRECISIONS["preview"], reference={}, limits=Limits(),
+        batch_sizes=(1,), offline=False, precision=PRECISIONS["preview"], reference={}, limits=Limits(),
         quality_margin=0.01, valid_sqnr_db=-math.inf, seed=0, text="", path="",
     )  # fmt: skip
 
@@ -461,11 +461,10 @@ def fidelity(floats: Arrays, outputs: Arrays) -> Row:
     """SQNR (dB), mean squared error and cosine of all outputs together, against the float's."""
     flat = np.concatenate([np.ravel(floats[name]) for name in sorted(floats)]).astype(np.float64)
     own = np.concatenate([np.ravel(outputs[name]) for name in sorted(floats)]).astype(np.float64)
-    norms = float(np.linalg.norm(flat) * np.linalg.norm(own))
     return {
         "sqnr_db": sqnr_db(flat, own),
         "mse": float(((flat - own) ** 2).mean()),
-        "cosine": float(flat @ own) / norms if norms else math.nan,
+        "cosine": cosine(flat, own),
     }
 
 

@@ -37,6 +37,9 @@ def diagnose() -> Iterator[Finding]:
         yield Finding("note", "int8", "no VNNI or dot-product instructions: int8 may not be faster")
     for warning in described["warnings"]:
         yield Finding("note", "machine", warning)
+    for target in presets().values():
+        for warning in machine.target_warnings(target):
+            yield Finding("note", f"target {target.name}", warning)
     yield from _backends()
     yield from _models()
     yield _browser()

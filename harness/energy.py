@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 
 from harness import machine
-from harness.clock import Comparison, warm_workers
+from harness.clock import warm_workers
+from harness.comparison import Comparison
 from harness.jobs import Ending
 
 POWERCAP = Path("/sys/class/powercap")
@@ -212,6 +213,6 @@ def measure(
                     continue
                 if joules <= 0:
                     raise NoMeter("counter-stuck")
-                count = int(answer["calls"]) * comparison.batch_size
+                count = int(answer["calls"]) * comparison.batch_sizes[name]
                 found.append(Window(name, joules, float(answer["seconds"]), count, idle))
     return found

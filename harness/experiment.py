@@ -60,13 +60,15 @@ class Experiment:
     """A validated experiment.
 
     ``reference`` selects, per model and target, the trial that ratios are taken against:
-    the first trial whose backend, method and axes match; without it the first ``fp32`` trial.
+    the first trial whose backend, method and axes match; without it the fastest ``fp32`` trial.
+    ``offline``: each artifact is timed once more at that of ``batch_sizes`` which suits it best.
     """
 
     name: str
     description: str
     trials: tuple[Trial, ...]
     batch_sizes: tuple[int, ...]
+    offline: bool
     precision: Precision
     reference: Mapping[str, str]
     limits: Limits
@@ -154,6 +156,7 @@ class _File(_Strict):
     targets: list[str | _TargetEntry] = Field(default=["cpu-1"], min_length=1)
     seeds: list[int] = Field(default=[0], min_length=1)
     batch_sizes: list[int] = Field(default=[1], min_length=1)
+    offline: bool = False
     precision: str | _PrecisionEntry = "standard"
     recipe: dict[str, Any] = {}
     reference: dict[str, str] = {}
@@ -212,6 +215,7 @@ class _Reader:
             description=file.description,
             trials=_filter(trials, only),
             batch_sizes=tuple(file.batch_sizes),
+            offline=file.offline,
             precision=precision,
             reference=dict(file.reference),
             limits=Limits(**file.limits.model_dump()),
@@ -307,6 +311,11 @@ class _Reader:
         for i, size in enumerate(file.batch_sizes):
             if size < 1:
                 self._problem(_line(tree, ("batch_sizes", i)), f"batch size {size} is below 1")
+        if file.offline and len(file.batch_sizes) < 2:
+            self._problem(
+                _line(tree, ("offline",)),
+                "'offline' times each artifact at its best batch size; list several in batch_sizes",
+            )
         for key in file.reference:
             if key not in _SELECTORS:
                 self._problem(
@@ -549,6 +558,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
             for t in experiment.trials
         ],
         "batch_sizes": list(experiment.batch_sizes),
+        "offline": experiment.offline,
         "precision": dataclasses.asdict(experiment.precision),
         "reference": dict(experiment.reference),
         "limits": dataclasses.asdict(experiment.limits),

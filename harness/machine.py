@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from harness.target import COMMON_ENVIRONMENT, physical_cores, usable_cpus
+from harness.target import COMMON_ENVIRONMENT, Target, physical_cores, usable_cpus
 
 PACKAGES = (
     "quantbench", "numpy", "torch", "torchao", "bitsandbytes", "tensorflow", "tf-keras",
@@ -95,6 +95,24 @@ def warnings(virtual: str) -> list[str]:
     if cpus < 2:
         found.append("Only one CPU: the harness itself disturbs what it measures.")
     return found
+
+
+def target_warnings(target: Target) -> list[str]:
+    """Plain-language doubts about a target on this machine."""
+    cores = physical_cores()
+    if target.device != "cpu" or target.threads == 1:
+        return []
+    if target.threads > cores:
+        return [
+            f"The target wants {target.threads} threads and this machine has {cores} "
+            f"core{'' if cores == 1 else 's'} for them: threads wait for each other."
+        ]
+    if target.threads == cores:
+        return [
+            "The target takes every core: the system's own work and the harness have none left, "
+            "so its times vary more than those on fewer threads."
+        ]
+    return []
 
 
 def virtualization() -> str:

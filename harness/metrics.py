@@ -59,7 +59,8 @@ def mean_squared_error(outputs: Array, labels: Array) -> Outcome:
     return Outcome(predicted, -((predicted - labels) ** 2))
 
 
-METRICS: Mapping[str, Callable[[Array, Array], Outcome]] = {"top1": top1, "mse": mean_squared_error}
+Metric = Callable[[Array, Array], Outcome]
+METRICS: Mapping[str, Metric] = {"top1": top1, "mse": mean_squared_error}
 BINARY = frozenset({"top1"})
 """Metrics whose outcomes are 0 or 1, so that `statistics.wilson` bounds them."""
 
@@ -108,6 +109,16 @@ def sqnr_db(reference: Array, outputs: Array) -> float:
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
+
+
+def cosine(reference: Array, outputs: Array) -> float:
+    """Cosine of the angle between all outputs and the reference's, taken as one vector each.
+
+    NaN where one of them is zero everywhere, or not finite.
+    """
+    r, o = reference.astype(np.float64).ravel(), outputs.astype(np.float64).ravel()
+    norms = float(np.linalg.norm(r) * np.linalg.norm(o))
+    return float(r @ o) / norms if norms > 0 and np.isfinite(norms) else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.clock import CALIBRATION_LOOP, Comparison, Generation
+from harness.clock import CALIBRATION_LOOP, Generation, bursts
+from harness.comparison import Comparison
 from harness.statistics import FloatArray
 
 DRIFT_RHO = 0.5
@@ -36,29 +37,20 @@ def flags(comparison: Comparison, generations: Sequence[Generation]) -> dict[str
     """
     if not generations:
         return {}
-    bursts = _bursts(generations)
-    common = _machine(bursts, comparison.reference)
+    times = bursts(generations)
+    common = _machine(times, comparison.reference)
     found = {c.name: set(common) for c in comparison.contenders}
     for name, known in found.items():
-        if _depends_on_order(bursts, comparison.reference, name):
+        if _depends_on_order(times, comparison.reference, name):
             known.add("order-effect")
         if _cpu_share(generations, name) > comparison.target.threads + MORE_THREADS:
             known.add("more-threads")
     return found
 
 
-def _bursts(generations: Sequence[Generation]) -> pd.DataFrame:
-    """A row per burst: ``trial generation round position ns`` (its median), in order of time."""
-    frame = pd.concat([g.rows.to_pandas() for g in generations], ignore_index=True)
-    frame["ns"] = frame["nanoseconds"] / frame["calls"]
-    by = ["generation", "round", "position", "trial"]
-    bursts: pd.DataFrame = frame.groupby(by, as_index=False)["ns"].median()
-    return bursts.sort_values(by)
-
-
-def _machine(bursts: pd.DataFrame, reference: str) -> set[str]:
+def _machine(seen: pd.DataFrame, reference: str) -> set[str]:
     found = set()
-    times = bursts.loc[bursts["trial"] == reference, "ns"].to_numpy()
+    times = seen.loc[seen["trial"] == reference, "ns"].to_numpy()
     if len(times) >= _FEWEST_ROUNDS and times.std() > 0:
         rho = float(stats.spearmanr(np.arange(len(times)), times).statistic)
         if abs(rho) > DRIFT_RHO:
@@ -66,7 +58,7 @@ def _machine(bursts: pd.DataFrame, reference: str) -> set[str]:
         third = len(times) // 3
         if np.median(times[-third:]) > WARMING * np.median(times[:third]):
             found.add("warming")
-    loops = bursts[bursts["trial"] == CALIBRATION_LOOP]
+    loops = seen[seen["trial"] == CALIBRATION_LOOP]
     if len(loops) >= _FEWEST_ROUNDS:
         usual = loops["ns"].quantile(0.1)
         worst = loops.groupby(["generation", "round"])["ns"].max() / usual
@@ -75,12 +67,12 @@ def _machine(bursts: pd.DataFrame, reference: str) -> set[str]:
     return found
 
 
-def _depends_on_order(bursts: pd.DataFrame, reference: str, name: str) -> bool:
+def _depends_on_order(seen: pd.DataFrame, reference: str, name: str) -> bool:
     """Whether the ratios of rounds that began with the reference differ from the others."""
     if name == reference:
         return False
     own, full = (
-        bursts[bursts["trial"] == trial].set_index(["generation", "round"])
+        seen[seen["trial"] == trial].set_index(["generation", "round"])
         for trial in (name, reference)
     )
     rounds = own.index.intersection(full.index)

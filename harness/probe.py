@@ -121,7 +121,7 @@ def _method(name: str, axes: Mapping[str, Any]) -> Method:
 
 def _experiment(trials: Sequence[Trial], limits: Limits) -> Experiment:
     return Experiment(
-        name="probe", description="", trials=tuple(trials), batch_sizes=(1,),
+        name="probe", description="", trials=tuple(trials), batch_sizes=(1,), offline=False,
         precision=PRECISIONS["preview"], reference={}, limits=limits, quality_margin=0.01,
         valid_sqnr_db=VALID_SQNR_DB, seed=0, text="", path="",
     )  # fmt: skip

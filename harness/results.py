@@ -20,7 +20,7 @@ from harness.errors import NotComparable
 from harness.files import write_atomically
 from harness.method import AXES, Method
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 STATUSES = (
     "ok", "no-op", "simulated", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
@@ -69,12 +69,14 @@ TRIALS = pa.schema(
         ("scored_s", pa.float64()),
         ("effective", pa.string()),  # JSON: settings as the runtime reported them
         ("flags", pa.list_(pa.string())),  # e.g. not-steady, slower-than-10x, outputs-differ
+        ("warnings", pa.list_(pa.string())),  # of the machine and of the target on it, as sentences
     ]
 )
 MEASUREMENTS = pa.schema(
     [
         ("trial", pa.string()),
-        ("scenario", pa.string()),  # artifact, score, seeds, single-stream, memory, start
+        # artifact, score, seeds, memory, start, energy; single-stream, multi-stream, offline
+        ("scenario", pa.string()),
         ("batch_size", pa.int64()),
         ("metric", pa.string()),
         ("value", pa.float64()),
@@ -90,6 +92,7 @@ MEASUREMENTS = pa.schema(
 SAMPLES = pa.schema(
     [
         ("trial", pa.string()),
+        ("scenario", pa.string()),
         ("batch_size", pa.int64()),
         ("generation", pa.int64()),
         ("round", pa.int64()),

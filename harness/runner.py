@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, assembly, energy, machine
-from harness.cache import content_key, entry, sweep
-from harness.clock import Comparison, Contender, resume, run_comparison, why_stop
+from harness.cache import content_key, sweep
+from harness.clock import resume, run_comparison, why_stop
+from harness.comparison import Comparison
 from harness.errors import NotComparable
-from harness.experiment import Experiment, Trial, describe, matches
+from harness.experiment import Experiment, describe
 from harness.files import write_json
 from harness.jobs import Ending, Job, run_jobs
 from harness.pipeline import Pipeline
@@ -23,7 +24,7 @@ from harness.protocol import Runtime
 from harness.registry import locate
 from harness.results import SCHEMA_VERSION, Results, load_results, read_json
 from harness.store import Store, locked, open_run
-from harness.target import usable_cpus
+from harness.timing import Timing, session
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Context:
     def scored(self) -> list[Cell]:
         """The cells whose artifact is valid and may be timed."""
         return [c for c in self.cells if self.status(c) == "ok"]
+
+    def timing(self) -> Timing:
+        """What is timed of them."""
+        return Timing(self.experiment, self.scored(), self.store)
 
     def status(self, cell: Cell) -> str:
         """The status so far, of the latest of build and score."""
@@ -99,9 +104,10 @@ def run(
             context = Context(experiment, cells, store, here, report)
             _measure(context)
             report.phase("write", 1)
-            assembly.write(context.experiment, cells, store, comparisons(context))
+            timing = context.timing()
+            compared = [*timing.comparisons(), *timing.offline()]
+            description["reference"] = assembly.write(context.experiment, cells, store, compared)
             description["finished"] = "" if store.unfinished() else _now()
-            description["reference"] = {c.id: c.reference for c in comparisons(context)}
             write_json(store.folder / "run.json", description)
         found = load_results(store.folder)
         write_report(found, store.folder / "report.html")
@@ -131,6 +137,7 @@ def _description(experiment: Experiment, store: Store, command: str) -> dict[str
         "protocol": {
             **described["precision"],
             "batch_sizes": described["batch_sizes"],
+            "offline": experiment.offline,
             "quality_margin": experiment.quality_margin,
             "valid_sqnr_db": experiment.valid_sqnr_db,
             **{f"limit_{k}": v for k, v in described["limits"].items()},
@@ -175,7 +182,7 @@ def _start_up(context: Context) -> None:
 
     run_jobs(
         [_start_job(context, cell, 0) for cell in todo], store.logs, on_end,
-        slots=min(2, len(usable_cpus())), on_start=lambda job: context.reporter.step(job.name),
+        slots=1, on_start=lambda job: context.reporter.step(job.name),
     )  # fmt: skip
 
 
@@ -184,80 +191,30 @@ def _start_job(context: Context, cell: Cell, number: int) -> Job:
     target = cell.trial.target
     return Job(
         f"start {cell.trial.id} #{number}", "harness.startup:start",
-        {**_session(context, cell), "modules": list(cell.backend.run_modules),
+        {**session(context.store, cell), "modules": list(cell.backend.run_modules),
          "batch_size": context.experiment.batch_sizes[0]},
         runtime.environment(target), (), context.experiment.limits.start_s,
         context.experiment.limits.memory_mb,
     )  # fmt: skip
 
 
-def _session(context: Context, cell: Cell) -> dict[str, Any]:
-    """Arguments by which a worker opens the cell's artifact."""
-    built = context.store.get("build", cell.trial.id) or {}
-    scored = context.store.get("score", cell.trial.id) or {}
-    return {
-        "artifact": str(entry("artifacts", built["artifact"])),
-        "runtime": cell.backend.runtime,
-        "target": cell.trial.target.to_json(),
-        "data": scored["data"],
-    }
-
-
 # --- timing --------------------------------------------------------------------------------------
 
 
-def comparisons(context: Context) -> list[Comparison]:
-    """Every comparison of the run: the valid artifacts of a model on a target at a batch size."""
-    found = []
-    scored = context.scored()
-    groups = dict.fromkeys((c.trial.model, c.trial.target.name) for c in scored)
-    for model, name in groups:
-        cells = [c for c in scored if (c.trial.model, c.trial.target.name) == (model, name)]
-        target = cells[0].trial.target
-        chosen = reference([c.trial for c in cells], context.experiment.reference)
-        for batch_size in context.experiment.batch_sizes:
-            contenders = [_contender(context, cell, batch_size, cell.trial.id) for cell in cells]
-            comparison = Comparison(model, target, batch_size, tuple(contenders), chosen.id)
-            anchor = next(c for c in cells if c.trial.id == chosen.id)
-            control = _contender(context, anchor, batch_size, comparison.control)
-            found.append(Comparison(model, target, batch_size, (*contenders, control), chosen.id))
-    return found
-
-
-def reference(trials: Sequence[Trial], selector: Mapping[str, str]) -> Trial:
-    """The trial that ratios are taken against: as selected, else the first fp32, else the first."""
-    chosen = [t for t in trials if selector and matches(t, selector)]
-    floats = [t for t in trials if t.method.name == "fp32" and t.method.training == "ptq"]
-    return (chosen or floats or list(trials))[0]
-
-
-def _contender(context: Context, cell: Cell, batch_size: int, name: str) -> Contender:
-    runtime: Runtime = locate(cell.backend.runtime)()
-    precision = context.experiment.precision
-    arguments = {
-        **_session(context, cell),
-        "batch_size": batch_size,
-        "warmup_s": precision.warmup_s,
-        "burst_ms": precision.burst_ms,
-    }
-    limits = context.experiment.limits
-    return Contender(
-        name,
-        Job(
-            f"clock {name}", "harness.burst:serve", arguments,
-            runtime.environment(cell.trial.target), (), limits.start_s, limits.memory_mb,
-        ),
-    )  # fmt: skip
-
-
 def _clock(context: Context) -> None:
-    """Time every comparison, continuing where generations are stored."""
+    """Time every comparison; then each artifact at its best batch size, where that is asked for."""
+    timing = context.timing()
+    _time(context, "clock", timing.comparisons())
+    _time(context, "offline", timing.offline())
+
+
+def _time(context: Context, phase: str, todo: Sequence[Comparison]) -> None:
+    """Time comparisons, continuing where generations are stored."""
     precision, store = context.experiment.precision, context.store
-    todo = comparisons(context)
     stored = {c.id: resume(c, store.generations(c.id)) for c in todo}
     left = [c for c in todo if why_stop(c, stored[c.id], precision) is None]
-    rounds = precision.rounds * precision.generations
-    context.reporter.phase("clock", rounds * len(left))
+    if phase == "clock" or left:
+        context.reporter.phase(phase, precision.rounds * precision.generations * len(left))
     for comparison in left:
         context.reporter.done(steps=len(stored[comparison.id]) * precision.rounds)
 
@@ -279,7 +236,8 @@ def _clock(context: Context) -> None:
 def _energy(context: Context) -> None:
     """Count the energy of every comparison, where it was asked for and can be."""
     precision, store = context.experiment.precision, context.store
-    todo = [c for c in comparisons(context) if store.done("energy", c.id) is None]
+    every = context.timing().comparisons()
+    todo = [c for c in every if store.done("energy", c.id) is None]
     asked = bool(precision.energy_window_s)
     context.reporter.phase("energy", precision.energy_windows * len(todo) if asked else 0)
     for comparison in todo:

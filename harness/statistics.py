@@ -18,6 +18,10 @@ FloatArray = NDArray[np.float64]
 
 CLASS_SAMPLES = 50
 """Fewer samples say nothing about a class."""
+EQUAL = 0.02
+"""Speed-ups whose interval lies within this of 1 are called equal."""
+MOST_GENERATIONS = 1000
+"""More are nobody's plan."""
 Z95 = 1.959963984540054  # two-sided 95 %
 Z95_ONE_SIDED = 1.6448536269514722
 
@@ -391,4 +395,31 @@ def latency_verdict(speedup: Interval, p_adjusted: float, noise: float) -> str:
     floor = max(0.01, 2 * noise)
     if speedup.excludes(1.0) and abs(speedup.value - 1) > floor and p_adjusted < 0.05:
         return "faster" if speedup.value > 1 else "slower"
-    return "equal within 2 %" if speedup.low >= 0.98 and speedup.high <= 1.02 else "undecided"
+    equal = speedup.low >= 1 - EQUAL and speedup.high <= 1 + EQUAL
+    return "equal within 2 %" if equal else "undecided"
+
+
+def generations_to_decide(generations: Sequence[FloatArray], noise: float) -> int | None:
+    """About how many more generations would let `latency_verdict` decide; None where none would.
+
+    Parameters
+    ----------
+    generations : sequence of float64 [rounds]
+        Log ratios, one array per generation.
+    noise : float
+        As in `latency_verdict`.
+
+    The interval has to shrink until it excludes 1, or, where the difference is under the floor of
+    what may be claimed, until it lies within 2 % of 1. Its width falls with the root of the number
+    of generations: ``N = K (h / target)^2``, h the half-width of now.
+    """
+    found = rounds_interval(generations)
+    floor = max(0.01, 2 * noise)
+    if abs(math.exp(found.value) - 1) > floor:
+        target = abs(found.value)
+    else:
+        target = min(math.log(1 + EQUAL) - found.value, found.value - math.log(1 - EQUAL))
+    if target <= 0 or not math.isfinite(found.half_width):
+        return None
+    needed = math.ceil(len(generations) * (found.half_width / target) ** 2)
+    return max(1, needed - len(generations)) if needed <= MOST_GENERATIONS else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import guide
+from harness.advice import trial_frame
 from harness.capability import Matrix, changed_versions, compare
 from harness.diagnosis import Diagnosis
 from harness.results import Results
@@ -22,29 +22,25 @@ SHOWN = 4
 
 def show(found: Results, console: Console) -> None:
     """Print one line per trial, fastest first, and where the files are."""
-    values = found.measurements.pivot_table(
-        index="trial", columns=["metric"], values="value", aggfunc="first"
-    )
-    trials = found.trials.set_index("trial").join(values)
-    for column in ("latency_ms", "quality", "size_bytes"):
-        if column not in trials:
-            trials[column] = math.nan
-    ratios = _against_reference(found)
+    trials = trial_frame(found).set_index("trial")
     shared = _shared(trials)
+    offline = trials["offline_throughput_per_s"].notna().any()
     table = Table(box=None, pad_edge=False, title=None)
-    for title, side in (
-        ("trial", "left"), ("ms", "right"), ("speed-up", "right"), ("quality", "right"), ("kB", "right"),
-    ):  # fmt: skip
-        table.add_column(title, justify="left" if side == "left" else "right", overflow="fold")
+    table.add_column("trial", overflow="fold")
+    for title in ("ms", "speed-up", "quality", "kB", *(["1/s offline"] if offline else [])):
+        table.add_column(title, justify="right", overflow="fold")
     shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
     for name, row in shown.iterrows():
-        table.add_row(
+        cells = [
             _without(str(name), shared),
             _number(row["latency_ms"], "{:.3f}"),
-            ratios.get(str(name), ""),
+            _against_reference(row),
             _number(100 * row["quality"], "{:.2f} %"),
             _number(row["size_bytes"] / 1000, "{:,.0f}"),
-        )
+        ]
+        if offline:
+            cells.append(_at_best_batch(row))
+        table.add_row(*cells)
     if shared:
         console.print(" on ".join(shared), markup=False)
     console.print(table)
@@ -206,15 +202,17 @@ def _number(value: float, form: str) -> str:
     return "" if pd.isna(value) else form.format(value)
 
 
-def _against_reference(found: Results) -> dict[str, str]:
-    """Speed-up with its interval against the comparison's own reference."""
-    references = set(found.run["reference"].values())
-    rows = found.measurements[
-        (found.measurements["metric"] == "speedup")
-        & found.measurements["reference"].isin(references)
-    ].drop_duplicates("trial")
-    shown = {
-        str(row.trial): f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-        for row in rows.itertuples()
-    }
-    return shown | dict.fromkeys(references, "reference")
+def _against_reference(row: pd.Series[Any]) -> str:
+    """Speed-up with its interval against the comparison's reference."""
+    if row["is_reference"]:
+        return "reference"
+    if pd.isna(row["speedup"]):
+        return ""
+    return f"{row['speedup']:.2f} [{row['speedup_low']:.2f}, {row['speedup_high']:.2f}]"
+
+
+def _at_best_batch(row: pd.Series[Any]) -> str:
+    """Samples a second at the batch size that suits a trial best."""
+    if pd.isna(row["offline_throughput_per_s"]):
+        return ""
+    return f"{row['offline_throughput_per_s']:,.0f} (batch {row['offline_batch_size']:.0f})"

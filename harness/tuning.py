@@ -106,7 +106,7 @@ def tune(
     done = run(
         Experiment(
             name=f"tune-{model}-{backend}-{budget.objective}", description="", trials=trials,
-            batch_sizes=(1,), precision=PRECISIONS[precision], reference={}, limits=Limits(),
+            batch_sizes=(1,), offline=False, precision=PRECISIONS[precision], reference={}, limits=Limits(),
             quality_margin=0.01, valid_sqnr_db=3.0, seed=start.seed, text="", path="",
         ),
         results=results, reporter=reporter,

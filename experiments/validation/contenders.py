@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import machine, registry
-from harness.clock import Comparison, Contender, Generation, log_times, paired
+from harness.clock import Generation, log_times, paired
+from harness.comparison import Comparison, Contender
 from harness.experiment import Limits
 from harness.jobs import Job
 from harness.precision import Precision
@@ -30,7 +31,7 @@ def comparison(
     contenders = tuple(
         _contender(run, trial, name, precision, batch_size) for name, trial in trials.items()
     )
-    return Comparison("validation", target(), batch_size, contenders, next(iter(trials)))
+    return Comparison("validation", target(), contenders, next(iter(trials)))
 
 
 def target() -> Target:
@@ -60,7 +61,7 @@ def _contender(
         f"validate {name}", "harness.burst:serve", arguments, environment, (),
         limits.start_s, limits.memory_mb,
     )  # fmt: skip
-    return Contender(name, job)
+    return Contender(name, job, batch_size)
 
 
 def speedup(compared: Comparison, generations: Sequence[Generation], name: str) -> Interval:

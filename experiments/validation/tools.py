@@ -91,14 +91,15 @@ def check(run: Results, turns: int = TURNS) -> dict[str, Any]:
 
 
 def _ours(run: Results, chosen: list[str], batch_size: int, turn: int) -> dict[str, float]:
-    """Nanoseconds by tool; interleaved, so that the core is as busy as in any comparison."""
+    """Nanoseconds of a call by tool; interleaved, so that the core is as busy as in any comparison."""
     precision = PRECISIONS["standard"]
     trials = {tool: TRIALS[tool] for tool in chosen}
     compared = comparison(run, trials, precision, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as folder:
         generation = run_generation(compared, chosen, turn, precision, turn, Path(folder))
     times = log_times([generation])
-    return {tool: float(np.exp(np.median(list(times[tool][0].values())))) for tool in chosen}
+    medians = {tool: np.median(list(times[tool][0].values())) for tool in chosen}
+    return {tool: batch_size * float(np.exp(median)) for tool, median in medians.items()}
 
 
 def _theirs(run: Results, tool: str, trial: str, batch_size: int) -> float:

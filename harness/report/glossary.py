@@ -26,6 +26,7 @@ FLAG_MEANING: Mapping[str, str] = {
     "noisy-machine": "something else held the processor in over 30 % of the rounds",
     "order-effect": "its ratio depends on whether it or the reference was timed first, by over 1 %",
     "more-threads": "it used more processor time than the target has threads",
+    "caches-inputs": "one input repeated runs over 10 % faster than different ones: something may cache results",
     "outputs-differ": "the timed outputs differ from the scored ones",
 }
 
@@ -57,6 +58,8 @@ TERMS: Mapping[str, str] = {
     "Integer MACs": "share of the multiply-accumulates that the runtime really executes on integers.",
     "Memory": "peak resident memory of a fresh process that loads the artifact and runs it, runtime included.",
     "Load": "time from the file to a session that is ready to run.",
+    "Single-stream": "one sample a call, the next call when it is done (MLPerf's word); a batch of several a call is multi-stream.",
+    "Offline": "all samples are there from the start: each artifact at the batch size of its highest throughput.",
     "Generation": "one fresh process per artifact; a comparison has several, because two processes of the same file differ.",
     "Round": "every process runs one burst, in random order, so that a slow moment of the machine hits all alike.",
     "A/A control": "the reference timed a second time under another name: what it differs from itself is noise.",

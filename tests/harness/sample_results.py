@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness import assembly
+from harness.assembly.contents import node_row, operation_row, tensor_row
 from harness.files import write_json
 from harness.method import AXES, PRESETS, preset
 from harness.record import NodeRecord, Operation, TensorRecord
@@ -128,9 +128,9 @@ def _artifacts(t: Invented) -> list[dict[str, Any]]:
     ran = Operation("c", kind, 2_000_000, dtype, "kernels", "multiply", scales, 90_000)
     method = preset(t.method if t.method in PRESETS else "fp32")
     return [
-        assembly._tensor_row(t.id, weight, method),
-        assembly._node_row(t.id, node, method),
-        assembly._operation_row(t.id, ran),
+        tensor_row(t.id, weight, method),
+        node_row(t.id, node, method),
+        operation_row(t.id, ran),
     ]
 
 

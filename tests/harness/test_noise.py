@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from harness.clock import CALIBRATION_LOOP, Comparison, Contender, Generation
+from harness.clock import CALIBRATION_LOOP, Generation
+from harness.comparison import Comparison, Contender
 from harness.jobs import Job
 from harness.noise import flags
 from harness.results import SAMPLES
@@ -19,7 +20,7 @@ NAMES = ("reference", "reference@control", "variant")
 def comparison(threads: int = 1) -> Comparison:
     job = Job("j", "m:f", {}, {}, (), 1.0, 1.0)
     contenders = tuple(Contender(name, job) for name in NAMES)
-    return Comparison("model", Target("cpu-1", threads=threads), 1, contenders, "reference")
+    return Comparison("model", Target("cpu-1", threads=threads), contenders, "reference")
 
 
 def generations(shape=lambda name, round_, first: 1.0, *, loop=lambda round_: 1.0, cpu=1.0):
@@ -41,6 +42,7 @@ def generations(shape=lambda name, round_, first: 1.0, *, loop=lambda round_: 1.
         keys = ("trial", "generation", "round", "position", "nanoseconds")
         named = dict(zip(keys, columns, strict=True))
         named |= {"calls": [1] * len(rows), "batch_size": [1] * len(rows)}
+        named["scenario"] = ["single-stream"] * len(rows)
         table = pa.table({f.name: pa.array(named[f.name], f.type) for f in SAMPLES})
         spent = {name: (int(1e9 * cpu), int(1e9), 100) for name in NAMES}
         found.append(Generation(number, table, {}, {}, spent, {}, 1.0))

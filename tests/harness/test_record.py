@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from harness.assembly import _tensor_row
+from harness.assembly.contents import tensor_row
 from harness.method import preset
 from harness.record import (
     Coverage,
@@ -181,7 +181,7 @@ def test_activation_memory_of_hidden_buffers_is_not_known():
 def test_biases_of_64_bits_fit_into_the_table():
     bias = tensor(role="bias", dtype="int64", scale=(1e-9,), qmin=-(2**63), qmax=2**63 - 1)
 
-    row = _tensor_row("trial", bias, preset("static-int16x8"))
+    row = tensor_row("trial", bias, preset("static-int16x8"))
 
     table = pa.Table.from_pylist([row], schema=ARTIFACTS)
     assert table["bits"].to_pylist() == [64]

@@ -1,0 +1,269 @@
+"""Quality: scores with their intervals, losses on the same samples, and what a score hides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from harness import registry, statistics
+from harness.assembly.view import Row, View, bounds
+from harness.cache import entry
+from harness.experiment import Experiment
+from harness.method import RECIPE
+from harness.metrics import BINARY, METRICS, Metric, Outcome, cosine, kl_divergence
+from harness.results import PREDICTIONS
+from harness.statistics import Interval, PairedDrop
+from harness.store import Store
+from harness.tensors import Array
+
+MANY_SAMPLES = 1000
+"""Fewer test samples are said beside the score, with what they can tell apart."""
+TARGETS = (0.99, 0.999)
+"""Shares of the float score to keep, as MLPerf Inference asks for."""
+
+
+def quality(
+    views: Sequence[View], experiment: Experiment, store: Store
+) -> tuple[pa.Table, list[Row]]:
+    """Per-sample predictions, and quality, drop, agreement and fidelity of every scored trial."""
+    rows: list[Row] = []
+    tables = []
+    floats: dict[str, _Float] = {}
+    outcomes: dict[str, Outcome] = {}
+    for view in views:
+        if not view.has_outputs:
+            continue
+        task, model = registry.task(view.cell.model.task), view.cell.model
+        labels = np.load(Path(view.scored["data"]) / "test" / "labels.npy")
+        if model.name not in floats:
+            floats[model.name] = _Float.of(view, views, store, METRICS[task.metric], labels)
+        full, outputs = floats[model.name], view.outputs()[model.outputs[0].name]
+        own = outcomes[view.id] = METRICS[task.metric](outputs, labels)
+        tables.append(_predictions(view.id, labels, own))
+        row: Row = {"trial": view.id, "scenario": "score", "n": len(labels)}
+        rows += _scores(row, view, own, task.metric, labels)
+        rows += _fidelity({**row, "reference": full.trial}, view, full, own, outputs)
+        against = {**row, "reference": full.trial} if full.trial != view.id else row
+        if full.trial != view.id:
+            rows += _drop(row, full.outcome, own, full.trial, experiment.quality_margin)
+        if task.metric in BINARY:
+            divergence = kl_divergence(full.outputs, outputs)
+            rows += _classification(against, full.outcome, own, labels)
+            rows.append({**against, "metric": "kl_divergence", "unit": "nat", "value": divergence})
+    rows += _against_controls(views, outcomes, experiment.quality_margin)
+    return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table(), rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Float:
+    """A model's reference form: the name of its trial, its outcomes and its outputs."""
+
+    trial: str
+    outcome: Outcome
+    outputs: Array
+
+    @classmethod
+    def of(
+        cls, view: View, views: Sequence[View], store: Store, metric: Metric, labels: Array
+    ) -> _Float:
+        """Of the model of ``view``; the first trial that scored the same artifact names it."""
+        state = store.get("parity", view.cell.model.name) or {}
+        form = state["forms"][state["reference"]]
+        score = form["score"]
+        outputs = np.load(entry("scores", score) / f"{view.cell.model.outputs[0].name}.npy")
+        same = [v.id for v in views if v.scored.get("score") == score]
+        backend = str(state["reference"]).partition(" ")[0]
+        name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
+        return cls(name, metric(outputs, labels), outputs)
+
+
+def _scores(row: Row, view: View, own: Outcome, metric: str, labels: Array) -> Iterator[Row]:
+    """The score, its ties, and what the fake-quantized model of the training scored."""
+    found = _score_interval(own, metric)
+    yield {
+        **row, **found, "metric": "quality", "unit": "fraction",
+        "reason": _resolution(found, len(labels)),
+    }  # fmt: skip
+    yield {**row, "metric": "ties", "value": own.ties, "unit": "count"}
+    peak = view.scored["summary"]["peak_rss_bytes"]
+    yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
+    if "simulation" in view.built:
+        folder = entry("simulated", view.built["simulation"])
+        fake = METRICS[metric](np.load(folder / f"{view.cell.model.outputs[0].name}.npy"), labels)
+        told = {**row, "metric": "fake_quantized_quality", "unit": "fraction"}
+        yield {**told, **_score_interval(fake, metric)}
+
+
+def _resolution(found: Row, n: int) -> str | None:
+    """What a small test set can tell apart, in words; None for a large one."""
+    if n >= MANY_SAMPLES or found["low"] is None or found["high"] is None:
+        return None
+    half = 50 * (found["high"] - found["low"])
+    return f"resolution ±{half:.1f} points: only {n} test samples"
+
+
+def _fidelity(row: Row, view: View, full: _Float, own: Outcome, outputs: Array) -> Iterator[Row]:
+    """How near the outputs are to the float model's."""
+    same = int((own.prediction == full.outcome.prediction).sum())
+    share = statistics.wilson(same, len(own.outcome))
+    yield {**row, "metric": "agreement", "unit": "fraction", **bounds(share)}
+    yield {**row, "metric": "sqnr_db", "unit": "dB", "value": view.scored["sqnr_db"]}
+    yield {**row, "metric": "cosine", "unit": "ratio", "value": cosine(full.outputs, outputs)}
+
+
+def _classification(row: Row, full: Outcome, own: Outcome, labels: Array) -> Iterator[Row]:
+    """What accuracy hides: the range over tie rules, flips, and the class that loses most."""
+    if own.span is not None:
+        low, high = own.span
+        yield {
+            **row, "metric": "quality_over_tie_rules", "unit": "fraction", "value": own.score,
+            "low": low, "high": high, "reference": None,
+        }  # fmt: skip
+    if "reference" not in row:
+        return
+    flipped = int((full.outcome != own.outcome).sum())
+    yield {
+        **row, "metric": "flips", "unit": "fraction",
+        **bounds(statistics.wilson(flipped, len(labels))),
+    }  # fmt: skip
+    told: Row = {**row, "metric": "worst_class_drop", "unit": "fraction"}
+    worst = statistics.worst_class(full.outcome, own.outcome, labels)
+    if worst is None:
+        yield {**told, "reason": f"no class has {statistics.CLASS_SAMPLES} samples"}
+        return
+    loses = worst.p < 0.05 and worst.drop.interval.value > 0
+    yield {
+        **told, **bounds(worst.drop.interval), "n": worst.drop.n,
+        "verdict": "loses" if loses else "undecided",
+        "reason": f"class {worst.label} of {worst.classes}; p {worst.p:.2g} after Holm's correction",
+    }  # fmt: skip
+
+
+def _drop(row: Row, full: Outcome, own: Outcome, reference: str, margin: float) -> list[Row]:
+    """What ``own`` loses against ``full`` on the same samples; the margin is a share of the score."""
+    drop = statistics.paired_drop(full.outcome, own.outcome)
+    against: Row = {**row, "unit": "fraction", "reference": reference}
+    return [
+        {
+            **against, "metric": "quality_drop",
+            "verdict": statistics.quality_verdict(drop, margin * abs(full.score)),
+            "reason": _tie_rule(drop.interval.value, own), **bounds(drop.interval),
+        },
+        *_kept(against, full, drop),
+        {**against, "metric": "quality_drop_bound", "value": drop.upper},
+        {**against, "metric": "quality_p", "unit": "probability", "value": drop.p},
+    ]  # fmt: skip
+
+
+def _tie_rule(drop: float, own: Outcome) -> str | None:
+    """Whether the rule for ties moves the score by more than quantization did, in words."""
+    spread = own.span[1] - own.span[0] if own.span else 0.0
+    if spread <= abs(drop):
+        return None
+    return f"ties: another rule for them moves the score by up to {100 * spread:.2f} points"
+
+
+def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
+    """The share of the float score that is kept, and which of MLPerf's targets that surely meets.
+
+    ``low``: by the one-sided 95 % bound. Source: MLPerf Inference, 99 % and 99.9 % of fp32.
+    """
+    if full.score <= 0:
+        return
+    met = [t for t in TARGETS if statistics.quality_verdict(drop, (1 - t) * full.score) == "keeps"]
+    yield {
+        **row, "metric": "quality_kept", "value": 1 - drop.interval.value / full.score,
+        "low": 1 - drop.upper / full.score,
+        "verdict": f"keeps {100 * max(met):g} %" if met else "undecided",
+    }  # fmt: skip
+
+
+def _against_controls(
+    views: Sequence[View], outcomes: Mapping[str, Outcome], margin: float
+) -> list[Row]:
+    """QAT against the float fine-tune of the same budget; then over the seeds of each method."""
+    rows: list[Row] = []
+    groups: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
+    for view in views:
+        if view.id not in outcomes:
+            continue
+        trial = view.cell.trial
+        control = _control(view, views) if trial.method.training == "qat" else None
+        if control is not None and control in outcomes:
+            row: Row = {"trial": view.id, "scenario": "score", "n": len(outcomes[view.id].outcome)}
+            for found in _drop(row, outcomes[control], outcomes[view.id], control, margin):
+                rows.append({**found, "metric": found["metric"].replace("quality", "control")})
+        if trial.several_seeds:
+            key = (trial.model, trial.backend, trial.label, trial.target.name)
+            groups.setdefault(key, []).append((view.id, control))
+    for group in groups.values():
+        rows += _over_seeds(group, outcomes, margin)
+    return rows
+
+
+def _control(view: View, views: Sequence[View]) -> str | None:
+    """The trial that was fine-tuned in float by the same backend, recipe and seed."""
+    own = view.cell.trial
+    for other in views:
+        trial = other.cell.trial
+        same = (trial.model, trial.backend, trial.target.name, trial.seed) == (
+            own.model, own.backend, own.target.name, own.seed,
+        )  # fmt: skip
+        recipe = all(getattr(trial.method, a) == getattr(own.method, a) for a in RECIPE)
+        if same and recipe and trial.method.training == "finetune":
+            return other.id
+    return None
+
+
+def _over_seeds(
+    group: Sequence[tuple[str, str | None]], outcomes: Mapping[str, Outcome], margin: float
+) -> list[Row]:
+    """Mean quality over the seeds of a method, and its mean loss against the controls."""
+    if len(group) < 2:
+        return []
+    first, control = group[0]
+    row: Row = {"trial": first, "scenario": "seeds", "n": len(group), "unit": "fraction"}
+    own = np.stack([outcomes[name].outcome for name, _ in group])
+    mean = statistics.over_seeds(own)
+    rows: list[Row] = [{**row, "metric": "seeds_quality", **bounds(mean.interval)}]
+    if all(c in outcomes for _, c in group):
+        floats = np.stack([outcomes[str(c)].outcome for _, c in group])
+        loss = statistics.over_seeds(floats - own)
+        verdict = statistics.quality_verdict(loss, margin * abs(float(floats.mean())))
+        rows += [
+            {
+                **row, "metric": "seeds_control_drop", "reference": control, "verdict": verdict,
+                **bounds(loss.interval),
+            },
+            {
+                **row, "metric": "seeds_control_drop_bound", "reference": control,
+                "value": loss.upper,
+            },
+        ]  # fmt: skip
+    return rows
+
+
+def _score_interval(own: Outcome, metric: str) -> Row:
+    if metric in BINARY:
+        return bounds(statistics.wilson(int(own.outcome.sum()), len(own.outcome)))
+    error = float(own.outcome.std(ddof=1)) / math.sqrt(len(own.outcome))
+    half = statistics.Z95 * error
+    return bounds(Interval(own.score, own.score - half, own.score + half))
+
+
+def _predictions(trial: str, labels: Array, own: Outcome) -> pa.Table:
+    count = len(labels)
+    return pa.table(
+        {
+            "trial": [trial] * count,
+            "sample": np.arange(count),
+            "label": labels.astype(np.float64),
+            "prediction": own.prediction,
+            "outcome": own.outcome,
+        }
+    )
