@@ -349,6 +349,12 @@ def still_in(comparison: Comparison, generations: Sequence[Generation]) -> list[
     return [c.name for c in comparison.contenders if c.name not in gone]
 
 
+def precise(log_ratio: Interval, width: float) -> bool:
+    """Whether the interval of a ratio, given in logarithms, is as narrow as ``width`` of the ratio."""
+    ratio = statistics.exp_interval(log_ratio)
+    return ratio.high - ratio.low <= width * ratio.value
+
+
 def why_stop(
     comparison: Comparison, generations: Sequence[Generation], precision: Precision
 ) -> str | None:
@@ -357,11 +363,7 @@ def why_stop(
         return None
     staying = set(still_in(comparison, generations))
     ratios = log_ratios(comparison, generations)
-    if all(
-        np.exp(i.high) - np.exp(i.low) <= precision.width * np.exp(i.value)
-        for name, i in ratios.items()
-        if name in staying
-    ):
+    if all(precise(i, precision.width) for name, i in ratios.items() if name in staying):
         return "width"
     if len(generations) >= precision.max_generations:
         return "generations"

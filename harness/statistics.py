@@ -230,6 +230,7 @@ def quality_verdict(drop: PairedDrop, margin: float) -> str:
 # --- latency -------------------------------------------------------------------------------------
 
 
+@cache
 def order_statistic_ranks(n: int, confidence: float = 0.95) -> tuple[int, int]:
     """1-based ranks (low, high) of the distribution-free interval of a median.
 

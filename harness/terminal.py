@@ -13,6 +13,7 @@ from harness import guide
 from harness.advice import trial_frame
 from harness.capability import Matrix, changed_versions, compare
 from harness.diagnosis import Diagnosis
+from harness.report.quantities import number
 from harness.results import Results
 from harness.tuning import Tuning
 
@@ -27,7 +28,7 @@ def show(found: Results, console: Console) -> None:
     offline = trials["offline_throughput_per_s"].notna().any()
     table = Table(box=None, pad_edge=False, title=None)
     table.add_column("trial", overflow="fold")
-    for title in ("ms", "speed-up", "quality", "kB", *(["1/s offline"] if offline else [])):
+    for title in ("ms", "speed-up", "quality", "kB", *(["offline 1/s @batch"] if offline else [])):
         table.add_column(title, justify="right", overflow="fold")
     shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
     for name, row in shown.iterrows():
@@ -165,8 +166,8 @@ def show_matrix(matrix: Matrix, console: Console) -> None:
             table.add_row(f"{method} {route}".strip(), *map(Text, cells))
         console.print(table)
         console.print()
-    for reason, number in matrix.reasons.items():
-        console.print(f"[{number}] {reason}", markup=False, soft_wrap=True)
+    for reason, note in matrix.reasons.items():
+        console.print(f"[{note}] {reason}", markup=False, soft_wrap=True)
     for backend, reason in matrix.absent.items():
         console.print(f"{backend}: {reason}", markup=False, soft_wrap=True)
 
@@ -208,11 +209,12 @@ def _against_reference(row: pd.Series[Any]) -> str:
         return "reference"
     if pd.isna(row["speedup"]):
         return ""
-    return f"{row['speedup']:.2f} [{row['speedup_low']:.2f}, {row['speedup_high']:.2f}]"
+    value, low, high = (number(row[f"speedup{end}"]) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _at_best_batch(row: pd.Series[Any]) -> str:
     """Samples a second at the batch size that suits a trial best."""
     if pd.isna(row["offline_throughput_per_s"]):
         return ""
-    return f"{row['offline_throughput_per_s']:,.0f} (batch {row['offline_batch_size']:.0f})"
+    return f"{row['offline_throughput_per_s']:,.0f} @{row['offline_batch_size']:.0f}"

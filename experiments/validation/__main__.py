@@ -21,10 +21,10 @@ from harness.runner import run
 
 EXPERIMENT = Path(__file__).parents[1] / "resnet20_cifar10.yaml"
 CHECKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
-    "repeat": lambda folder: repeat.check(*runs(folder, 2)),
-    "tools": lambda folder: tools.check(*runs(folder, 1)),
-    "aa": lambda folder: aa.check(*runs(folder, 1)),
-    "busy": lambda folder: busy.check(*runs(folder, 1)),
+    "repeat": lambda folder: repeat.check(runs(folder, 2)),
+    "tools": lambda folder: tools.check(runs(folder, 1)[0]),
+    "aa": lambda folder: aa.check(runs(folder, 1)[0]),
+    "busy": lambda folder: busy.check(runs(folder, 1)[0]),
 }
 
 

@@ -43,12 +43,12 @@ def _contender(
     run: Results, trial: str, name: str, precision: Precision, batch_size: int
 ) -> Contender:
     row = run.trials.set_index("trial").loc[trial]
-    backend = registry.backend(row["backend"])
+    backend = registry.backend(str(row["backend"]))
     runtime: Runtime = locate(backend.runtime)()
     store, limits = Store(run.folder), Limits()
     scored = store.get("score", trial) or {}
     arguments = {
-        "artifact": str(store.artifact(row["artifact"])),
+        "artifact": str(store.artifact(str(row["artifact"]))),
         "runtime": backend.runtime,
         "target": target().to_json(),
         "data": scored["data"],

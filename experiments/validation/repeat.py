@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.results import Results
@@ -9,15 +10,13 @@ from harness.results import Results
 MOST, SHARE = 0.03, 0.95
 
 
-def check(first: Results, second: Results) -> dict[str, Any]:
-    """The speed-ups that both runs have, cell by cell."""
-    one, other = _speedups(first), _speedups(second)
-    rows = [
-        [trial, reference, one[trial, reference], other[trial, reference]]
-        for trial, reference in one.keys() & other.keys()
-    ]
-    rows.sort()
-    agreeing = sum(abs(b / a - 1) <= MOST for _, _, a, b in rows)
+def check(both: Sequence[Results]) -> dict[str, Any]:
+    """The speed-ups that two runs have, cell by cell."""
+    one, other = map(_speedups, both)
+    shared = one.keys() & other.keys()
+    rows = [[*key, one[key], other[key]] for key in shared]
+    rows.sort(key=lambda row: row[:2])
+    agreeing = sum(abs(other[key] / one[key] - 1) <= MOST for key in shared)
     return {
         "rows": rows, "agreeing": agreeing, "cells": len(rows),
         "reached": bool(rows) and agreeing >= SHARE * len(rows),

@@ -29,11 +29,7 @@ TRIALS: Mapping[str, str] = {
     "ONNX Runtime with I/O binding": "resnet20/onnxruntime/fp32/cpu-1",
     "torch.utils.benchmark": "resnet20/pytorch/fp32+route=traced/cpu-1",
 }
-BATCH_SIZES: Mapping[str, tuple[int, ...]] = {
-    "litert-benchmark": (1,),  # it has no option for another
-    "ONNX Runtime with I/O binding": (1, 32),
-    "torch.utils.benchmark": (1, 32),
-}
+BATCH_SIZES = (1, 32)
 
 ONNX = """
 import json, sys, time
@@ -76,13 +72,12 @@ with torch.inference_mode():
 def check(run: Results, turns: int = TURNS) -> dict[str, Any]:
     """All artifacts by one generation of the protocol, then each by its tool; and so on in turn."""
     rows = []
-    for batch_size in (1, 32):
-        chosen = [tool for tool in TRIALS if batch_size in BATCH_SIZES[tool]]
-        pairs: dict[str, list[tuple[float, float]]] = {tool: [] for tool in chosen}
+    for batch_size in BATCH_SIZES:
+        pairs: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TRIALS}
         for turn in range(turns):
-            ours = _ours(run, chosen, batch_size, turn)
-            for tool in chosen:
-                pairs[tool].append((ours[tool], _theirs(run, tool, TRIALS[tool], batch_size)))
+            ours = _ours(run, batch_size, turn)
+            for tool, trial in TRIALS.items():
+                pairs[tool].append((ours[tool], _theirs(run, tool, trial, batch_size)))
         for tool, known in pairs.items():
             mine, theirs = (median(side) / 1e6 for side in zip(*known, strict=True))
             rows.append([tool, batch_size, mine, theirs, median(a / b for a, b in known)])
@@ -90,24 +85,23 @@ def check(run: Results, turns: int = TURNS) -> dict[str, Any]:
     return {"rows": rows, "reached": all(abs(row[-1] - 1) <= MOST for row in rows)}
 
 
-def _ours(run: Results, chosen: list[str], batch_size: int, turn: int) -> dict[str, float]:
+def _ours(run: Results, batch_size: int, turn: int) -> dict[str, float]:
     """Nanoseconds of a call by tool; interleaved, so that the core is as busy as in any comparison."""
     precision = PRECISIONS["standard"]
-    trials = {tool: TRIALS[tool] for tool in chosen}
-    compared = comparison(run, trials, precision, batch_size=batch_size)
+    compared = comparison(run, dict(TRIALS), precision, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        generation = run_generation(compared, chosen, turn, precision, turn, Path(folder))
+        generation = run_generation(compared, list(TRIALS), turn, precision, turn, Path(folder))
     times = log_times([generation])
-    medians = {tool: np.median(list(times[tool][0].values())) for tool in chosen}
+    medians = {tool: np.median(list(times[tool][0].values())) for tool in TRIALS}
     return {tool: batch_size * float(np.exp(median)) for tool, median in medians.items()}
 
 
 def _theirs(run: Results, tool: str, trial: str, batch_size: int) -> float:
     """Median nanoseconds of one inference; litert-benchmark rounds them to 10,000."""
     row = run.trials.set_index("trial").loc[trial]
-    folder = Store(run.folder).artifact(row["artifact"])
+    folder = Store(run.folder).artifact(str(row["artifact"]))
     files = sorted(p for p in folder.iterdir() if p.suffix in (".tflite", ".onnx", ".pt"))
-    return _COMMANDS[tool](files[0], batch_size, _environment(row["backend"]))
+    return _COMMANDS[tool](files[0], batch_size, _environment(str(row["backend"])))
 
 
 def _environment(name: str) -> dict[str, str]:
@@ -117,13 +111,30 @@ def _environment(name: str) -> dict[str, str]:
 
 def _litert(path: Path, batch_size: int, environment: dict[str, str]) -> float:
     program = Path(sys.executable).parent / "litert-benchmark"
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "result.json"
         _run(
-            [sys.executable, str(program), f"--model={path}", "--num_threads=1", "--num_runs=2000",
-             "--warmup_runs=500", f"--result_json={file.name}"], environment,
+            [sys.executable, str(program), f"--model={_with_batch(path, batch_size, Path(folder))}",
+             "--num_threads=1", f"--num_runs={max(50, 2000 // batch_size)}",
+             f"--warmup_runs={max(20, 500 // batch_size)}", f"--result_json={told}"], environment,
         )  # fmt: skip
-        told = json.loads(Path(file.name).read_text(encoding="utf-8"))
-    return float(told["latency"]["median_ms"]) * 1e6
+        found = json.loads(told.read_text(encoding="utf-8"))
+    return float(found["latency"]["median_ms"]) * 1e6
+
+
+def _with_batch(path: Path, batch_size: int, folder: Path) -> Path:
+    """The file with its free first axes fixed: litert-benchmark has no option for a batch."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    for tensor in model.subgraphs[0].tensors:
+        signature = tensor.shapeSignature
+        if signature is not None and len(signature) and signature[0] == -1:
+            tensor.shape = np.array([batch_size, *tensor.shape[1:]], np.int32)
+            tensor.shapeSignature = None
+    fixed = folder / "fixed.tflite"
+    flatbuffer_utils.write_model(model, str(fixed))
+    return fixed
 
 
 def _script(text: str) -> Callable[[Path, int, dict[str, str]], float]:

@@ -165,7 +165,7 @@ def _tie_rule(drop: float, own: Outcome) -> str | None:
     spread = own.span[1] - own.span[0] if own.span else 0.0
     if spread <= abs(drop):
         return None
-    return f"ties: another rule for them moves the score by up to {100 * spread:.2f} points"
+    return f"ties move the score by up to {100 * spread:.2f} points"
 
 
 def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:

@@ -28,7 +28,8 @@ def write_report(results: Results, path: Path) -> Path:
 
 def render(results: Results) -> str:
     """The report as HTML text; the same text for the same results."""
-    from harness.report.summary import summarise  # seaborn takes a second to import
+    from harness.report.batches import MOST  # seaborn takes a second to import
+    from harness.report.summary import summarise
     from harness.report.training import QUALITIES
 
     script = _source("report.js")
@@ -36,6 +37,7 @@ def render(results: Results) -> str:
         "template.html.j2",
         page=summarise(results),
         qualities=QUALITIES,
+        most_in_batches=MOST,
         glossary=glossary,
         # our own file, not data: the only text that is not escaped
         script=Markup(script),  # noqa: S704

@@ -162,6 +162,18 @@ def sweep(
     return _picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name, {})
 
 
+def throughput(frame: pd.DataFrame, place: str, *, name: str) -> Picture:
+    """Samples per second by batch size, a panel per backend, a line per method.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``label``, ``batch_size`` and ``throughput_per_s`` with its ends.
+    """
+    title = f"Samples per second by batch size: {one_line(place)}"
+    return _picture(lambda width: _throughput(frame, width), title, name, {})
+
+
 def drift(frame: pd.DataFrame, lines: Sequence[str], *, y: str, name: str) -> Picture:
     """A quantity under each shift of the inputs, a panel per backend, a dot per method.
 
@@ -296,6 +308,31 @@ def _sweep(
     axes.set_xlabel(x)
     axes.set_ylabel(f"{y}, {unit}" if unit else y)
     _line_keys(axes, {name: colors[name] for name in dict.fromkeys(frame["backend"])})
+    return figure
+
+
+def _throughput(frame: pd.DataFrame, width: float) -> Figure:
+    labels = list(dict.fromkeys(frame["label"]))
+    colors, marks = palette(labels), markers(labels)
+    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
+    sizes = sorted(frame["batch_size"].unique())
+    for backend, axes in panels.items():
+        here = frame[frame["backend"] == backend]
+        sns.lineplot(
+            data=here, x="batch_size", y="throughput_per_s", hue="label", palette=colors,
+            style="label", markers=marks, dashes=False, ax=axes, linewidth=1.5, legend=False,
+            markeredgewidth=0, errorbar=None,
+        )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("batch size")
+        axes.set_ylabel("samples per second")
+    _keys_above(figure, colors, marks)
     return figure
 
 

@@ -72,6 +72,18 @@ def size(x: float) -> str:
     return f"{x:.0f} B"
 
 
+def per_second(x: float) -> str:
+    r"""Samples a second.
+
+    >>> per_second(81.4), per_second(12_345.0), per_second(2_500_000.0)
+    ('81.4/s', '12\u202f300/s', '2\u202f500\u202f000/s')
+    """
+    if not math.isfinite(x) or x < 1000:
+        return f"{number(x)}/s"
+    digits = math.floor(math.log10(x)) - 2
+    return f"{round(x / 10**digits) * 10**digits:,.0f}/s".replace(",", "\u202f")
+
+
 def percent(x: float) -> str:
     """A share; one that is neither none nor all never reads as such.
 

@@ -16,6 +16,7 @@ import pandas as pd
 from harness import advice
 from harness.advice import Choice, interval
 from harness.report import figures
+from harness.report.batches import batches
 from harness.report.changes import Change, changes
 from harness.report.figures import Picture, palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
@@ -26,6 +27,7 @@ from harness.report.quantities import (
     joules,
     milliseconds,
     one_line,
+    per_second,
     percent,
     plain,
     points,
@@ -153,6 +155,7 @@ class Page:
     reasons: tuple[str, ...]
     training: Training | None
     changes: tuple[Change, ...]
+    batches: tuple[Picture, ...]
     sweeps: tuple[Picture, ...]
     ranges: tuple[Picture, ...]
     whys: tuple[Why, ...]
@@ -188,7 +191,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         date=_date(run.get("created")),
         precision=one_line(_precision(run)) or "not recorded",
         preview=_preview(run),
-        warnings=tuple(one_line(w) for w in _list(machine.get("warnings"))),
+        warnings=_warnings(results),
         counts=tuple((str(s), int(n), STATUS_MEANING.get(str(s), "")) for s, n in counts.items()),
         total=len(frame),
         failures=int(frame["status"].isin(FAILURES).sum()),
@@ -199,6 +202,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         reasons=reasons,
         training=training(results, frame),
         changes=changes(frame),
+        batches=batches(results),
         sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
         ranges=ranges(results),
         whys=explanations(results),
@@ -214,6 +218,16 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         command=_text(run.get("command")),
         experiment_text=_text(run.get("experiment_text")),
     )
+
+
+def _warnings(results: Results) -> tuple[str, ...]:
+    """Doubts about the machine, then about single targets on it."""
+    said = dict.fromkeys(_list(results.machine.get("warnings")))
+    for target, warnings in zip(results.trials["target"], results.trials["warnings"], strict=True):
+        for warning in _list(warnings):
+            if warning not in results.machine.get("warnings", ()):
+                said[f"{target}: {warning}"] = None
+    return tuple(map(one_line, said))
 
 
 # --- the verdict ---------------------------------------------------------------------------------
@@ -465,7 +479,17 @@ def _columns(
         ),
         lambda row: _cell(row, "energy_net_j", joules),
     )
+    offline = (
+        Column(
+            "Offline",
+            "samples per second at the batch size that suits the trial best, all timed interleaved; "
+            "the speed-up over the reference at its own best",
+        ),
+        _offline_cell,
+    )
     counted = [energy] if frame["energy_net_j"].notna().any() else []
+    if frame["offline_throughput_per_s"].notna().any():
+        counted.append(offline)
     return [
         (
             Column(
@@ -484,12 +508,13 @@ def _columns(
         ),
         (
             Column("Quality", "score on the test split, with 95 % interval"),
-            lambda row: _cell(row, "quality", _quality_writer(row)),
+            _quality_cell,
         ),
         (
             Column(
                 "Loss",
-                "quality lost against the reference on the same samples; at most: one-sided 95 % bound",
+                "quality lost against the reference on the same samples; at most: one-sided 95 % bound; "
+                "the share of the float score that is surely kept, 99 % or 99.9 %",
             ),
             _loss_cell,
         ),
@@ -625,6 +650,12 @@ def _latency_cell(row: Row) -> Cell:
     return Cell(cell.text, (*cell.notes, *tails), cell.sort, cell.tone)
 
 
+def _quality_cell(row: Row) -> Cell:
+    cell = _cell(row, "quality", _quality_writer(row))
+    notes = _lines(_text(row["quality_reason"])) if cell.sort else ()
+    return Cell(cell.text, (*cell.notes, *notes), cell.sort)
+
+
 def _speedup_cell(row: Row) -> Cell:
     if row["is_reference"] and row["status"] == "ok":
         return Cell("1×", ("the reference",), "1.0")
@@ -633,7 +664,18 @@ def _speedup_cell(row: Row) -> Cell:
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", "faster", "slower"):
         return cell
-    return Cell(cell.text, (*cell.notes, verdict), cell.sort, tone)
+    why = row["speedup_reason"] if verdict == "undecided" else ""
+    return Cell(cell.text, (*cell.notes, *_lines(verdict, why)), cell.sort, tone)
+
+
+def _offline_cell(row: Row) -> Cell:
+    cell, speedup = _cell(row, "offline_throughput_per_s", per_second), row["offline_speedup"]
+    if not cell.sort:
+        return cell
+    notes = [f"batch {row['offline_batch_size']:.0f}"]
+    if not math.isnan(speedup):
+        notes.append(f"{ratio(speedup)} {row['offline_speedup_verdict']}".strip())
+    return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 
 def _loss_cell(row: Row) -> Cell:
@@ -646,7 +688,8 @@ def _loss_cell(row: Row) -> Cell:
     verdict = row["quality_drop_verdict"]
     bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
-    return Cell(cell.text, _lines(bound, verdict if verdict != "keeps" else ""), cell.sort, tone)
+    kept = row["quality_kept_verdict"] if verdict == "keeps" else verdict
+    return Cell(cell.text, _lines(bound, kept, _text(row["quality_drop_reason"])), cell.sort, tone)
 
 
 def _size_cell(row: Row) -> Cell:
@@ -714,6 +757,7 @@ _PROTOCOL: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "burst_ms": ("one burst", lambda x: f"{x:g} ms of timed calls"),
     "memory_processes": ("processes per artifact for memory and start", str),
     "batch_sizes": ("batch sizes", lambda x: ", ".join(map(str, x))),
+    "offline": ("each at its best batch size too", lambda x: "yes" if x else "no"),
     "quality_margin": ("margin of quality, of the float score", lambda x: percent(float(x))),
     "valid_sqnr_db": ("invalid below an SQNR of", lambda x: f"{x:g} dB"),
     "limit_build_s": ("time limit of a build", lambda x: f"{x:g} s"),

@@ -21,7 +21,7 @@ def test_speedups_of_two_runs_are_compared_cell_by_cell(tmp_path, factor, reache
     changed = (*TRIALS[:2], Invented("tflite", "static-int8", 0.25 * factor))
     second = sample_results(tmp_path / "b", changed)
 
-    found = repeat.check(first, second)
+    found = repeat.check([first, second])
 
     assert found["cells"] == len(found["rows"]) > 0
     assert found["reached"] == reached

@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
+from scipy.spatial import distance
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+from statsmodels.tsa.stattools import acf
 
 from harness import statistics as s
+from harness.clock import precise
+from harness.metrics import cosine, kl_divergence
+from harness.precision import PRECISIONS
+
+STANDARD = PRECISIONS["standard"]
 
 finite = st.floats(-1, 1, allow_nan=False)
 
@@ -100,14 +110,114 @@ def test_one_generation_of_few_rounds_bounds_nothing():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_equals_scipys_step_down_rule(p):
-    found = s.holm(p)
+def test_holm_equals_statsmodels(p):
+    expected = multipletests(p, method="holm")[1]
 
-    order = np.argsort(p, kind="stable")
-    scaled = np.minimum(1, np.array(p)[order] * np.arange(len(p), 0, -1))
-    expected = np.empty(len(p))
-    expected[order] = np.maximum.accumulate(scaled)
-    assert found == pytest.approx(list(expected))
+    assert s.holm(p) == pytest.approx(list(expected))
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_mid_p_is_statsmodels_exact_p_less_half_the_weight_of_the_tie(lost, won):
+    exact = mcnemar([[0, lost], [won, 0]], exact=True).pvalue
+
+    found = s.mcnemar_mid_p(lost, won)
+
+    if lost == won:
+        assert found == 1.0
+    else:
+        tie = stats.binom.pmf(min(lost, won), lost + won, 0.5)
+        assert found == pytest.approx(exact - tie, abs=1e-12)
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 1000))
+def test_bonett_price_is_the_normal_interval_with_one_more_of_each_discordant_pair(lost, won, rest):
+    n = max(lost + won + rest, 1)
+    differences = np.repeat([1.0, -1.0, 0.0], [lost + 1, won + 1, n - lost - won])
+
+    found = s.bonett_price(lost, won, n)
+
+    error = stats.sem(differences, ddof=0)
+    low, high = stats.norm.interval(0.95, differences.mean(), error)
+    assert found.interval.low == pytest.approx(min(low, (lost - won) / n))
+    assert found.interval.high == pytest.approx(max(high, (lost - won) / n))
+    assert found.upper == pytest.approx(stats.norm.ppf(0.95, differences.mean(), error))
+
+
+def test_a_graded_drop_has_statsmodels_p_and_bounds():
+    rng = np.random.default_rng(4)
+    reference, candidate = rng.random(80), rng.random(80) - 0.05
+    difference = DescrStatsW(reference - candidate)
+
+    found = s.paired_drop(reference, candidate)
+
+    assert found.p == pytest.approx(difference.ztest_mean(0)[1])
+    low, high = difference.zconfint_mean(alpha=0.05)
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert found.upper == pytest.approx(difference.zconfint_mean(0.05, "smaller")[1])
+
+
+@given(st.integers(6, 300), st.integers(0, 10))
+def test_the_interval_of_a_median_equals_scipys_quantile_test(n, seed):
+    x = np.random.default_rng(seed).normal(size=n)
+    low, high = s.order_statistic_ranks(n)
+
+    expected = stats.quantile_test(x, p=0.5).confidence_interval(confidence_level=0.95)
+
+    ordered = np.sort(x)
+    assert (ordered[low - 1], ordered[high - 1]) == (expected.low, expected.high)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=20).filter(lambda x: np.std(x) > 1e-6))
+def test_the_interval_between_generations_equals_scipys_t_interval(medians):
+    found = s.between_interval(np.array(medians))
+
+    expected = stats.ttest_1samp(medians, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+@given(st.integers(3, 200), st.integers(0, 10))
+def test_autocorrelation_equals_statsmodels_on_the_same_winsorised_values(n, seed):
+    x = np.random.default_rng(seed).standard_t(3, size=n)
+    middle, deviation = np.median(x), stats.median_abs_deviation(x, scale=1 / 1.4826)
+    clipped = np.clip(x, middle - 3 * deviation, middle + 3 * deviation)
+
+    assert s.lag1(x) == pytest.approx(acf(clipped, nlags=1)[1] + 1 / n)
+
+
+@given(st.integers(2, 6), st.integers(2, 30), st.integers(0, 10))
+def test_the_p_value_of_rounds_is_the_larger_of_scipys_two(generations, rounds, seed):
+    rng = np.random.default_rng(seed)
+    found = [rng.normal(rng.normal(0, 0.5), 1, rounds) for _ in range(generations)]
+
+    flat = np.concatenate(found)
+    sign = stats.binomtest(int((flat > 0).sum()), len(flat)).pvalue
+    between = stats.ttest_1samp([np.median(g) for g in found], 0.0).pvalue
+    assert s.rounds_p_value(found) == pytest.approx(max(sign, between))
+
+
+def test_the_mean_over_seeds_has_the_error_of_samples_or_of_seeds_where_only_one_varies():
+    rng = np.random.default_rng(5)
+    samples, seeds = rng.random(200), rng.random(4)
+
+    same_seeds = s.over_seeds(np.tile(samples, (4, 1))).interval
+    same_samples = s.over_seeds(np.tile(seeds[:, None], (1, 200))).interval
+
+    low, high = stats.norm.interval(0.95, samples.mean(), stats.sem(samples))
+    assert (same_seeds.low, same_seeds.high) == pytest.approx((low, high))
+    low, high = stats.t.interval(0.95, 3, seeds.mean(), stats.sem(seeds))
+    assert (same_samples.low, same_samples.high) == pytest.approx((low, high))
+
+
+@given(st.integers(1, 40), st.integers(2, 12), st.integers(0, 20))
+def test_divergence_and_cosine_equal_scipys(n, classes, seed):
+    rng = np.random.default_rng(seed)
+    reference, outputs = rng.normal(0, 3, (2, n, classes))
+
+    p, q = special.softmax(reference, axis=1), special.softmax(outputs, axis=1)
+    assert kl_divergence(reference, outputs) == pytest.approx(stats.entropy(p, q, axis=1).mean())
+    expected = 1 - distance.cosine(reference.ravel(), outputs.ravel())
+    assert cosine(reference, outputs) == pytest.approx(expected)
+    assert math.isnan(cosine(reference, np.zeros_like(outputs)))
 
 
 def test_autocorrelation_is_found_and_absent_where_there_is_none():
@@ -132,26 +242,67 @@ def test_no_claim_below_the_noise_of_the_control():
     assert s.latency_verdict(s.Interval(1.0, 0.99, 1.01), 0.9, noise=0.002) == "equal within 2 %"
 
 
-def coverage(*, between: float, within: float, rho: float, runs: int = 1000) -> float:
-    """Share of simulated five-generation comparisons of equal artifacts whose interval holds 0."""
+def timed(rng, *, between: float, within: float, rho: float) -> np.ndarray:
+    """A generation of equal artifacts: log ratios of seven rounds, correlated by ``rho``."""
+    noise = rng.normal(0, within, 7)
+    for i in range(1, 7):
+        noise[i] = rho * noise[i - 1] + math.sqrt(1 - rho**2) * noise[i]
+    return rng.normal(0, between) + noise
+
+
+def coverage(runs: int, **noise: float) -> float:
+    """Share of simulated runs whose interval holds the truth: looks, stopping rule and all.
+
+    Five generations at least; after each another look; the width of 2 % or 20 generations ends it.
+    """
     rng = np.random.default_rng(3)
     held = 0
     for _ in range(runs):
-        generations = []
-        for _ in range(5):
-            noise = rng.normal(0, within, 7)
-            for i in range(1, 7):
-                noise[i] = rho * noise[i - 1] + math.sqrt(1 - rho**2) * noise[i]
-            generations.append(rng.normal(0, between) + noise)
-        held += not s.rounds_interval(generations).excludes(0.0)
+        generations = [timed(rng, **noise) for _ in range(STANDARD.generations - 1)]
+        found = s.Interval(0.0, -math.inf, math.inf)
+        while len(generations) < STANDARD.max_generations and not precise(found, STANDARD.width):
+            generations.append(timed(rng, **noise))
+            found = s.rounds_interval(generations)
+        held += not found.excludes(0.0)
     return held / runs
 
 
 @pytest.mark.parametrize(
-    ("between", "within", "rho"), [(0.005, 0.007, 0.0), (0.005, 0.007, 0.3), (0.01, 0.01, 0.0)]
+    ("between", "within"), [(0.005, 0.007), (0.01, 0.01), (0.01, 0.03), (0.002, 0.03)]
 )
-def test_simulated_coverage_of_the_generation_scheme(between, within, rho):
-    assert coverage(between=between, within=within, rho=rho) >= 0.92
+@pytest.mark.parametrize("rho", [0.0, 0.3])
+def test_simulated_coverage_of_the_whole_scheme(between, within, rho):
+    assert coverage(3000, between=between, within=within, rho=rho) >= 0.92
+
+
+def test_one_process_per_artifact_would_not_cover():
+    """What the generations are for: with rounds alone the interval misses the truth half the time."""
+    rng = np.random.default_rng(3)
+    found = [
+        s.within_interval(rng.normal(0, 0.005) + rng.normal(0, 0.007, 35)) for _ in range(1000)
+    ]
+
+    assert np.mean([not interval.excludes(0.0) for interval in found]) < 0.6
+
+
+@given(st.integers(2, 12), st.floats(0.001, 0.05), st.floats(-0.03, 0.03), st.integers(0, 20))
+def test_so_many_more_generations_narrow_the_interval_to_what_decides(count, sd, middle, seed):
+    rng = np.random.default_rng(seed)
+    generations = [middle + rng.normal(0, sd) + rng.normal(0, 1e-4, 7) for _ in range(count)]
+    found = s.rounds_interval(generations)
+
+    more = s.generations_to_decide(generations, noise=0.001)
+
+    distance_to_one = abs(found.value)
+    room = min(math.log(1.02) - found.value, found.value - math.log(0.98))
+    target = distance_to_one if abs(math.exp(found.value) - 1) > 0.01 else room
+    if more is None:
+        assert found.half_width * math.sqrt(count / s.MOST_GENERATIONS) > 0.9 * target
+    else:
+        narrowed = found.half_width * math.sqrt(count / (count + more))
+        assert narrowed <= 1.02 * target
+        fewer = found.half_width * math.sqrt(count / (count + more - 1))
+        assert more == 1 or fewer > 0.98 * target
 
 
 @given(st.integers(1, 1500), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
