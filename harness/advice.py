@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,10 @@ import pandas as pd
 from harness.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM
 from harness.errors import BadInput, did_you_mean
 from harness.results import Results
-from harness.statistics import Interval
+from harness.rounds import Times, bursts, log_times, paired
+from harness.statistics import Interval, exp_interval, rounds_interval
+
+Row = Mapping[str, Any]
 
 TIMED = "timed"
 """Stands for `SINGLE_STREAM` and `MULTI_STREAM`: one sample a call, or several."""
@@ -46,6 +49,8 @@ OBJECTIVES: Mapping[str, str] = {"latency": "latency_ms", "size": "size_bytes"}
 """What `recommend` can minimise, and the metric behind it."""
 
 LARGEST_DROP = 0.01
+NEAR = 1.25
+"""Trials whose latencies differ by more are told apart without a look at their rounds."""
 OUTPUTS_DIFFER = "outputs-differ"
 SMALLEST_CLAIM = 0.01
 """No difference in time under 1 %, or under twice the A/A half-width, is called a difference."""
@@ -263,15 +268,28 @@ def smallest_claim(aa: Interval | None) -> float:
     return max(SMALLEST_CLAIM, 2 * aa.half_width) if aa is not None and known else SMALLEST_CLAIM
 
 
-def same_speed(a: Mapping[str, Any], b: Mapping[str, Any], claim: float) -> bool:
+def same_speed(
+    a: Mapping[str, Any], b: Mapping[str, Any], claim: float, times: Times | None = None
+) -> bool:
     """Whether two rows of `trial_frame` cannot be told apart by their time.
 
-    They can where they differ by more than ``claim`` and their intervals are disjoint: those of
-    the speed-up over the same reference (paired in rounds, so the machine's drift cancels), or of
-    the latency where a speed-up is missing. Disjoint 95 % intervals are a stricter demand than a
-    5 % test: a tie may be called where a direct comparison would find a small difference.
+    Parameters
+    ----------
+    claim : float
+        Smaller relative differences are called none (`smallest_claim`).
+    times : Times, optional
+        Of the rounds in which both were timed. Their ratio, paired by round, then decides: they
+        are the same where its interval holds 1.
+
+    Without rounds they can be told apart where their intervals are disjoint: those of the speed-up
+    over the same reference, or of the latency where a speed-up is missing. That is a stricter
+    demand than a 5 % test: a tie may be called where the rounds would show a small difference.
     """
     x, y = float(a["latency_ms"]), float(b["latency_ms"])
+    pairs = paired(times, str(a["trial"]), str(b["trial"])) if times else []
+    if pairs:
+        ratio = exp_interval(rounds_interval(pairs))
+        return abs(ratio.value - 1) <= claim or not ratio.excludes(1.0)
     if max(x, y) / min(x, y) - 1 <= claim:
         return True
     for metric in ("speedup", "latency_ms"):
@@ -386,12 +404,33 @@ def recommend(
         if target is None or name == target:
             here = frame[(frame["model"] == model) & (frame["target"] == name)]
             claim = smallest_claim(control(results, model, name))
-            choices.append(_choose(here, str(model), str(name), max_drop, objective, claim))
+
+            def same(a: Row, b: Row, claim: float = claim) -> bool:
+                near = max(a["latency_ms"], b["latency_ms"]) < NEAR * min(
+                    a["latency_ms"], b["latency_ms"]
+                )
+                return same_speed(a, b, claim, _times(results, a, b) if near else None)
+
+            choices.append(_choose(here, str(model), str(name), max_drop, objective, same))
     return choices
 
 
+def _times(results: Results, a: Row, b: Row) -> Times:
+    """Of two trials at the batch size of their rows, from the raw samples."""
+    samples = results.samples
+    mine = samples["trial"].isin((a["trial"], b["trial"]))
+    same_batch = samples["batch_size"] == a["batch_size"]
+    timed = samples["scenario"].isin((SINGLE_STREAM, MULTI_STREAM))
+    return log_times(bursts(samples[mine & same_batch & timed]))
+
+
 def _choose(
-    frame: pd.DataFrame, model: str, target: str, max_drop: float, objective: str, claim: float
+    frame: pd.DataFrame,
+    model: str,
+    target: str,
+    max_drop: float,
+    objective: str,
+    same: Callable[[Row, Row], bool],
 ) -> Choice:
     metric = OBJECTIVES[objective]
     measured = sorted(
@@ -408,7 +447,7 @@ def _choose(
         return Choice(model, target, None, why, passed_over=tuple(reasons))
     best = allowed[0]
     if objective == "latency":
-        equal = [row for row in allowed if row is best or same_speed(best, row, claim)]
+        equal = [row for row in allowed if row is best or same(best, row)]
         chosen = min(equal, key=lambda row: (_last(row["size_bytes"]), row["latency_ms"]))
     else:
         equal = [row for row in allowed if row["size_bytes"] == best["size_bytes"]]

@@ -124,7 +124,8 @@ def warm_up(
 ) -> tuple[float, bool]:
     """Run at least 10 calls and ``shortest_s``; from 0.5 s on, until steady or 10 s.
 
-    Steady: medians of the last two windows of 20 calls within 2 %.
+    Steady: medians of the last two windows of 20 calls within 2 %, and no trend in their quartiles
+    (each within 5 %, as pyperf asks).
 
     Returns
     -------
@@ -149,8 +150,9 @@ def warm_up(
         if shortest_s < 0.5:
             return last, True
         if len(times) >= 2 * WARM_WINDOW:
-            previous = float(np.median(times[-2 * WARM_WINDOW : -WARM_WINDOW]))
-            if abs(last / previous - 1) < 0.02:
+            windows = times[-2 * WARM_WINDOW : -WARM_WINDOW], times[-WARM_WINDOW:]
+            first, second = (np.percentile(window, (25, 50, 75)) for window in windows)
+            if (np.abs(second / first - 1) < (0.05, 0.02, 0.05)).all():
                 return last, True
 
 

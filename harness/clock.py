@@ -26,14 +26,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness import statistics
+from harness import rounds, statistics
 from harness.comparison import Comparison
 from harness.errors import NotComparable
 from harness.files import write_atomically, write_json
 from harness.jobs import TRIES, Ending, Job, Process
 from harness.precision import Precision
 from harness.results import SAMPLES
-from harness.statistics import FloatArray, Interval
+from harness.rounds import Times, paired
+from harness.statistics import Interval
 from harness.target import usable_cpus
 
 CALIBRATION_LOOP = "calibration-loop"
@@ -377,42 +378,14 @@ def why_stop(
 
 
 def bursts(generations: Sequence[Generation]) -> pd.DataFrame:
-    """A row per burst, in order of time: ``generation round position trial``, and ``ns``.
-
-    ``ns``: the median of the burst's samples, in nanoseconds per sample of a batch; ``generation``
-    is the place in the sequence.
-    """
+    """As `harness.rounds.bursts`; ``generation`` is the place in the sequence."""
     frames = [g.rows.to_pandas().assign(generation=i) for i, g in enumerate(generations)]
-    frame = pd.concat(frames, ignore_index=True)
-    frame["ns"] = frame["nanoseconds"] / frame["calls"] / frame["batch_size"]
-    by = ["generation", "round", "position", "trial"]
-    medians: pd.DataFrame = frame.groupby(by, as_index=False)["ns"].median()
-    return medians
+    return rounds.bursts(pd.concat(frames or [SAMPLES.empty_table().to_pandas()]))
 
 
-def log_times(generations: Sequence[Generation]) -> dict[str, list[dict[int, float]]]:
-    """Per name and generation: round -> ln of the burst's median nanoseconds per sample."""
-    times: dict[str, list[dict[int, float]]] = {}
-    if not generations:
-        return times
-    found = bursts(generations)
-    columns = (found[c] for c in ("trial", "generation", "round"))
-    for name, index, round_, value in zip(*columns, np.log(found["ns"]), strict=True):
-        rows = times.setdefault(name, [{} for _ in generations])
-        rows[index][int(round_)] = float(value)
-    return times
-
-
-def paired(
-    times: Mapping[str, list[dict[int, float]]], reference: str, name: str
-) -> list[FloatArray]:
-    """Per generation, ``ln(reference / name)`` of the rounds that both have."""
-    pairs = []
-    for own, theirs in zip(times.get(name, []), times.get(reference, []), strict=False):
-        rounds = sorted(own.keys() & theirs.keys())
-        if rounds:
-            pairs.append(np.array([theirs[r] - own[r] for r in rounds]))
-    return pairs
+def log_times(generations: Sequence[Generation]) -> Times:
+    """Per name and generation: round -> ln of the burst's median nanoseconds of one sample."""
+    return rounds.log_times(bursts(generations))
 
 
 def log_ratios(comparison: Comparison, generations: Sequence[Generation]) -> dict[str, Interval]:

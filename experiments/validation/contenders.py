@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import machine, registry
-from harness.clock import Generation, log_times, paired
+from harness.clock import Generation, log_times
 from harness.comparison import Comparison, Contender
 from harness.experiment import Limits
 from harness.jobs import Job
@@ -16,6 +16,7 @@ from harness.precision import Precision
 from harness.protocol import Runtime
 from harness.registry import locate
 from harness.results import Results
+from harness.rounds import paired
 from harness.statistics import Interval, exp_interval, rounds_interval
 from harness.store import Store
 from harness.target import Target, presets

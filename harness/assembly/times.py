@@ -11,15 +11,14 @@ import pyarrow as pa
 
 from harness import statistics
 from harness.assembly.view import Row, bounds
-from harness.clock import Generation, log_times, paired, still_in, why_stop
+from harness.clock import Generation, log_times, still_in, why_stop
 from harness.comparison import Comparison
 from harness.energy import Window
 from harness.experiment import Experiment
 from harness.results import SAMPLES
+from harness.rounds import Times, paired
 from harness.statistics import FloatArray, Interval
 from harness.store import Store
-
-Times = Mapping[str, list[dict[int, float]]]
 
 
 def samples(timed: Iterable[Sequence[Generation]]) -> pa.Table:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from harness import advice
 from harness.advice import Choice, pareto, recommend
 from harness.errors import BadInput
-from harness.results import Results
+from harness.results import SAMPLES, Results
 from harness.statistics import Interval
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 
@@ -123,6 +124,28 @@ def test_disjoint_intervals_are_no_tie_unless_the_machine_is_noisy(tmp_path: Pat
 
     assert (quiet.trial, quiet.ties) == (FAST.id, ())
     assert (noisy.trial, noisy.ties) == (slower.id, (FAST.id,))
+
+
+@pytest.mark.parametrize(("ratio", "tied"), [(1.03, False), (1.005, True)])
+def test_rounds_of_both_decide_a_tie_where_the_run_has_them(tmp_path, ratio, tied):
+    """Times that drift together by 20 % overlap as intervals; the ratio of their rounds does not."""
+    wide = dataclasses.replace(FAST, width=0.1)
+    slower = Invented("tflite", "static-int8", 0.1 * ratio, 200_000, lost=3, won=2, width=0.1)
+    results = sample_results(tmp_path, [FLOAT, wide, slower])
+    rng = np.random.default_rng(0)
+    rows = [
+        (trial, "single-stream", 1, generation, round_, position, 1,
+         int(1e5 * factor * (0.9 + 0.2 * (7 * generation + round_) / 35) * rng.normal(1, 0.001)))
+        for generation in range(5)
+        for round_ in range(7)
+        for position, (trial, factor) in enumerate([(wide.id, 1.0), (slower.id, ratio)])
+    ]  # fmt: skip
+    timed = dataclasses.replace(results, samples=pd.DataFrame(rows, columns=SAMPLES.names))
+
+    (blind,), (seeing,) = recommend(results), recommend(timed)
+
+    assert blind.ties  # their intervals overlap
+    assert (seeing.trial, bool(seeing.ties)) == (FAST.id, tied)
 
 
 def test_size_can_be_the_objective(tmp_path: Path) -> None:
