@@ -23,6 +23,7 @@ from harness.machine import installed_packages
 from harness.method import RECIPE, Method
 from harness.model import Model
 from harness.protocol import Backend, Converter, Quantizer, Trainer, file_sha256
+from harness.ready import PRESET
 from harness.registry import locate
 from harness.score import peak_rss_bytes, status_bytes
 from harness.tensors import Array
@@ -121,8 +122,13 @@ def artifact_key(
     model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
 ) -> str:
     """Content key of an artifact: weights, method, calibration data, code and versions."""
+    as_is = (
+        {r: file_sha256(locate(f)()) for r, f in model.ready.items()}
+        if method.name == PRESET
+        else {}
+    )
     return content_key(
-        model=_identity(model), weights=weights, method=method.to_json(), form=form,
+        model=_identity(model), weights=weights, method=method.to_json(), form=form, ready=as_is,
         data=data if method.samples else "", backend=backend.name,
         source=[source_digest(backend.quantizer), *map(source_digest, _engine(method))],
         packages=_versions(*backend.packages, *backend.optional_packages),
@@ -141,9 +147,11 @@ def _identity(model: Model) -> dict[str, Any]:
     described["trained"] = Path(model.trained).name  # its content key
     # a shift changes data, which have a key of their own
     described["name"] = model.name.partition("@")[0]
-    for other in ("description", "source", "published", "shift"):
+    for other in ("description", "source", "published", "shift", "ready"):
         del described[other]
-    code = [model.state, *(form for form in model.forms.values() if ":" in form)]
+    # what a file holds is told by its digest, or by the key of its conversion
+    described["forms"] = {n: f if ":" in f else Path(f).name for n, f in model.forms.items()}
+    code = [c for c in (model.state, *model.forms.values()) if ":" in c]
     described["code"] = {c: source_digest(c) for c in code}
     return described
 

@@ -24,7 +24,7 @@ from harness.errors import BadInput, NotComparable, did_you_mean
 from harness.experiment import Experiment, Limits, Trial
 from harness.files import write_json
 from harness.method import AXES, PRESETS, Method, check_axis, preset
-from harness.metrics import METRICS, cosine, sqnr_db
+from harness.metrics import FIDELITY, answers, cosine, metric_of, sqnr_db
 from harness.pipeline import Pipeline
 from harness.plan import Cell, resolve
 from harness.precision import PRECISIONS
@@ -413,15 +413,16 @@ class _Patient:
 
     def _quality(self, floats: Arrays, outputs: Arrays) -> Row:
         model = self.source.cell.model
-        metric = METRICS[registry.task(model.task).metric]
-        output = model.outputs[0].name
+        name, output = registry.task(model.task).metric, model.outputs[0].name
         labels = np.load(self.source.data / "test" / "labels.npy")[: len(outputs[output])]
+        if name == FIDELITY:
+            name, labels = answers(floats[output])
+        metric = metric_of(name)
         own, full = metric(outputs[output], labels), metric(floats[output], labels)
+        same = float((own.prediction == full.prediction).mean()) if own.classes else math.nan
         return {
-            "quality": own.score,
-            "quality_drop": full.score - own.score,
-            "agreement": float((own.prediction == full.prediction).mean()),
-        }
+            "quality": own.score, "quality_drop": full.score - own.score, "agreement": same,
+        }  # fmt: skip
 
     def _look(self, rows: Sequence[Row]) -> None:
         """Add to each layer's row what its activations show."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,9 +15,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from harness import registry
-from harness.errors import BadExperiment, BadInput, did_you_mean
+from harness import dataset, own, registry
+from harness.errors import BadExperiment, BadInput, QuantbenchError, did_you_mean
 from harness.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
+from harness.model import Model
 from harness.precision import PRECISIONS, Precision
 from harness.shift import Shift
 from harness.target import Target, presets
@@ -61,6 +62,7 @@ class Experiment:
 
     ``reference`` selects, per model and target, the trial that ratios are taken against:
     the first trial whose backend, method and axes match; without it the fastest ``fp32`` trial.
+    ``models``: those that the file describes itself, by name.
     ``offline``: each artifact is timed once more at that of ``batch_sizes`` which suits it best.
     """
 
@@ -77,6 +79,7 @@ class Experiment:
     seed: int
     text: str
     path: str
+    models: Mapping[str, Model] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -139,6 +142,36 @@ class _PrecisionEntry(_Strict):
 _LIMITS = Limits()
 
 
+class _TaskEntry(_Strict):
+    name: str = Field(default="data", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    arrays: str | None = None
+    parquet: str | dict[str, str] | None = None
+    imagefolder: str | None = None
+    python: str | None = None
+    noise: list[int] | None = None
+    metric: str | None = None
+    image: str | None = None
+    label: str | None = None
+    resize: list[int] | None = Field(default=None, min_length=2, max_length=2)
+    normalize: dict[Literal["mean", "std"], list[float]] | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+
+
+class _ModelEntry(_Strict):
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    torch: str | None = None
+    pt2: str | None = None
+    onnx: str | None = None
+    keras: str | None = None
+    tflite: str | None = None
+    weights: str | None = None
+    input: list[int] | dict[str, list[int]] | None = None
+    preprocess: str | None = None
+    pretrained: bool | None = None
+    trust: bool | None = None
+    task: str | _TaskEntry | None = None
+
+
 class _LimitsEntry(_Strict):
     train_s: float = Field(default=_LIMITS.train_s, gt=0)
     build_s: float = Field(default=_LIMITS.build_s, gt=0)
@@ -150,7 +183,9 @@ class _LimitsEntry(_Strict):
 class _File(_Strict):
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str = ""
-    models: _Names = Field(min_length=1)
+    model: str | _ModelEntry | None = None
+    models: list[str | _ModelEntry] = []
+    task: str | _TaskEntry | None = None
     backends: _Names = Field(min_length=1)
     methods: list[str | dict[str, Any]] = Field(min_length=1)
     targets: list[str | _TargetEntry] = Field(default=["cpu-1"], min_length=1)
@@ -170,8 +205,11 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "targets": tuple(_TargetEntry.model_fields),
     "precision": tuple(_PrecisionEntry.model_fields),
     "limits": tuple(_LimitsEntry.model_fields),
+    "model": tuple(_ModelEntry.model_fields),
+    "models": tuple(_ModelEntry.model_fields),
+    "task": tuple(_TaskEntry.model_fields),
 }
-_BRANCHES = ("str", "dict[str,any]", "_TargetEntry", "_PrecisionEntry")
+_BRANCHES = ("str", "dict[str,any]", "_TargetEntry", "_PrecisionEntry", "_ModelEntry", "_TaskEntry")
 _SELECTORS = ("backend", "method", "label", "route")
 
 
@@ -199,6 +237,7 @@ class _Reader:
         file = self._validate(tree)
         self._raise()
         assert file is not None  # noqa: S101 - for the type checker: no problem means a file
+        own = self._own_models(tree, file)
         self._check_names(tree, file)
         targets = self._targets(tree, file)
         methods = self._methods(tree, file)
@@ -208,7 +247,8 @@ class _Reader:
         if seed is not None:
             methods = [dataclasses.replace(entry, seeds=(seed,)) for entry in methods]
         seeds = [seed] if seed is not None else file.seeds
-        trials = self._expand(file, methods, targets)
+        names = [one for one in file.models if isinstance(one, str)]
+        trials = self._expand(file, [*names, *own], methods, targets)
         self._raise()
         return Experiment(
             name=file.name or self.path.stem,
@@ -224,6 +264,7 @@ class _Reader:
             seed=seeds[0],
             text=text,
             path=str(self.path),
+            models=own,
         )
 
     def _problem(self, line: int, text: str) -> None:
@@ -293,11 +334,84 @@ class _Reader:
         got = problem.get("input")
         return f"'{name}': {problem['msg'].lower()}, not {got!r}"
 
+    def _own_models(self, tree: CommentedMap, file: _File) -> dict[str, Model]:
+        """The models that the file describes itself; ``model`` becomes one of ``models``."""
+        places: list[tuple[Any, ...]] = [("models", i) for i in range(len(file.models))]
+        if file.model is not None:
+            file.models.append(file.model)
+            places.append(("model",))
+        if not file.models:
+            self._problem(1, "key 'models' is missing; name one, or describe your own as 'model'")
+        found: dict[str, Model] = {}
+        for entry, where in zip(file.models, places, strict=True):
+            if isinstance(entry, _ModelEntry):
+                model = self._own_model(tree, entry, where, file.task)
+                if model is not None and model.name in found:
+                    self._problem(
+                        _line(tree, where), f"two models are called '{model.name}'; name them"
+                    )
+                elif model is not None:
+                    found[model.name] = model
+        return found
+
+    def _own_model(
+        self,
+        tree: CommentedMap,
+        entry: _ModelEntry,
+        where: tuple[Any, ...],
+        shared: str | _TaskEntry | None,
+    ) -> Model | None:
+        line, known = _line(tree, where), own.readers()
+        given = entry.model_dump(exclude_none=True, exclude={"task"})
+        kinds = [kind for kind in known if kind in given]
+        if len(kinds) != 1:
+            self._problem(line, f"a model is given as one of {', '.join(known)}")
+            return None
+        at = (*where, "task") if entry.task is not None else ("task",)
+        own.importable(self.path.parent)
+        task = self._own_task(_line(tree, at), entry.task or shared, given)
+        if task is None:
+            return None
+        try:
+            return own.model(given, task, self.path.parent)
+        except (QuantbenchError, ImportError, AttributeError) as error:
+            self._problem(line, str(error))
+            return None
+
+    def _own_task(
+        self, line: int, task: str | _TaskEntry | None, model: Mapping[str, Any]
+    ) -> str | None:
+        """Name or locator of a task; seeded noise of the model's shape where none is given."""
+        if isinstance(task, str):
+            known = registry.names("tasks")
+            if task not in known:
+                self._problem(line, f"unknown task '{task}'.{did_you_mean(task, known)}")
+                return None
+            return task
+        shape = model.get("input")
+        if task is None and not isinstance(shape, list):
+            self._problem(
+                line, "key 'task' is missing; say what data it is scored on, or give 'input'"
+            )
+            return None
+        entry = {"noise": shape} if task is None else task.model_dump(exclude_none=True)
+        kinds = [kind for kind in dataset.KINDS if kind in entry]
+        if len(kinds) != 1:
+            self._problem(line, f"data are given as one of {', '.join(dataset.KINDS)}")
+            return None
+        try:
+            return dataset.locator(entry, self.path.parent)
+        except (QuantbenchError, ImportError, AttributeError) as error:
+            self._problem(line, str(error))
+            return None
+
     def _check_names(self, tree: CommentedMap, file: _File) -> None:
         for key, wanted in (("models", file.models), ("backends", file.backends)):
             known = registry.names(key)
-            for i, name in enumerate(wanted):
-                name, at, shift = name.partition("@") if key == "models" else (name, "", "")
+            for i, given in enumerate(wanted):
+                if not isinstance(given, str):
+                    continue
+                name, at, shift = given.partition("@") if key == "models" else (given, "", "")
                 if at:
                     try:
                         Shift.read(shift)
@@ -427,11 +541,15 @@ class _Reader:
                 self._problem(line, str(error))
 
     def _expand(
-        self, file: _File, methods: list[_MethodEntry], targets: list[Target]
+        self,
+        file: _File,
+        models: list[str],
+        methods: list[_MethodEntry],
+        targets: list[Target],
     ) -> tuple[Trial, ...]:
         trials: dict[str, Trial] = {}
         for model, target, backend_name, entry in itertools.product(
-            file.models, targets, file.backends, methods
+            models, targets, file.backends, methods
         ):
             if backend_name not in entry.backends:
                 continue
@@ -564,4 +682,5 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "limits": dataclasses.asdict(experiment.limits),
         "quality_margin": experiment.quality_margin,
         "valid_sqnr_db": experiment.valid_sqnr_db,
+        "models": {name: m.to_json() for name, m in experiment.models.items()},
     }

@@ -26,7 +26,8 @@ class Model:
         Locator of ``() -> Path``: the one weights file, checksum verified.
         Raises `DataMissing` with what to download and where to put it.
     state : str
-        Locator of ``(path: Path) -> dict[str, ndarray]``: weights by canonical (torch) name.
+        Locator of ``(path: Path) -> dict[str, ndarray]``: weights by canonical (torch) name; empty
+        where only files hold them.
     forms : mapping
         ``torch``: locator of ``() -> torch.nn.Module`` (architecture only, takes `state`);
         ``torch-eager``: the same with quantization stubs and a ``fuse_model(is_qat: bool)`` method,
@@ -39,6 +40,9 @@ class Model:
         The published float quality, in the task's metric (0..1), and ``source`` its origin.
     shift : str
         How its test inputs are shifted (`harness.shift`); empty for not at all.
+    ready : mapping
+        Files that are run as they are: route of method ``as-is`` -> locator of ``() -> Path`` whose
+        argument is the file's name.
     trained : str
         A folder that a `Trainer` has filled from these weights; empty for the weights themselves.
     """
@@ -55,6 +59,7 @@ class Model:
     source: str = ""
     description: str = ""
     shift: str = ""
+    ready: Mapping[str, str] = field(default_factory=dict)
     trained: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +69,7 @@ class Model:
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
             "forms": dict(self.forms),
+            "ready": dict(self.ready),
         }
 
     @classmethod

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness import registry
+from harness import ready, registry
 from harness.experiment import Experiment, Trial
 from harness.method import Method, preset
 from harness.model import Model
@@ -32,7 +32,7 @@ class Cell:
 
 def plan(experiment: Experiment) -> list[Cell]:
     """Resolve every trial of an experiment; imports no framework."""
-    return [resolve(trial) for trial in experiment.trials]
+    return [resolve(trial, experiment.models.get(trial.model)) for trial in experiment.trials]
 
 
 def resolve(trial: Trial, model: Model | None = None) -> Cell:
@@ -55,7 +55,7 @@ def resolve(trial: Trial, model: Model | None = None) -> Cell:
     if refusal:
         return Cell(trial, model, backend, None, refusal)
     need = quantizer.form(trial.method)
-    if need in model.forms:
+    if need in model.forms or trial.method.name == ready.PRESET:
         return Cell(trial, model, backend, None, "")
     for source in model.forms:
         converter = registry.converter(source, need)
@@ -95,13 +95,20 @@ def _untrainable(model: Model, backend: Backend, method: Method) -> str | None:
 
 
 def float_form(cell: Cell) -> str:
-    """The backend with the fp32 route whose float function the cell's artifact starts from."""
+    """The backend with the fp32 route whose float function the cell's artifact starts from.
+
+    A model that is but a ready file has no other form: it is judged by itself.
+    """
+    if not cell.model.forms:
+        return f"{cell.backend.name} {ready.PRESET}"
     route = _float_route(cell)
     return f"{cell.backend.name} {route}".strip()
 
 
 def parity_cell(cell: Cell) -> Cell:
     """The fp32 trial of the form that the cell starts from, by which parity is judged."""
+    if not cell.model.forms:
+        return replace(cell, trial=replace(cell.trial, target=PARITY_TARGET))
     route = _float_route(cell)
     usual = cell.backend.axes("fp32").get("route", "")
     label = "fp32" if route == usual else f"fp32+route={route}"

@@ -53,6 +53,10 @@ class Backend:
         ``methods``. A preset that is not here has one route.
     optional_packages : tuple of str
         Distribution names that single routes need, which are refused without them.
+    kinds : tuple of str
+        What it reads of a user's own models: keys of a ``model`` in an experiment file.
+    own : str
+        The module that does it, with ``outputs(source, folder)`` and the builders of forms.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Backend:
     trainer: str = ""
     routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     optional_packages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    own: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:

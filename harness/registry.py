@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from harness.errors import BadInput, did_you_mean
@@ -20,11 +20,15 @@ T = TypeVar("T")
 def locate(locator: str) -> Any:
     """The object that ``package.module:attribute`` names.
 
-    >>> locate("math:sqrt")(9.0)
-    3.0
+    ``package.module:function(argument)`` is the function with that text as its first argument.
+
+    >>> locate("math:sqrt")(9.0), locate("builtins:int(12)")()
+    (3.0, 12)
     """
     module, _, attribute = locator.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    name, given, argument = attribute.partition("(")
+    found = getattr(importlib.import_module(module), name)
+    return partial(found, argument.removesuffix(")")) if given else found
 
 
 @cache
@@ -68,11 +72,11 @@ def model(name: str) -> Model:
 def task(name: str) -> Task:
     """The task registered under ``name``; raises `BadInput` with the nearest name.
 
-    A locator instead of a name gives a task that is not registered.
+    A locator of a task, or of a function that returns one, gives a task that is not registered.
     """
     if ":" in name:
         found: Task = locate(name)
-        return found
+        return found() if callable(found) else found
     return _get("quantbench.tasks", "task", name, Task)
 
 

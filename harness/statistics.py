@@ -6,9 +6,11 @@ Formulas and their evidence: docs/measuring.md. All functions are pure and take 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +149,74 @@ def paired_drop(reference: FloatArray, candidate: FloatArray) -> PairedDrop:
     )
 
 
+RESAMPLES = 9999
+_AT_ONCE = 500  # resamples held in memory
+
+
+def bootstrap(
+    statistic: Callable[..., FloatArray], prediction: FloatArray, label: FloatArray
+) -> Interval:
+    """95 % interval of a score that is no mean over samples: bias-corrected and accelerated.
+
+    Parameters
+    ----------
+    statistic
+        ``(prediction, label, axis) -> score``.
+    prediction, label : float64 [n]
+        Resampled together, with a fixed seed.
+
+    Source: Efron, JASA 82 (1987), by `scipy.stats.bootstrap`.
+    """
+    return _ends(float(statistic(prediction, label)), _resample(statistic, (prediction, label)))
+
+
+def bootstrap_drop(
+    statistic: Callable[..., FloatArray],
+    reference: FloatArray,
+    candidate: FloatArray,
+    label: FloatArray,
+) -> PairedDrop:
+    """What a score loses against a reference on the same samples; see `bootstrap`.
+
+    p: twice the smaller share of resamples on one side of no difference (Davison and Hinkley,
+    Bootstrap Methods, 1997, section 4.4).
+    """
+
+    def lost(full: FloatArray, own: FloatArray, right: FloatArray, axis: int = -1) -> FloatArray:
+        return np.asarray(statistic(full, right, axis) - statistic(own, right, axis))
+
+    arrays, value = (reference, candidate, label), float(lost(reference, candidate, label))
+    found = _resample(lost, arrays)
+    drawn = found.bootstrap_distribution
+    sides = (drawn <= 0).sum(), (drawn >= 0).sum()
+    p = min(1.0, 2 * (min(sides) + 1) / (len(drawn) + 1))
+    one_sided = _ends(value, _resample(lost, arrays, level=0.90, known=found)).high
+    return PairedDrop(_ends(value, found), one_sided, p, len(label))
+
+
+def _resample(
+    statistic: Callable[..., FloatArray],
+    arrays: tuple[FloatArray, ...],
+    level: float = 0.95,
+    known: Any = None,
+) -> Any:
+    """Resamples of all arrays together; of ``known`` ones only the interval of another level."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of resamples that are all alike, which `_ends` knows
+        return stats.bootstrap(
+            arrays, statistic, paired=True, vectorized=True, batch=_AT_ONCE, method="BCa",
+            n_resamples=0 if known is not None else RESAMPLES, bootstrap_result=known,
+            confidence_level=level, rng=np.random.default_rng(0),
+        )  # fmt: skip
+
+
+def _ends(value: float, found: Any) -> Interval:
+    low, high = (float(end) for end in found.confidence_interval)
+    if math.isnan(low) or math.isnan(high):  # nothing varies
+        low = high = value
+    return Interval(value, min(low, value), max(high, value))
+
+
 @dataclass(frozen=True, slots=True)
 class ClassDrop:
     """The class that loses most: ``label``, its drop, and its p-value after Holm's correction.
@@ -215,6 +285,23 @@ def over_seeds(outcomes: FloatArray) -> PairedDrop:
     return PairedDrop(
         Interval(mean, mean - half(0.975), mean + half(0.975)), mean + half(0.95), p, n
     )
+
+
+def over_scores(scores: FloatArray) -> PairedDrop:
+    """Mean of the scores of several seeds, or of differences, with Student's t interval.
+
+    Parameters
+    ----------
+    scores : float64 [seeds]
+        At least two. The samples' own error is not in it.
+    """
+    k = len(scores)
+    if k < 2:
+        raise TooFewObservations("a mean over seeds needs at least two seeds")
+    mean, error = float(scores.mean()), float(scores.std(ddof=1)) / math.sqrt(k)
+    half, upper = (error * float(stats.t.ppf(q, k - 1)) for q in (0.975, 0.95))
+    p = float(2 * stats.t.sf(abs(mean) / error, k - 1)) if error > 0 else 1.0
+    return PairedDrop(Interval(mean, mean - half, mean + half), mean + upper, p, k)
 
 
 def quality_verdict(drop: PairedDrop, margin: float) -> str:

@@ -58,7 +58,8 @@ class Task:
     inputs : tuple of TensorSpec
         The task's own arrays, before any model's ``preprocess``.
     metric : str
-        A name in `harness.metrics.METRICS`.
+        A name in `harness.metrics.METRICS`, ``fidelity`` where there are no labels, or the locator
+        of a function ``(outputs, labels) -> float [n]``, more is better.
     load : str
         Locator of ``(split: str) -> Samples`` for train, calibration and test. Raises `DataMissing`.
     version : str
@@ -67,6 +68,9 @@ class Task:
         Class names by label, empty where there are none.
     splits : tuple of str
         The splits there are; without ``train`` nothing can be trained.
+    transductive : bool
+        One graph, whose test nodes' inputs are seen while training and calibrating, but never
+        their labels: the splits share their inputs, and nothing is compared.
     """
 
     name: str
@@ -77,3 +81,4 @@ class Task:
     classes: tuple[str, ...] = ()
     description: str = ""
     splits: tuple[str, ...] = SPLITS
+    transductive: bool = False

@@ -22,7 +22,7 @@ from harness.method import Method
 from harness.task import Samples
 from harness.tensors import Array, Arrays, relayout
 
-LOSSES: Mapping[str, str] = {"top1": "cross-entropy"}
+LOSSES: Mapping[str, str] = dict.fromkeys(("top1", "top5", "f1", "auc"), "cross-entropy")
 """Metric -> the loss that the first output is trained with."""
 MOMENTUM = 0.9
 PADDING = 4  # pixels around an image before it is cropped (He et al. 2015, arXiv 1512.03385, 4.2)

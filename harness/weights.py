@@ -31,6 +31,8 @@ def state_of(model: Model) -> Arrays:
     finetuned = Path(model.trained) / FINETUNED
     if model.trained and finetuned.exists():
         state: Arrays = load_file(finetuned)
+    elif not model.state:
+        return {}
     else:
         state = locate(model.state)(locate(model.weights)())
     check_finite(f"weights of model '{model.name}'", state)

@@ -36,6 +36,8 @@ BACKEND = Backend(
     methods=DEFAULTS,
     routes={"static-int8": {"qdq": {}, "qoperator": {}}},
     trainer="backends.pytorch.trainer:PyTorchTrainer",
+    kinds=("onnx",),
+    own="backends.onnxruntime.own",
 )
 
 FROM_TORCH = Converter(

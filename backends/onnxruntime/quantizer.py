@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.onnxruntime.names import in_order
 from backends.onnxruntime.refusals import refusal, simulated
+from harness import ready
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
@@ -20,7 +22,7 @@ from harness.weights import check_finite
 if TYPE_CHECKING:
     from backends.onnxruntime.layers import Choice
 
-FILE = "model.onnx"
+FILE, SUFFIX = "model.onnx", ".onnx"
 # the graph optimizer that quantizes, on loading, what was left in float on purpose
 REQUANTIZER = "WeightBiasQuantization"
 
@@ -34,6 +36,8 @@ class OnnxQuantizer:
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this method cannot be built, or None; the ONNX form may come from a converter."""
+        if method.name == ready.PRESET:
+            return ready.refusal(model, method, SUFFIX)
         return refusal(method)
 
     def form(self, method: Method) -> str:
@@ -58,20 +62,18 @@ class OnnxQuantizer:
             model, NaN in weights, calibration samples that are not finite, or a layer that an axis
             names and that is not in the graph.
         """
-        source, samples = self._source(model, method, data)
-
         # here and not above: they import onnx and ONNX Runtime
         from backends.onnxruntime import form, methods
         from backends.onnxruntime.calibration import Given
 
         folder.mkdir(parents=True, exist_ok=True)
-        methods.METHODS[method.name](
-            source,
-            method,
-            self._choice(model, method),
-            Given(samples, data.ranges),
-            folder / FILE,
-        )
+        if method.name == ready.PRESET:
+            shutil.copyfile(ready.file(model, method, SUFFIX), folder / FILE)
+        else:
+            source, samples = self._source(model, method, data)
+            given = Given(samples, data.ranges)
+            choice = self._choice(model, method)
+            methods.METHODS[method.name](source, method, choice, given, folder / FILE)
         built = form.read(folder / FILE)
         return Artifact(
             folder=folder,

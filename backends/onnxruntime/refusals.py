@@ -167,8 +167,6 @@ _AXES: Mapping[str, Axes] = {
 _NOT_BUILT: Mapping[str, str] = {
     "bf16": "ONNX Runtime's CPU provider has no bfloat16 convolution and no converter to bfloat16; "
     "use fp16 for half the size",
-    "as-is": "this quantbench version takes no ready ONNX file; use fp32, which keeps an ONNX form "
-    "as it is",
 }
 
 

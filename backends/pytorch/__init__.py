@@ -51,4 +51,6 @@ BACKEND = Backend(
     routes=ROUTES,
     trainer="backends.pytorch.trainer:PyTorchTrainer",
     optional_packages=("bitsandbytes",),
+    kinds=("torch", "pt2"),
+    own="backends.pytorch.own",
 )

@@ -36,6 +36,8 @@ BACKEND = Backend(
         "qat-int8": {"route": "keras", "io": "int8"},
     },
     trainer="backends.tflite.trainer:KerasTrainer",
+    kinds=("keras", "tflite"),
+    own="backends.tflite.own",
     routes={
         "fp32": {"keras": {}, "litert-torch": {}},
         **{

@@ -96,28 +96,43 @@ def floating(model: Model, method: Method) -> Draft:
 
 
 def _from_file(model: Model) -> Draft:
-    path = Path(model.forms["tflite"])
+    return _read(model, Path(model.forms["tflite"]), channels_last=False)
+
+
+def as_is(model: Model, path: Path) -> Draft:
+    """A ready file, not a byte of it changed."""
+    return _read(model, path, channels_last=True)
+
+
+def _read(model: Model, path: Path, *, channels_last: bool) -> Draft:
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
-        raise BadInput(f"the tflite form {path} is not a TFLite file; make it again")
+        raise BadInput(f"{path} is not a TFLite file; make it again")
     tensors = signature.read(content)
     return Draft(
         content,
         signature.by_name(model.inputs, list(tensors.inputs)),
         signature.by_name(model.outputs, list(tensors.outputs)),
-        channels_last=False,
+        channels_last=channels_last,
     )
 
 
 def _from_keras(model: Model, method: Method, samples: Arrays, known: Sequence[str]) -> Draft:
-    from backends.tflite import form, methods
+    from backends.tflite import methods
 
     if method.keep_float or method.only:
         return _selected(model, method, samples, known)
-    start = form.of(model, method)
-    keras = methods.of_one_sample(start.keras)
-    stored = start.stored(samples) if method.samples else {}
+    start, keras, stored = _start(model, method, samples)
     return _draft(start, model, methods.METHODS[method.name](keras, method, stored), keras)
+
+
+def _start(model: Model, method: Method, samples: Arrays) -> tuple[Any, Any, Arrays]:
+    """The `form.Form`, its Keras model for one sample, and the samples by Keras name."""
+    from backends.tflite import form, methods
+
+    found = form.of(model, method)
+    stored = found.stored(samples) if method.samples else {}
+    return found, methods.of_one_sample(found.keras), stored
 
 
 def _draft(start: Any, model: Model, content: bytes, keras: Any) -> Draft:
@@ -152,7 +167,7 @@ _last: dict[str, _Calibrated] = {}
 
 
 def _calibrated(model: Model, method: Method, samples: Arrays) -> _Calibrated:
-    from backends.tflite import form, methods
+    from backends.tflite import methods
 
     arrays = {"state": state_of(model), "samples": samples}
     whole = replace(method, keep_float=(), only=())
@@ -163,9 +178,7 @@ def _calibrated(model: Model, method: Method, samples: Arrays) -> _Calibrated:
     )  # fmt: skip
     if key not in _last:
         _last.clear()
-        start = form.of(model, method)
-        keras = methods.of_one_sample(start.keras)
-        stored = start.stored(samples) if method.samples else {}
+        start, keras, stored = _start(model, method, samples)
         plain = methods.float32(keras, method, {})
         _last[key] = _Calibrated(start, keras, plain, methods.ranged(keras, method, stored))
     return _last[key]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backends.tflite.refusals import ROUTES, refusal, route_of
+from harness import ready
 from harness.errors import BadInput
 from harness.method import Method
 from harness.model import Model
@@ -15,7 +16,7 @@ from harness.task import Data
 from harness.tensors import Arrays, check_inputs
 from harness.weights import check_finite, state_of
 
-FILE = "model.tflite"
+FILE, SUFFIX = "model.tflite", ".tflite"
 WEIGHTS_ALONE = "weights alone, to see what they cost: its times are those of weight-only-int8"
 
 
@@ -27,6 +28,8 @@ class TfliteQuantizer:
 
     def refuse(self, model: Model, method: Method) -> str | None:
         """Why this cell cannot be built, or None."""
+        if method.name == ready.PRESET:
+            return ready.refusal(model, method, SUFFIX)
         reason = refusal(method)
         if reason is None and self.form(method) == "keras" and "keras" not in model.forms:
             return (
@@ -63,9 +66,12 @@ class TfliteQuantizer:
             check_inputs(model.inputs, samples, len(data.calibration))
             check_finite("calibration samples", samples)
         # here and not above: they import TensorFlow and LiteRT
-        from backends.tflite.draft import draft
+        from backends.tflite.draft import as_is, draft
 
-        made = draft(model, method, samples, self.layers(model), data.ranges)
+        if method.name == ready.PRESET:
+            made = as_is(model, ready.file(model, method, SUFFIX))
+        else:
+            made = draft(model, method, samples, self.layers(model), data.ranges)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_bytes(made.content)
         inputs, outputs = made.stored_inputs, made.stored_outputs

@@ -129,8 +129,6 @@ _NO_INT4 = "TFLiteConverter has no int4 post-training quantization"
 _NOT_BUILT: Mapping[str, str] = {
     "bf16": "TFLite has no bfloat16 on the CPU: TFLiteConverter leaves every weight in float32; "
     "use fp16 for half the size",
-    "as-is": "this version of quantbench builds TFLite files from a model's Keras or torch form; "
-    "use fp32",
 }
 _NOT_ON_ROUTE: Mapping[tuple[str, str], str] = {
     (KERAS, "weight-only-int8"): _WEIGHTS_ALONE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,16 @@ from harness.assembly.view import Row, View, bounds
 from harness.cache import entry
 from harness.experiment import Experiment
 from harness.method import RECIPE
-from harness.metrics import BINARY, METRICS, Metric, Outcome, cosine, kl_divergence
+from harness.metrics import (
+    FIDELITY,
+    STATISTICS,
+    UNITS,
+    Outcome,
+    answers,
+    cosine,
+    kl_divergence,
+    metric_of,
+)
 from harness.results import PREDICTIONS
 from harness.statistics import Interval, PairedDrop
 from harness.store import Store
@@ -41,35 +50,47 @@ def quality(
         task, model = registry.task(view.cell.model.task), view.cell.model
         labels = np.load(Path(view.scored["data"]) / "test" / "labels.npy")
         if model.name not in floats:
-            floats[model.name] = _Float.of(view, views, store, METRICS[task.metric], labels)
+            floats[model.name] = _Float.of(view, views, store, task.metric, labels)
         full, outputs = floats[model.name], view.outputs()[model.outputs[0].name]
-        own = outcomes[view.id] = METRICS[task.metric](outputs, labels)
-        tables.append(_predictions(view.id, labels, own))
-        row: Row = {"trial": view.id, "scenario": "score", "n": len(labels)}
-        rows += _scores(row, view, own, task.metric, labels)
+        own = outcomes[view.id] = full.judge(outputs)
+        tables.append(_predictions(view.id, own))
+        row: Row = {"trial": view.id, "scenario": "score", "n": len(own.outcome)}
+        rows += _scores(row, view, own, full)
         rows += _fidelity({**row, "reference": full.trial}, view, full, own, outputs)
         against = {**row, "reference": full.trial} if full.trial != view.id else row
         if full.trial != view.id:
-            rows += _drop(row, full.outcome, own, full.trial, experiment.quality_margin)
-        if task.metric in BINARY:
+            rows += _drop(row, full.outcome, own, full.trial, experiment.quality_margin, full.unit)
+        if own.classes and outputs.ndim == 2:
             divergence = kl_divergence(full.outputs, outputs)
-            rows += _classification(against, full.outcome, own, labels)
+            rows += _classification(against, full.outcome, own)
             rows.append({**against, "metric": "kl_divergence", "unit": "nat", "value": divergence})
-    rows += _against_controls(views, outcomes, experiment.quality_margin)
+    units = {view.id: floats[view.cell.model.name].unit for view in views if view.id in outcomes}
+    rows += _against_controls(views, outcomes, units, experiment.quality_margin)
     return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table(), rows
 
 
 @dataclass(frozen=True, slots=True)
 class _Float:
-    """A model's reference form: the name of its trial, its outcomes and its outputs."""
+    """A model's reference form, which other trials are judged against.
+
+    ``trial``: its name; ``outputs``: its own; ``judge``: outputs to the outcome of the task's
+    metric; ``unit``: of that metric.
+    """
 
     trial: str
-    outcome: Outcome
     outputs: Array
+    judge: Callable[[Array], Outcome]
+    unit: str
+    labelled: bool
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of the reference form itself."""
+        return self.judge(self.outputs)
 
     @classmethod
     def of(
-        cls, view: View, views: Sequence[View], store: Store, metric: Metric, labels: Array
+        cls, view: View, views: Sequence[View], store: Store, metric: str, labels: Array
     ) -> _Float:
         """Of the model of ``view``; the first trial that scored the same artifact names it."""
         state = store.get("parity", view.cell.model.name) or {}
@@ -79,24 +100,30 @@ class _Float:
         same = [v.id for v in views if v.scored.get("score") == score]
         backend = str(state["reference"]).partition(" ")[0]
         name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
-        return cls(name, metric(outputs, labels), outputs)
+        labelled, unit = metric != FIDELITY, UNITS.get(metric, "")
+        if not labelled:
+            metric, labels = answers(outputs)
+            unit = UNITS[metric]
+        judge = metric_of(metric)
+        return cls(name, outputs, lambda given: judge(given, labels), unit, labelled)
 
 
-def _scores(row: Row, view: View, own: Outcome, metric: str, labels: Array) -> Iterator[Row]:
+def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:
     """The score, its ties, and what the fake-quantized model of the training scored."""
-    found = _score_interval(own, metric)
-    yield {
-        **row, **found, "metric": "quality", "unit": "fraction",
-        "reason": _resolution(found, len(labels)),
-    }  # fmt: skip
-    yield {**row, "metric": "ties", "value": own.ties, "unit": "count"}
+    found = _score_interval(own)
+    reason = _resolution(found, len(own.outcome)) if own.binary else None
+    if not full.labelled:
+        reason = "no labels: against the answers of the float model"
+    yield {**row, **found, "metric": "quality", "unit": full.unit, "reason": reason}
+    if own.classes:
+        yield {**row, "metric": "ties", "value": own.ties, "unit": "count"}
     peak = view.scored["summary"]["peak_rss_bytes"]
     yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
     if "simulation" in view.built:
         folder = entry("simulated", view.built["simulation"])
-        fake = METRICS[metric](np.load(folder / f"{view.cell.model.outputs[0].name}.npy"), labels)
-        told = {**row, "metric": "fake_quantized_quality", "unit": "fraction"}
-        yield {**told, **_score_interval(fake, metric)}
+        fake = full.judge(np.load(folder / f"{view.cell.model.outputs[0].name}.npy"))
+        told = {**row, "metric": "fake_quantized_quality", "unit": full.unit}
+        yield {**told, **_score_interval(fake)}
 
 
 def _resolution(found: Row, n: int) -> str | None:
@@ -109,14 +136,15 @@ def _resolution(found: Row, n: int) -> str | None:
 
 def _fidelity(row: Row, view: View, full: _Float, own: Outcome, outputs: Array) -> Iterator[Row]:
     """How near the outputs are to the float model's."""
-    same = int((own.prediction == full.outcome.prediction).sum())
-    share = statistics.wilson(same, len(own.outcome))
-    yield {**row, "metric": "agreement", "unit": "fraction", **bounds(share)}
+    if own.classes:
+        same = int((own.prediction == full.outcome.prediction).sum())
+        share = statistics.wilson(same, len(own.outcome))
+        yield {**row, "metric": "agreement", "unit": "fraction", **bounds(share)}
     yield {**row, "metric": "sqnr_db", "unit": "dB", "value": view.scored["sqnr_db"]}
     yield {**row, "metric": "cosine", "unit": "ratio", "value": cosine(full.outputs, outputs)}
 
 
-def _classification(row: Row, full: Outcome, own: Outcome, labels: Array) -> Iterator[Row]:
+def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
     """What accuracy hides: the range over tie rules, flips, and the class that loses most."""
     if own.span is not None:
         low, high = own.span
@@ -126,13 +154,11 @@ def _classification(row: Row, full: Outcome, own: Outcome, labels: Array) -> Ite
         }  # fmt: skip
     if "reference" not in row:
         return
-    flipped = int((full.outcome != own.outcome).sum())
-    yield {
-        **row, "metric": "flips", "unit": "fraction",
-        **bounds(statistics.wilson(flipped, len(labels))),
-    }  # fmt: skip
+    right, before = own.prediction == own.label, full.prediction == full.label
+    flipped = statistics.wilson(int((right != before).sum()), len(right))
+    yield {**row, "metric": "flips", "unit": "fraction", **bounds(flipped)}
     told: Row = {**row, "metric": "worst_class_drop", "unit": "fraction"}
-    worst = statistics.worst_class(full.outcome, own.outcome, labels)
+    worst = statistics.worst_class(before.astype(float), right.astype(float), own.label)
     if worst is None:
         yield {**told, "reason": f"no class has {statistics.CLASS_SAMPLES} samples"}
         return
@@ -144,10 +170,12 @@ def _classification(row: Row, full: Outcome, own: Outcome, labels: Array) -> Ite
     }  # fmt: skip
 
 
-def _drop(row: Row, full: Outcome, own: Outcome, reference: str, margin: float) -> list[Row]:
+def _drop(
+    row: Row, full: Outcome, own: Outcome, reference: str, margin: float, unit: str
+) -> list[Row]:
     """What ``own`` loses against ``full`` on the same samples; the margin is a share of the score."""
-    drop = statistics.paired_drop(full.outcome, own.outcome)
-    against: Row = {**row, "unit": "fraction", "reference": reference}
+    drop = paired_drop(full, own)
+    against: Row = {**row, "unit": unit, "reference": reference}
     return [
         {
             **against, "metric": "quality_drop",
@@ -184,7 +212,10 @@ def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
 
 
 def _against_controls(
-    views: Sequence[View], outcomes: Mapping[str, Outcome], margin: float
+    views: Sequence[View],
+    outcomes: Mapping[str, Outcome],
+    units: Mapping[str, str],
+    margin: float,
 ) -> list[Row]:
     """QAT against the float fine-tune of the same budget; then over the seeds of each method."""
     rows: list[Row] = []
@@ -196,13 +227,14 @@ def _against_controls(
         control = _control(view, views) if trial.method.training == "qat" else None
         if control is not None and control in outcomes:
             row: Row = {"trial": view.id, "scenario": "score", "n": len(outcomes[view.id].outcome)}
-            for found in _drop(row, outcomes[control], outcomes[view.id], control, margin):
+            both = outcomes[control], outcomes[view.id]
+            for found in _drop(row, *both, control, margin, units[view.id]):
                 rows.append({**found, "metric": found["metric"].replace("quality", "control")})
         if trial.several_seeds:
             key = (trial.model, trial.backend, trial.label, trial.target.name)
             groups.setdefault(key, []).append((view.id, control))
     for group in groups.values():
-        rows += _over_seeds(group, outcomes, margin)
+        rows += _over_seeds(group, outcomes, units[group[0][0]], margin)
     return rows
 
 
@@ -221,20 +253,23 @@ def _control(view: View, views: Sequence[View]) -> str | None:
 
 
 def _over_seeds(
-    group: Sequence[tuple[str, str | None]], outcomes: Mapping[str, Outcome], margin: float
+    group: Sequence[tuple[str, str | None]],
+    outcomes: Mapping[str, Outcome],
+    unit: str,
+    margin: float,
 ) -> list[Row]:
     """Mean quality over the seeds of a method, and its mean loss against the controls."""
     if len(group) < 2:
         return []
     first, control = group[0]
-    row: Row = {"trial": first, "scenario": "seeds", "n": len(group), "unit": "fraction"}
-    own = np.stack([outcomes[name].outcome for name, _ in group])
-    mean = statistics.over_seeds(own)
-    rows: list[Row] = [{**row, "metric": "seeds_quality", **bounds(mean.interval)}]
+    row: Row = {"trial": first, "scenario": "seeds", "n": len(group), "unit": unit}
+    own = [outcomes[name] for name, _ in group]
+    rows: list[Row] = [{**row, "metric": "seeds_quality", **bounds(_mean(own).interval)}]
     if all(c in outcomes for _, c in group):
-        floats = np.stack([outcomes[str(c)].outcome for _, c in group])
-        loss = statistics.over_seeds(floats - own)
-        verdict = statistics.quality_verdict(loss, margin * abs(float(floats.mean())))
+        floats = [outcomes[str(c)] for _, c in group]
+        loss = _mean(floats, own)
+        mean = abs(float(np.mean([full.score for full in floats])))
+        verdict = statistics.quality_verdict(loss, margin * mean)
         rows += [
             {
                 **row, "metric": "seeds_control_drop", "reference": control, "verdict": verdict,
@@ -248,21 +283,42 @@ def _over_seeds(
     return rows
 
 
-def _score_interval(own: Outcome, metric: str) -> Row:
-    if metric in BINARY:
+def _mean(plus: Sequence[Outcome], minus: Sequence[Outcome] = ()) -> PairedDrop:
+    """Mean score over seeds, or mean difference; of a score that is no mean, over the seeds alone."""
+    if plus[0].statistic:
+        scores = np.array([o.score for o in plus])
+        return statistics.over_scores(scores - np.array([o.score for o in minus] or 0.0))
+    outcomes = np.stack([o.outcome for o in plus])
+    return statistics.over_seeds(
+        outcomes - np.stack([o.outcome for o in minus]) if minus else outcomes
+    )
+
+
+def paired_drop(full: Outcome, own: Outcome) -> PairedDrop:
+    """What a metric loses on the same samples."""
+    if own.statistic:
+        statistic = STATISTICS[own.statistic]
+        return statistics.bootstrap_drop(statistic, full.prediction, own.prediction, own.label)
+    return statistics.paired_drop(full.outcome, own.outcome)
+
+
+def _score_interval(own: Outcome) -> Row:
+    if own.statistic:
+        return bounds(statistics.bootstrap(STATISTICS[own.statistic], own.prediction, own.label))
+    if own.binary:
         return bounds(statistics.wilson(int(own.outcome.sum()), len(own.outcome)))
     error = float(own.outcome.std(ddof=1)) / math.sqrt(len(own.outcome))
     half = statistics.Z95 * error
     return bounds(Interval(own.score, own.score - half, own.score + half))
 
 
-def _predictions(trial: str, labels: Array, own: Outcome) -> pa.Table:
-    count = len(labels)
+def _predictions(trial: str, own: Outcome) -> pa.Table:
+    count = len(own.outcome)
     return pa.table(
         {
             "trial": [trial] * count,
             "sample": np.arange(count),
-            "label": labels.astype(np.float64),
+            "label": own.label,
             "prediction": own.prediction,
             "outcome": own.outcome,
         }

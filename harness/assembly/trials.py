@@ -16,6 +16,7 @@ from harness.comparison import Comparison
 from harness.experiment import Experiment
 from harness.machine import target_warnings
 from harness.method import AXES, LISTS
+from harness.ready import PRESET
 from harness.record import WEIGHT, Record, is_narrow
 from harness.store import Store
 
@@ -117,7 +118,8 @@ def trial_row(
 
 def _holds_integers(view: View) -> set[str]:
     """A flag on a float artifact whose weights are integers."""
-    if not view.cell.trial.method.is_float or "record" not in view.built:
+    method = view.cell.trial.method
+    if not method.is_float or method.name == PRESET or "record" not in view.built:
         return set()
     tensors = Record.from_json(view.built["record"]).tensors
     narrow = any(t.role == WEIGHT and is_narrow(t.dtype) for t in tensors)

@@ -57,14 +57,14 @@ def test_missing_weights_say_what_to_get_and_where_to_put_it(empty_data: Path) -
 def test_damaged_weights_are_refused(
     damage: str, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = bytearray(resnet.resnet20_weights().read_bytes())
+    content = bytearray(resnet.weights("20").read_bytes())
     content[500_000] ^= 1
     damaged = tmp_path / "weights" / "resnet20-12fca82f.th"
     damaged.parent.mkdir()
     damaged.write_bytes(content if damage == "altered" else content[:400_000])
     monkeypatch.setenv("QUANTBENCH_DATA", str(tmp_path))
     with pytest.raises(DataMissing, match=r"has SHA-256 .* expected 12fca82f.*; download"):
-        resnet.resnet20_weights()
+        resnet.weights("20")
 
 
 def test_preprocessing_normalizes_each_channel() -> None:
@@ -111,7 +111,7 @@ def test_the_keras_form_is_the_same_function(real_data: Path) -> None:
     pytest.importorskip("tf_keras")
     images = normalized_test_images()[:512]
     expected = torch_logits(torch_resnet20(), images)
-    model = locate(RESNET20.forms["keras"])(resnet.state(resnet.resnet20_weights()))
+    model = locate(RESNET20.forms["keras"])(resnet.state(resnet.weights("20")))
     got = np.asarray(model(images.transpose(0, 2, 3, 1), training=False))
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
     assert np.array_equal(got.argmax(1), expected.argmax(1))
@@ -121,7 +121,7 @@ def test_the_keras_form_is_the_same_function(real_data: Path) -> None:
 @pytest.mark.slow
 def test_keras_layers_carry_the_torch_names(real_data: Path) -> None:
     pytest.importorskip("tf_keras")
-    state = resnet.state(resnet.resnet20_weights())
+    state = resnet.state(resnet.weights("20"))
     model = locate(RESNET20.forms["keras"])(state)
     weighted = {layer.name for layer in model.layers if layer.get_weights()}
     fixed = {"layer2.0.shortcut", "layer3.0.shortcut"}

@@ -17,7 +17,7 @@ from statsmodels.tsa.stattools import acf
 
 from harness import statistics as s
 from harness.clock import precise
-from harness.metrics import cosine, kl_divergence
+from harness.metrics import STATISTICS, cosine, kl_divergence
 from harness.precision import PRECISIONS
 
 STANDARD = PRECISIONS["standard"]
@@ -193,6 +193,50 @@ def test_the_p_value_of_rounds_is_the_larger_of_scipys_two(generations, rounds, 
     sign = stats.binomtest(int((flat > 0).sum()), len(flat)).pvalue
     between = stats.ttest_1samp([np.median(g) for g in found], 0.0).pvalue
     assert s.rounds_p_value(found) == pytest.approx(max(sign, between))
+
+
+def test_the_bootstrap_of_a_rank_correlation_covers_like_scipys():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=120)
+    y = x + rng.normal(size=120)
+
+    found = s.bootstrap(STATISTICS["spearman"], x, y)
+
+    fisher = math.atanh(found.value)
+    low, high = (
+        math.tanh(fisher - 1.06 / math.sqrt(117) * 1.96),
+        math.tanh(fisher + 1.06 / math.sqrt(117) * 1.96),
+    )
+    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.04)
+    assert found == s.bootstrap(STATISTICS["spearman"], x, y)  # its seed is fixed
+
+
+def test_the_paired_bootstrap_sees_what_two_separate_intervals_do_not():
+    rng = np.random.default_rng(7)
+    label = rng.normal(size=300)
+    full = label + rng.normal(size=300)
+    worse = full + rng.normal(0, 0.25, 300)
+
+    drop = s.bootstrap_drop(STATISTICS["spearman"], full, worse, label)
+    none = s.bootstrap_drop(STATISTICS["spearman"], full, full, label)
+
+    alone = s.bootstrap(STATISTICS["spearman"], full, label)
+    assert drop.interval.half_width < 0.5 * alone.half_width
+    assert drop.interval.low < drop.interval.value < drop.upper < drop.interval.high
+    assert drop.p < 0.1
+    assert (none.interval, none.p) == (s.Interval(0.0, 0.0, 0.0), 1.0)
+
+
+def test_the_mean_of_scores_over_seeds_is_scipys():
+    scores = np.array([0.81, 0.83, 0.82])
+
+    found = s.over_scores(scores)
+
+    low, high = stats.t.interval(0.95, 2, scores.mean(), stats.sem(scores))
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert found.upper == pytest.approx(stats.t.ppf(0.95, 2, scores.mean(), stats.sem(scores)))
+    assert found.p == pytest.approx(stats.ttest_1samp(scores, 0).pvalue)
 
 
 def test_the_mean_over_seeds_has_the_error_of_samples_or_of_seeds_where_only_one_varies():

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.metrics import kl_divergence, mean_squared_error, parity, sqnr_db, top1
+from harness.metrics import (
+    METRICS,
+    STATISTICS,
+    kl_divergence,
+    mean_squared_error,
+    metric_of,
+    parity,
+    sqnr_db,
+    top1,
+)
 from harness.tensors import TensorSpec, check_inputs, decode, encode, relayout
 
 TASK = TensorSpec("image", (None, 3, 4, 5), "float32", "NCHW")
@@ -104,6 +114,77 @@ def test_the_score_over_tie_rules_by_hand():
     assert found.score == 0.5
     assert found.ties == 3
     assert found.span == (0.25, 1.0)
+
+
+@pytest.mark.parametrize("name", ["f1", "auc", "spearman"])
+@given(seed=st.integers(0, 50), n=st.integers(8, 60), coarse=st.booleans())
+def test_metrics_equal_scikit_learns_and_scipys(name, seed, n, coarse):
+    rng = np.random.default_rng(seed)
+    labels = np.r_[0, 1, rng.integers(0, 2, n - 2)]
+    outputs = rng.normal(size=(n, 2)) + labels[:, None] * [0.0, 0.8]
+    if coarse:  # ties, as int8 outputs have them
+        outputs = np.round(outputs)
+
+    if name == "f1":
+        predicted = outputs.argmax(1)
+        expected = sklearn.metrics.f1_score(labels, predicted, average="macro", zero_division=0)
+    elif name == "auc":
+        expected = sklearn.metrics.roc_auc_score(labels, outputs[:, 1] - outputs[:, 0])
+    else:
+        outputs, labels = outputs[:, :1], rng.normal(size=n)
+        expected = scipy.stats.spearmanr(outputs[:, 0], labels).statistic
+
+    found = METRICS[name](outputs, labels)
+
+    assert found.score == pytest.approx(expected, nan_ok=True)
+    # a whole stack at once, as the bootstrap asks
+    stack = [np.stack([a, a[::-1]]) for a in (found.prediction, found.label)]
+    assert STATISTICS[name](*stack) == pytest.approx([expected] * 2, nan_ok=True)
+
+
+def test_the_best_five_of_equal_logits_are_the_first():
+    logits = np.array([[1.0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 9]])
+
+    found = METRICS["top5"](logits, np.array([5, 5]))
+
+    assert list(found.outcome) == [0, 1]
+
+
+def test_pairs_are_correlated_by_their_cosine():
+    embeddings = np.array([[1.0, 0], [2, 0], [1, 0], [1, 1], [1, 0], [-1, 0.1]])
+
+    found = METRICS["pairs"](embeddings, np.array([5.0, 5, 3, 3, 0, 0]))
+
+    assert found.prediction == pytest.approx([1.0, np.sqrt(0.5), -1 / np.sqrt(1.01)])
+    assert list(found.label) == [5, 3, 0]
+    assert found.score == pytest.approx(1.0)
+
+
+def test_nodes_without_a_label_are_not_scored():
+    logits = np.array([[[1.0, 0], [0, 1], [0, 1]]])  # one graph of three nodes
+
+    found = METRICS["top1"](logits, np.array([[0, -1, 0]]))
+
+    assert list(found.outcome) == [1, 0]
+
+
+def test_a_metric_of_the_users_own_is_a_number_per_sample():
+    own = metric_of("tests.harness.test_tensors:nearness")
+
+    found = own(np.array([[1.0], [3.0]]), np.array([1.0, 1.0]))
+
+    assert found.score == pytest.approx(0.75)
+    assert (found.classes, found.binary) == (False, False)
+    with pytest.raises(BadInput, match=r"must return a finite number per sample, float \[2\]"):
+        metric_of("tests.harness.test_tensors:scalar")(np.ones((2, 1)), np.ones(2))
+
+
+def nearness(outputs, labels):
+    return 1 / (1 + np.abs(outputs[:, 0] - labels) / 2)
+
+
+def scalar(outputs, labels):
+    return 1.0
 
 
 def test_the_divergence_of_distributions_equals_scipys():

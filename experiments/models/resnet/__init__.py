@@ -17,37 +17,48 @@ WEIGHTS = {
         "resnet20-12fca82f.th",
         "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
     ),
+    32: (
+        "resnet32-d509ac18.th",
+        "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850",
+    ),
+    56: (
+        "resnet56-4bfd9763.th",
+        "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
+    ),
 }
 """File and SHA-256 by depth."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-RESNET20 = Model(
-    name="resnet20",
-    task="cifar10",
-    inputs=(TensorSpec("image", (None, 3, 32, 32), "float32", "NCHW"),),
-    outputs=(TensorSpec("logits", (None, 10), "float32"),),
-    weights="experiments.models.resnet:resnet20_weights",
-    state="experiments.models.resnet:state",
-    forms={
-        "torch": "experiments.models.resnet.torch_form:resnet20",
-        "torch-eager": "experiments.models.resnet.torch_eager_form:resnet20",
-        "keras": "experiments.models.resnet.keras_form:build",
-    },
-    preprocess="experiments.models.resnet:preprocess",
-    published=0.9173,
-    source=SOURCE,
-    description="ResNet-20 for CIFAR-10 (He et al. 2015), option-A shortcuts, 269,722 parameters",
-)
+
+def _described(depth: int, published: float, parameters: str) -> Model:
+    return Model(
+        name=f"resnet{depth}",
+        task="cifar10",
+        inputs=(TensorSpec("image", (None, 3, 32, 32), "float32", "NCHW"),),
+        outputs=(TensorSpec("logits", (None, 10), "float32"),),
+        weights=f"experiments.models.resnet:weights({depth})",
+        state="experiments.models.resnet:state",
+        forms={
+            "torch": f"experiments.models.resnet.torch_form:resnet({depth})",
+            "torch-eager": f"experiments.models.resnet.torch_eager_form:resnet({depth})",
+            "keras": "experiments.models.resnet.keras_form:build",
+        },
+        preprocess="experiments.models.resnet:preprocess",
+        published=published,
+        source=SOURCE,
+        description=f"ResNet-{depth} for CIFAR-10 (He et al. 2015), option-A shortcuts, "
+        f"{parameters} parameters",
+    )
 
 
-def resnet20_weights() -> Path:
-    """The published file in the data folder, checksum verified; raises `DataMissing`."""
-    return weights(20)
+RESNET20 = _described(20, 0.9173, "269,722")
+RESNET32 = _described(32, 0.9263, "464,154")
+RESNET56 = _described(56, 0.9339, "853,018")
 
 
-def weights(depth: int) -> Path:
+def weights(depth: str) -> Path:
     """The published file of one depth in the data folder, checksum verified.
 
     Raises
@@ -55,7 +66,7 @@ def weights(depth: int) -> Path:
     DataMissing
         If it is absent or not the right one; says what to download and where to put it.
     """
-    name, sha256 = WEIGHTS[depth]
+    name, sha256 = WEIGHTS[int(depth)]
     path = data_folder() / "weights" / name
     remedy = f"download pretrained_models/{name} from {SOURCE} and put it into {path.parent}"
     return verified(path, sha256, f"{remedy} ($QUANTBENCH_DATA/weights)")

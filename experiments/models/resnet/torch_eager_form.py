@@ -45,6 +45,6 @@ class QuantizableResNet(ResNet):
                 fuse(block, [["conv1", "bn1", "relu1"], ["conv2", "bn2"]], inplace=True)
 
 
-def resnet20() -> nn.Module:
-    """The architecture of depth 20 with fresh weights, in evaluation mode."""
-    return QuantizableResNet(20).eval()
+def resnet(depth: str) -> nn.Module:
+    """The architecture of one depth with fresh weights, in evaluation mode."""
+    return QuantizableResNet(int(depth)).eval()

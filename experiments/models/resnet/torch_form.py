@@ -79,6 +79,6 @@ def stage(
     return nn.Sequential(first, *(block(width, width, 1) for _ in range(blocks - 1)))
 
 
-def resnet20() -> nn.Module:
-    """The architecture of depth 20 with fresh weights, in evaluation mode."""
-    return ResNet(20).eval()
+def resnet(depth: str) -> nn.Module:
+    """The architecture of one depth with fresh weights, in evaluation mode."""
+    return ResNet(int(depth)).eval()

@@ -1,0 +1,70 @@
+"""Training of mobilenet-v2: ``python -m experiments.models.mobilenet.train [--epochs N]``.
+
+Writes the weights beside this module; after training anew, put the printed SHA-256 there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from experiments.models.fitting import crop_and_flip, fit, save
+from experiments.models.mobilenet import WEIGHTS
+from experiments.models.mobilenet.torch_form import build
+from experiments.models.resnet import preprocess
+from experiments.tasks.cifar10 import load
+from harness.protocol import file_sha256
+from harness.task import Samples
+
+BATCH, RATE, SEED = 64, 0.1, 0
+
+
+def prepared(split: str) -> Samples:
+    """A split as the model takes it."""
+    samples = load(split)
+    return Samples(preprocess(samples.inputs), samples.labels)
+
+
+def accuracy(module: nn.Module, samples: Samples) -> float:
+    """Top-1 accuracy, 0..1."""
+    found = []
+    with torch.inference_mode():
+        for batch in samples.batches(500):
+            found.append(module(torch.from_numpy(batch["image"])).argmax(1).numpy())
+    return float((np.concatenate(found) == samples.labels).mean())
+
+
+def main() -> None:
+    """Train, report the accuracies and write the weights."""
+    parser = argparse.ArgumentParser(description="Train mobilenet-v2 and write its weights.")
+    parser.add_argument("--epochs", type=int, default=30)
+    epochs = parser.parse_args().epochs
+    torch.manual_seed(SEED)
+    module, samples, test = build(), prepared("train"), prepared("test")
+    optimizer = torch.optim.SGD(
+        module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=4e-5
+    )
+    steps = epochs * -(-len(samples) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=steps, pct_start=0.2
+    )
+    started = time.monotonic()
+    for epoch in range(epochs):
+        fit(
+            module, samples, optimizer, epochs=1, batch_size=BATCH, seed=SEED + epoch,
+            schedule=schedule, augment=crop_and_flip, smoothing=0.1,
+        )  # fmt: skip
+        print(
+            f"epoch {epoch + 1}: test {accuracy(module, test):.4f}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
+        save(module, WEIGHTS)
+    print(f"{WEIGHTS}: SHA-256 {file_sha256(WEIGHTS)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Models lstm and gru: spoken digits from log-mel frames; their trained weights are part of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.data import verified
+from harness.model import Model
+from harness.tensors import TensorSpec
+
+WIDTH = 64
+SHA256 = {"lstm": "", "gru": ""}
+
+
+def _described(kind: str, parameters: str) -> Model:
+    return Model(
+        name=kind,
+        task="fsdd",
+        inputs=(TensorSpec("frames", (None, 64, 40), "float32"),),
+        outputs=(TensorSpec("logits", (None, 10), "float32"),),
+        weights=f"experiments.models.recurrent:weights({kind})",
+        state="experiments.models.stored:state",
+        forms={
+            "torch": f"experiments.models.recurrent.torch_form:build({kind})",
+            "keras": f"experiments.models.recurrent.keras_form:build({kind})",
+        },
+        description=f"One {kind.upper()} layer of {WIDTH} units over 64 log-mel frames, the mean of its "
+        f"outputs, one linear layer; {parameters} parameters",
+    )
+
+
+LSTM = _described("lstm", "27,786")
+GRU = _described("gru", "21,002")
+
+
+def weights(kind: str) -> Path:
+    """The safetensors file of one kind beside this module, checksum verified; raises `DataMissing`."""
+    path = Path(__file__).with_name(f"{kind}.safetensors")
+    return verified(path, SHA256[kind], "reinstall quantbench to restore its weights")

@@ -1,0 +1,65 @@
+"""Making: files that are computed when they are first asked for, in a worker, cached by content."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.cache import content_key, entry, source_digest
+from harness.errors import BadInput
+from harness.files import filling
+from harness.jobs import Ending, Job, run_jobs
+from harness.machine import installed_packages
+from harness.registry import locate
+
+LIMIT_S = 3600.0
+NAME = "made.txt"
+
+
+def made(function: str) -> Path:
+    """The file that a function makes: from the cache, or made now in a worker of its own.
+
+    Parameters
+    ----------
+    function : str
+        Locator of ``(folder: Path) -> Path``, which writes a file into the folder; it is made anew
+        where its source or a package changes.
+
+    Raises
+    ------
+    BadInput
+        If it fails; says why.
+    """
+    key = content_key(
+        function=function, source=source_digest(function.partition("(")[0]),
+        packages=installed_packages(),
+    )  # fmt: skip
+    folder = entry("made", key)
+    if not folder.exists():
+        print(f"making {function}: once, then it is cached", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as logs:
+            ending = _run(function, folder, Path(logs))
+        if ending.status != "ok":
+            raise BadInput(f"{function} could not be made: {ending.reason}")
+    return folder / (folder / NAME).read_text(encoding="utf-8")
+
+
+def _run(function: str, folder: Path, logs: Path) -> Ending:
+    endings: list[Ending] = []
+
+    def ended(job: Job, ending: Ending) -> list[Job]:
+        endings.append(ending)
+        return []
+
+    arguments = {"function": function, "folder": str(folder)}
+    job = Job(f"make {function}", "harness.making:make", arguments, time_limit_s=LIMIT_S)
+    run_jobs([job], logs, ended, slots=1)
+    return endings[0]
+
+
+def make(*, function: str, folder: str) -> None:
+    """Worker function: call the function and publish its file."""
+    with filling(Path(folder)) as temporary:
+        path = locate(function)(temporary)
+        (temporary / NAME).write_text(path.relative_to(temporary).as_posix(), encoding="utf-8")
