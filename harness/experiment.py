@@ -341,7 +341,9 @@ class _Reader:
             file.models.append(file.model)
             places.append(("model",))
         if not file.models:
-            self._problem(1, "key 'models' is missing; name one, or describe your own as 'model'")
+            empty = "'models' is empty; list at least one"
+            missing = "key 'models' is missing; name one, or describe your own as 'model'"
+            self._problem(_line(tree, ("models",)), empty if "models" in tree else missing)
         found: dict[str, Model] = {}
         for entry, where in zip(file.models, places, strict=True):
             if isinstance(entry, _ModelEntry):

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.build import ENVIRONMENT
 from harness.cache import content_key, entry, source_digest
 from harness.errors import BadInput
 from harness.files import filling
@@ -29,7 +30,7 @@ def made(function: str) -> Path:
     Raises
     ------
     BadInput
-        If it fails; says why.
+        If it fails, with the reason.
     """
     key = content_key(
         function=function, source=source_digest(function.partition("(")[0]),
@@ -37,11 +38,12 @@ def made(function: str) -> Path:
     )  # fmt: skip
     folder = entry("made", key)
     if not folder.exists():
-        print(f"making {function}: once, then it is cached", file=sys.stderr)
+        shown = function if len(function) < 100 else function.partition("(")[0]
+        print(f"making {shown}: once, then it is cached", file=sys.stderr)
         with tempfile.TemporaryDirectory() as logs:
             ending = _run(function, folder, Path(logs))
         if ending.status != "ok":
-            raise BadInput(f"{function} could not be made: {ending.reason}")
+            raise BadInput(ending.reason)
     return folder / (folder / NAME).read_text(encoding="utf-8")
 
 
@@ -53,7 +55,7 @@ def _run(function: str, folder: Path, logs: Path) -> Ending:
         return []
 
     arguments = {"function": function, "folder": str(folder)}
-    job = Job(f"make {function}", "harness.making:make", arguments, time_limit_s=LIMIT_S)
+    job = Job(f"make {function}", "harness.making:make", arguments, ENVIRONMENT, (), LIMIT_S)
     run_jobs([job], logs, ended, slots=1)
     return endings[0]
 

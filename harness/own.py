@@ -18,7 +18,7 @@ from harness.errors import BadInput, did_you_mean
 from harness.making import made
 from harness.model import Model
 from harness.protocol import file_sha256
-from harness.tensors import Array, TensorSpec
+from harness.tensors import Array, Arrays, TensorSpec
 
 OUTPUTS = "outputs.json"
 ZOOS = ("torchvision", "timm", "hf")
@@ -72,7 +72,12 @@ def model(entry: Mapping[str, Any], task: str, folder: Path) -> Model:
             f"{entry[kind]}: loading a .pt2 file runs what is pickled in it; say trust: true if you "
             "trust the file"
         )
-    inputs = _inputs(entry, task)
+    inputs, preprocess = _inputs(entry, task), entry.get("preprocess", "")
+    last = tuple(spec.name for spec in inputs if spec.layout == "NHWC")
+    if last and kind in ("torch", "pt2") and not preprocess:
+        # torch's own layout; every form is fed from the model's
+        inputs = tuple(_channels_first(spec) for spec in inputs)
+        preprocess = f"harness.own:channels_first({' '.join(last)})"
     reader = known[kind]
     asked = json.dumps({**source, "inputs": [spec.to_json() for spec in inputs]}, sort_keys=True)
     outputs = json.loads(made(f"{reader}:outputs({asked})").read_text(encoding="utf-8"))
@@ -81,7 +86,7 @@ def model(entry: Mapping[str, Any], task: str, folder: Path) -> Model:
         task=task,
         inputs=inputs,
         outputs=tuple(TensorSpec.from_json(spec) for spec in outputs),
-        preprocess=entry.get("preprocess", ""),
+        preprocess=preprocess,
         description=f"{kind}: {entry[kind]}",
         **_forms(kind, source, reader, entry.get("weights"), folder),
     )
@@ -161,6 +166,13 @@ def _inputs(entry: Mapping[str, Any], task: str) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
+def _channels_first(spec: TensorSpec) -> TensorSpec:
+    if spec.layout != "NHWC":
+        return spec
+    n, h, w, c = spec.shape
+    return TensorSpec(spec.name, (n, c, h, w), spec.dtype, "NCHW")
+
+
 def _fits(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
     return len(one) == len(other) and all(
         a == b or None in (a, b) for a, b in zip(one, other, strict=True)
@@ -184,6 +196,15 @@ def _digest(path: Path) -> str:
 
 
 # --- what locators name -------------------------------------------------------------------------
+
+
+def channels_first(names: str, inputs: Arrays) -> dict[str, Array]:
+    """Images [n, h, w, c] of these inputs as [n, c, h, w]; the others as they are."""
+    moved = names.split()
+    return {
+        name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if name in moved else array
+        for name, array in inputs.items()
+    }
 
 
 def file(path: str) -> Path:

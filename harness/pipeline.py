@@ -545,6 +545,8 @@ class Pipeline:
 def _origin(model: Model, cell: Cell) -> tuple[int, int]:
     """How near a form is to the model's own: its place among them, those converted last."""
     forms = list(model.forms)
+    if not forms:  # a ready file, judged by itself
+        return 0, 0
     need = locate(cell.backend.quantizer)().form(cell.trial.method)
     source = cell.converter.source if cell.converter else need
     return int(cell.converter is not None), forms.index(source)

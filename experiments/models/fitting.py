@@ -28,6 +28,7 @@ def fit(
     augment: Augment | None = None,
     smoothing: float = 0.0,
     clip: float = 0.0,
+    penalty: Callable[[], Tensor] | None = None,
 ) -> nn.Module:
     """Train a classifier by cross entropy; returns it in evaluation mode.
 
@@ -41,6 +42,8 @@ def fit(
         Of the first input, on batches.
     smoothing, clip : float
         Label smoothing; largest norm of the gradient (0 for any).
+    penalty
+        Added to the loss of each batch.
     """
     random = torch.Generator().manual_seed(seed)
     inputs = [torch.from_numpy(np.ascontiguousarray(a)) for a in samples.inputs.values()]
@@ -51,9 +54,13 @@ def fit(
             first, *rest = (array[batch] for array in inputs)
             if augment:
                 first = augment(first, random)
+            if first.ndim == 4:
+                first = first.to(memory_format=torch.channels_last)
             loss = functional.cross_entropy(
                 module(first, *rest), labels[batch], label_smoothing=smoothing
             )
+            if penalty:
+                loss = loss + penalty()
             optimizer.zero_grad()
             loss.backward()
             if clip:

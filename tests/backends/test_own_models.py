@@ -98,7 +98,8 @@ def test_the_documented_example_runs_as_it_stands(tmp_path, monkeypatch):
 
     for command in commands.strip().splitlines():
         program, *rest = command.split()
-        known = {"python": [sys.executable], "quantbench": [sys.executable, "-m", "harness.cli"]}
+        main = "import sys; from harness.cli import main; sys.exit(main())"
+        known = {"python": [sys.executable], "quantbench": [sys.executable, "-c", main]}
         done = subprocess.run(
             [*known[program], *rest], cwd=tmp_path, capture_output=True, text=True, check=False
         )
@@ -106,7 +107,7 @@ def test_the_documented_example_runs_as_it_stands(tmp_path, monkeypatch):
 
     assert "onnxruntime/static-int8" in done.stdout
     (report,) = (tmp_path / "results" / "mine").glob("*/report.html")
-    assert "Ship" in report.read_text(encoding="utf-8")
+    assert "onnxruntime static-int8" in report.read_text(encoding="utf-8")
 
 
 def test_weights_that_a_function_builds_are_made_once_and_shared(folder):
@@ -171,6 +172,7 @@ def test_several_inputs_a_metric_and_a_preprocessing_of_ones_own(folder):
     assert (rows["value"] < 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_onnx_file_is_quantized_and_run_as_it_is(folder):
     import torch
 
@@ -198,7 +200,7 @@ def test_an_onnx_file_is_quantized_and_run_as_it_is(folder):
     assert {known[f"net/{b}/fp32/cpu-1"] for b in ("tflite", "pytorch")} == {"unsupported"}
     reasons = found.trials.set_index("trial")["reason"]
     assert "Keras form" in reasons["net/tflite/fp32/cpu-1"]
-    assert "needs a torch form; net has onnx" in reasons["net/pytorch/fp32/cpu-1"]
+    assert "has no torch form" in reasons["net/pytorch/fp32/cpu-1"]
     artifact = found.trials.set_index("trial").loc["net/onnxruntime/as-is/cpu-1", "artifact"]
     stored = next((found.folder / "artifacts" / artifact).glob("*.onnx"))
     assert stored.read_bytes() == (folder / "net.onnx").read_bytes()
@@ -232,7 +234,7 @@ def test_a_pickled_module_is_read_only_where_it_is_trusted(folder):
     ("text", "says"),
     [
         ("model: {torch: 'NETS:build'}", "key 'task' is missing; say what data it is scored on"),
-        ("model: {weights: w.pt}\ntask: {arrays: data.npz}", "a model is given as one of torch, pt2"),
+        ("model: {weights: w.pt}\ntask: {arrays: data.npz}", "a model is given as one of"),
         ("model: {tourch: 'NETS:build'}", "unknown key 'tourch'. Did you mean 'torch'?"),
         ("model: {torch: 'NETS:bild'}\ntask: {arrays: data.npz}", "has no attribute 'bild'"),
         ("model: {torch: 'netz:build'}\ntask: {arrays: data.npz}", "no module 'netz'"),
@@ -262,6 +264,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(folder, text, says):
     assert re.match(rf"{re.escape(str(path))}:\d+: ", line)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
 def test_a_keras_file_reaches_tflite(folder):
     import tf_keras
 

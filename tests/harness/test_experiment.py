@@ -61,7 +61,7 @@ def test_seeds_make_trials_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("models:", "modles:", ["1: unknown key 'modles'. Did you mean 'models'?", "1: key 'models' is missing"]),
+        ("models:", "modles:", ["1: unknown key 'modles'. Did you mean 'models'?"]),
         ("[digits]", "[digit]", ["1: unknown model 'digit'. Did you mean 'digits'?"]),
         ("[digits]", "[]", ["1: 'models' is empty; list at least one"]),
         ("[pytorch,", "[pytroch,", ["2: unknown backend 'pytroch'. Did you mean 'pytorch'?"]),

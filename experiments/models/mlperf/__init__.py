@@ -66,6 +66,7 @@ def _described(
             "keras": f"experiments.models.mlperf.keras_form:{group}",
         },
         ready={route: f"experiments.models.mlperf:file({path})" for route, path in ready.items()},
+        preprocess="experiments.models.mlperf:channels_first" if group == "kws" else "",
         published=published,
         source=SOURCE,
         description=description,
@@ -79,7 +80,7 @@ IC = _described(
     "MLPerf Tiny image classification, ResNet-8 on raw pixels, 78,666 parameters",
 )  # fmt: skip
 KWS = _described(
-    "mlperf-kws", "kws01", TensorSpec("features", (None, 49, 10, 1), "float32", "NHWC"), 12,
+    "mlperf-kws", "kws01", TensorSpec("features", (None, 1, 49, 10), "float32", "NCHW"), 12,
     "harness.making:made(experiments.models.mlperf.saved_model:kws)", None,
     {"published-int8": "kws/kws_ref_model.tflite"},
     "MLPerf Tiny keyword spotting, DS-CNN on MFCC features; the published int8 file is of another "
@@ -91,6 +92,11 @@ VWW = _described(
     {"published-int8": "vww/vww_96_int8.tflite", "published-fp32": "vww/vww_96_float.tflite"},
     "MLPerf Tiny visual wake words, MobileNet 0.25 on 96x96 images, 221,794 parameters; no images here",
 )  # fmt: skip
+
+
+def channels_first(inputs: Arrays) -> dict[str, Array]:
+    """Features [n, 49, 10, 1] as [n, 1, 49, 10]."""
+    return {"features": inputs["features"].transpose(0, 3, 1, 2)}
 
 
 def state(path: Path) -> dict[str, Array]:

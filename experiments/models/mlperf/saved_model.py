@@ -19,7 +19,11 @@ def kws(folder: Path) -> Path:
     BadInput
         If TensorFlow, which alone reads this format, is not installed.
     """
-    parts = ("saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index")
+    parts = (
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    )
     main, *_ = [file(f"kws/kws_ref_model/{part}") for part in parts]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

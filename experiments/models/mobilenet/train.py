@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     epochs = parser.parse_args().epochs
     torch.manual_seed(SEED)
-    module, samples, test = build(), prepared("train"), prepared("test")
+    # channels last: depthwise convolutions train twice as fast
+    module = build().to(memory_format=torch.channels_last)
+    samples, test = prepared("train"), prepared("test")
     optimizer = torch.optim.SGD(
         module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=4e-5
     )

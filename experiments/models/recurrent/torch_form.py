@@ -24,6 +24,8 @@ class Recurrent(nn.Module):
         return logits
 
 
-def build(kind: str) -> nn.Module:
+def build(kind: str) -> Recurrent:
     """The architecture of one kind with fresh weights, in evaluation mode."""
-    return Recurrent(kind).eval()
+    model = Recurrent(kind)
+    model.eval()
+    return model
