@@ -9,7 +9,7 @@ from harness.model import Model
 from harness.tensors import TensorSpec
 
 WEIGHTS = Path(__file__).with_name("mobilenet-v2.safetensors")
-SHA256 = ""
+SHA256 = "660d39d08b9c2d57f62e0317039ab7c22560790447a3fd37856bbce467b9f01e"
 STEM, LAST, CLASSES = 16, 640, 10
 STAGES = (
     (1, 8, 1, 1),

@@ -1,6 +1,6 @@
 """Training of mobilenet-v2: ``python -m experiments.models.mobilenet.train [--epochs N]``.
 
-Writes the weights beside this module; after training anew, put the printed SHA-256 there.
+Half an hour on one core. Writes the weights beside this module; after training anew, put the printed SHA-256 there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def accuracy(module: nn.Module, samples: Samples) -> float:
 def main() -> None:
     """Train, report the accuracies and write the weights."""
     parser = argparse.ArgumentParser(description="Train mobilenet-v2 and write its weights.")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=16)
     epochs = parser.parse_args().epochs
     torch.manual_seed(SEED)
     # channels last: depthwise convolutions train twice as fast
