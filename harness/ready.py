@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.axes import word
 from harness.errors import BadInput, did_you_mean
-from harness.method import Method
+from harness.method import AXES, Method, preset
 from harness.model import Model
 from harness.registry import locate
 
@@ -20,6 +21,14 @@ def refusal(model: Model, method: Method, suffix: str) -> str | None:
     suffix : str
         Of the backend's files: ``.tflite``, ``.onnx``.
     """
+    plain = preset(PRESET, {})
+    for axis in AXES:
+        value, usual = getattr(method, axis), getattr(plain, axis)
+        if axis not in ("route", "seed") and value != usual:
+            return (
+                f"{axis} is {word(value)}, but {PRESET} runs a file as it is; "
+                f"use {axis}: {word(usual)}"
+            )
     known = _known(model, suffix)
     if not known:
         return f"the model has no ready {suffix} file; use fp32"

@@ -422,7 +422,6 @@ class TestOnnxRuntime(Conformance):
                 target=presets()["cuda"]),
     )  # fmt: skip
     not_built = (
-        NotBuilt("as-is"),
         NotBuilt("static-int8", {"calibrator": "histogram", "ranges": "injected"}),
         NotBuilt("dynamic-int8", {"only": ["first"]}),
         NotBuilt("weight-only-int4", {"parts": "weights"}),
@@ -431,6 +430,8 @@ class TestOnnxRuntime(Conformance):
         NotBuilt("qat-int8", {"calibrator": "histogram"}),
     )
     by_definition = (
+        "as it is",
+        "no ready",
         " throughout",
         "a float method ",
         "fp32 leaves every layer in float",

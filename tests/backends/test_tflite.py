@@ -438,7 +438,6 @@ class TestTflite(Conformance):
                 target=Target("plain", optimize=False)),
     )  # fmt: skip
     not_built = (
-        NotBuilt("as-is"),
         # fake-quantization nodes in the Keras model, or LiteRT Quantizer, would take the ranges
         NotBuilt("static-int8", {"ranges": "injected"}),
         # LiteRT Quantizer's recipes could, by scopes
@@ -451,6 +450,8 @@ class TestTflite(Conformance):
         NotBuilt("static-int16x8", {"io": "int8"}),
     )
     by_definition = (
+        "as it is",
+        "no ready",
         "the preset fixes",
         "nothing is quantized",
         "this method calibrates nothing",
