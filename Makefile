@@ -27,7 +27,7 @@ check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-validate: install  ## Measure what the numbers are worth on this machine (about an hour)
+validate: install  ## Measure what the numbers are worth on this machine (about 35 minutes)
 	$(BIN)/python -m experiments.validation
 
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
