@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
 
-from harness.errors import DataMissing
+from harness.errors import BadInput, DataMissing, did_you_mean
 from harness.protocol import file_sha256
 
 
@@ -40,3 +41,10 @@ def check_digest(what: str, expected: str, got: str, remedy: str) -> None:
     """Raise `DataMissing` unless the two SHA-256 are equal."""
     if got != expected:
         raise DataMissing(f"{what} has SHA-256 {got}, expected {expected}; {remedy}")
+
+
+def check_split(split: str, known: Iterable[str]) -> None:
+    """Raise `BadInput`, with the nearest name, unless ``split`` is a known one."""
+    names = tuple(known)
+    if split not in names:
+        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -108,18 +109,13 @@ def _source(given: Mapping[str, Any]) -> _Source:
 # --- splits of any source ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class _Splits:
     """What a kind of source must tell: its splits, their arrays, and what changes with them."""
 
-    def __init__(
-        self,
-        splits: tuple[str, ...],
-        read: Callable[[str], tuple[dict[str, Array], Array | None]],
-        version: str,
-    ) -> None:
-        self.splits = splits
-        self.read = read
-        self.version = version
+    splits: tuple[str, ...]
+    read: Callable[[str], tuple[dict[str, Array], Array | None]]
+    version: str
 
 
 class _Source:
@@ -158,13 +154,11 @@ class _Source:
 
     def load(self, split: str) -> Samples:
         """One split of `SPLITS`."""
-        if split in self.known.splits and not (
-            split == "train" and "calibration" not in self.known.splits
-        ):
+        given = self.known.splits
+        shared = split in ("train", "calibration") and "calibration" not in given
+        if split in given and not shared:
             return self._samples(split)
-        if split == "test":
-            return self._samples("test")
-        if "train" in self.known.splits:
+        if "train" in given:
             whole = self._samples("train")
             count = min(CALIBRATION, max(1, len(whole) // 4))
             chosen = slice(0, count) if split == "calibration" else slice(count, None)

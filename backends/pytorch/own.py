@@ -143,18 +143,19 @@ def _named(stored: Any, path: Path) -> dict[str, Array]:
 
 def write(source: str, folder: Path) -> Path:
     """Write the weights that a module is built with."""
-    kept = {k: v.clone().contiguous() for k, v in zoo(source).state_dict().items()}
-    path = folder / "weights.safetensors"
-    save_file(kept, path)
-    return path
+    return _weights(zoo(source), folder)
 
 
 def program_weights(path: str, folder: Path) -> Path:
     """Write the weights of a ``.pt2`` program."""
-    kept = {k: v.clone().contiguous() for k, v in exported(path).state_dict().items()}
-    target = folder / "weights.safetensors"
-    save_file(kept, target)
-    return target
+    return _weights(exported(path), folder)
+
+
+def _weights(module: nn.Module, folder: Path) -> Path:
+    kept = {name: tensor.clone().contiguous() for name, tensor in module.state_dict().items()}
+    path = folder / "weights.safetensors"
+    save_file(kept, path)
+    return path
 
 
 def outputs(source: str, folder: Path) -> Path:

@@ -80,6 +80,16 @@ def crop_and_flip(images: Tensor, random: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
 
 
+def accuracy(module: nn.Module, samples: Samples) -> float:
+    """Top-1 accuracy, 0..1, of a model of one input."""
+    found = []
+    with torch.inference_mode():
+        for batch in samples.batches(500):
+            (array,) = batch.values()
+            found.append(module(torch.from_numpy(np.ascontiguousarray(array))).argmax(1).numpy())
+    return float((np.concatenate(found) == samples.labels).mean())
+
+
 def save(module: nn.Module, path: Path) -> Path:
     """Write the weights by torch name, without batch counters."""
     kept = {k: v.contiguous() for k, v in module.state_dict().items() if "num_batches" not in k}

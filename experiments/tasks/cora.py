@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.data import data_folder, verified
-from harness.errors import BadInput, did_you_mean
-from harness.task import SPLITS, Samples, Task
+from experiments.data import check_split, data_folder, verified
+from harness.task import Samples, Task
 from harness.tensors import Array, TensorSpec
 
 SHA256 = "488810967d82757e726e29cbbfd433e2c45c365cd2f7013f98b5482a06a37a41"
@@ -41,8 +40,7 @@ def load(split: str) -> Samples:
     DataMissing
         If the file is absent or not the right one.
     """
-    if split not in MASKS:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
+    check_split(split, MASKS)
     path = data_folder() / "cora" / "cora.npz"
     remedy = "docs/data.md says how to make it from the Planetoid files"
     with np.load(verified(path, SHA256, remedy), allow_pickle=False) as stored:

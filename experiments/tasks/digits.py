@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.errors import BadInput, did_you_mean
+from experiments.data import check_split
 from harness.task import SPLITS, Samples, Task
 from harness.tensors import Array, TensorSpec
 
@@ -30,8 +30,7 @@ def load(split: str) -> Samples:
     BadInput
         For an unknown split.
     """
-    if split not in SIZES:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, SIZES)}")
+    check_split(split, SIZES)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data import data_folder, verified
-from harness.errors import BadInput, DataMissing, did_you_mean
-from harness.task import SPLITS, Samples, Task
+from experiments.data import check_split, data_folder, verified
+from harness.errors import DataMissing
+from harness.task import Samples, Task
 from harness.tensors import Array, TensorSpec
 
 SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
@@ -40,8 +40,7 @@ def load(split: str) -> Samples:
     DataMissing
         If the recordings are absent; says what to download and where to put it.
     """
-    if split not in TAKES:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
+    check_split(split, TAKES)
     chosen = [(audio, digit) for audio, digit, take in recordings() if take in TAKES[split]]
     frames = np.stack([log_mel(audio) for audio, _ in chosen])
     return Samples({"frames": frames}, np.array([digit for _, digit in chosen], np.int64))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.data import data_folder, verified
-from harness.errors import BadInput, DataMissing, did_you_mean
+from experiments.data import check_split, data_folder, verified
+from harness.errors import DataMissing
 from harness.task import Samples, Task
 from harness.tensors import Array, TensorSpec
 
@@ -41,8 +41,7 @@ def load(split: str) -> Samples:
     DataMissing
         If the files are absent or not the right ones.
     """
-    if split not in TASK.splits:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, TASK.splits)}")
+    check_split(split, TASK.splits)
     stored, labels = read()
     order = np.random.RandomState(0).permutation(len(stored))
     chosen = np.zeros(len(stored), bool)

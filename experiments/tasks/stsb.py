@@ -6,8 +6,7 @@ import csv
 
 import numpy as np
 
-from experiments.data import data_folder, verified
-from harness.errors import BadInput, did_you_mean
+from experiments.data import check_split, data_folder, verified
 from harness.task import Samples, Task
 from harness.tensors import TensorSpec
 
@@ -52,8 +51,7 @@ def load(split: str) -> Samples:
     DataMissing
         If a file is absent or not the right one.
     """
-    if split not in FILES:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, FILES)}")
+    check_split(split, FILES)
     pairs = read(split)
     if split != "test":
         known = {text for pair in read("test") for text in pair[:2]}

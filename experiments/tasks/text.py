@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data import data_folder, verified
-from harness.errors import BadInput, DataMissing, did_you_mean
+from experiments.data import check_split, data_folder, verified
+from harness.errors import DataMissing
 from harness.task import SPLITS, Samples, Task
 from harness.tensors import Array, TensorSpec
 
@@ -109,8 +109,7 @@ def load(name: str, split: str) -> Samples:
     DataMissing
         If a file is absent or not the right one; says what to download and where to put it.
     """
-    if split not in SPLITS:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, SPLITS)}")
+    check_split(split, SPLITS)
     source = SOURCES[name]
     if split == "test":
         return _samples(read(source, "test"))

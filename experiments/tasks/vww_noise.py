@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.errors import BadInput, did_you_mean
+from experiments.data import check_split
 from harness.task import Samples, Task
 from harness.tensors import TensorSpec
 
@@ -29,8 +29,7 @@ def load(split: str) -> Samples:
     BadInput
         For an unknown split.
     """
-    if split not in SIZES:
-        raise BadInput(f"unknown split '{split}'.{did_you_mean(split, SIZES)}")
+    check_split(split, SIZES)
     random = np.random.RandomState(list(SIZES).index(split))
     coarse = random.uniform(size=(SIZES[split], 3, 12, 12)).astype(np.float32)
     image = coarse.repeat(8, axis=2).repeat(8, axis=3)

@@ -33,12 +33,13 @@ def write(
     views = [View.of(cell, store) for cell in cells]
     clocked = Clocked.of(compared, timed)
     trials = [trial_row(view, experiment, store, machine, clocked) for view in views]
+    times = {c.id: timing(c, timed[c.id], experiment) for c in compared}
     predictions, scores = quality(views, experiment, store)
     measurements = [
         *sizes(views, store),
         *scores,
         *start_up(views, store),
-        *(row for c in compared for row in timing(c, timed[c.id], experiment)),
+        *(row for rows in times.values() for row in rows),
         *(row for c in compared for row in energy(c, store)),
     ]
     write_table(store.folder, "trials", trials)
@@ -49,4 +50,4 @@ def write(
     journals = [{"trial": v.id, **step} for v in views for step in v.built.get("journal", ())]
     write_table(store.folder, "training", journals)
     write_table(store.folder, "histograms", histograms(views, store))
-    return {c.id: overall_reference(c, timed[c.id], experiment.reference) for c in compared}
+    return {c.id: overall_reference(c, times[c.id], experiment.reference) for c in compared}

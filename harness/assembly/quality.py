@@ -73,20 +73,16 @@ def quality(
 class _Float:
     """A model's reference form, which other trials are judged against.
 
-    ``trial``: its name; ``outputs``: its own; ``judge``: outputs to the outcome of the task's
-    metric; ``unit``: of that metric.
+    ``trial``: its name; ``outputs``: its own, and their ``outcome``; ``judge``: outputs to the
+    outcome of the task's metric; ``unit``: of that metric.
     """
 
     trial: str
     outputs: Array
+    outcome: Outcome
     judge: Callable[[Array], Outcome]
     unit: str
     labelled: bool
-
-    @property
-    def outcome(self) -> Outcome:
-        """Of the reference form itself."""
-        return self.judge(self.outputs)
 
     @classmethod
     def of(
@@ -105,7 +101,8 @@ class _Float:
             metric, labels = answers(outputs)
             unit = UNITS[metric]
         judge = metric_of(metric)
-        return cls(name, outputs, lambda given: judge(given, labels), unit, labelled)
+        own = judge(outputs, labels)
+        return cls(name, outputs, own, lambda given: judge(given, labels), unit, labelled)
 
 
 def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:

@@ -76,17 +76,19 @@ def is_fp32(trial: str) -> bool:
 
 
 def overall_reference(
-    comparison: Comparison, generations: Sequence[Generation], selector: Mapping[str, str]
+    comparison: Comparison, rows: Sequence[Row], selector: Mapping[str, str]
 ) -> str:
-    """The trial that speed-ups are shown against: as the experiment selects, else the fastest fp32."""
-    if selector or not generations:
+    """The trial that speed-ups are shown against: as the experiment selects, else the fastest fp32.
+
+    ``rows``: those of `timing`.
+    """
+    if selector:
         return comparison.reference
-    times = log_times(generations)
-    gains = {comparison.reference: 0.0}
-    for name in filter(is_fp32, comparison.batch_sizes):
-        pairs = paired(times, comparison.reference, name)
-        if pairs and name not in (comparison.reference, comparison.control):
-            gains[name] = statistics.rounds_interval(pairs).value
+    gains = {comparison.reference: 1.0}
+    for row in rows:
+        against = row["metric"] == "speedup" and row["reference"] == comparison.reference
+        if against and is_fp32(row["trial"]):
+            gains[row["trial"]] = row["value"]
     return max(gains, key=lambda name: gains[name])
 
 

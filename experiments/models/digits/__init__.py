@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 
 from experiments.data import verified
+from experiments.models.stored import state as state
 from harness.model import Model
-from harness.tensors import Array, TensorSpec
+from harness.tensors import TensorSpec
 
 WIDTH = 32
 BLOCKS = 5
@@ -21,7 +21,7 @@ MODEL = Model(
     inputs=(TensorSpec("image", (None, 1, 8, 8), "float32", "NCHW"),),
     outputs=(TensorSpec("logits", (None, 10), "float32"),),
     weights="experiments.models.digits:weights",
-    state="experiments.models.digits:state",
+    state="experiments.models.stored:state",
     forms={
         "torch": "experiments.models.digits.torch_form:build",
         "keras": "experiments.models.digits.keras_form:build",
@@ -39,10 +39,3 @@ def weights() -> Path:
         If the file is absent or altered.
     """
     return verified(WEIGHTS, SHA256, "reinstall quantbench to restore its weights")
-
-
-def state(path: Path) -> dict[str, Array]:
-    """Weights by torch name, float32, without batch counters."""
-    from safetensors.numpy import load_file
-
-    return {name: np.asarray(array) for name, array in load_file(path).items()}

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from experiments.models.digits import MODEL, WEIGHTS
 from experiments.models.digits.torch_form import build
+from experiments.models.fitting import accuracy
 from experiments.tasks.digits import load
 from harness.files import write_atomically
 from harness.protocol import file_sha256
@@ -73,13 +74,6 @@ def train(samples: Samples, *, epochs: int, seed: int) -> nn.Module:
             optimizer.step()
             schedule.step()
     return model.eval()
-
-
-def accuracy(model: nn.Module, samples: Samples) -> float:
-    """Top-1 accuracy, 0..1."""
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(np.ascontiguousarray(samples.inputs["image"])))
-    return float((logits.argmax(1).numpy() == samples.labels).mean())
 
 
 def main() -> None:

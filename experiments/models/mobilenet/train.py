@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 import time
 
-import numpy as np
 import torch
-from torch import nn
 
-from experiments.models.fitting import crop_and_flip, fit, save
+from experiments.models.fitting import accuracy, crop_and_flip, fit, save
 from experiments.models.mobilenet import WEIGHTS
 from experiments.models.mobilenet.torch_form import build
 from experiments.models.resnet import preprocess
@@ -27,15 +25,6 @@ def prepared(split: str) -> Samples:
     """A split as the model takes it."""
     samples = load(split)
     return Samples(preprocess(samples.inputs), samples.labels)
-
-
-def accuracy(module: nn.Module, samples: Samples) -> float:
-    """Top-1 accuracy, 0..1."""
-    found = []
-    with torch.inference_mode():
-        for batch in samples.batches(500):
-            found.append(module(torch.from_numpy(batch["image"])).argmax(1).numpy())
-    return float((np.concatenate(found) == samples.labels).mean())
 
 
 def main() -> None:

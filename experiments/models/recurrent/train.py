@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.models.fitting import fit, save
+from experiments.models.fitting import accuracy, fit, save
 from experiments.models.recurrent import SHA256
 from experiments.models.recurrent.torch_form import Recurrent, build
 from experiments.tasks.fsdd import load
@@ -84,13 +84,6 @@ def largest_cell(module: nn.Module, samples: Samples) -> float:
             _, state = module.recurrent(step, state)
             largest = max(largest, float(state[1].abs().max()))
     return largest
-
-
-def accuracy(module: nn.Module, samples: Samples) -> float:
-    """Top-1 accuracy, 0..1."""
-    with torch.inference_mode():
-        logits = module(torch.from_numpy(np.ascontiguousarray(samples.inputs["frames"])))
-    return float((logits.argmax(1).numpy() == samples.labels).mean())
 
 
 def main() -> None:
