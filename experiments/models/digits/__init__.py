@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 from experiments.data import verified
 from experiments.models.stored import state as state
 from harness.model import Model
