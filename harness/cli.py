@@ -264,7 +264,9 @@ def diagnose(
 
 @app.command()
 def tune(
-    model: Annotated[str, typer.Argument(help="A model's name.")],
+    subject: Annotated[
+        str, typer.Argument(help="A model's name, or an experiment file (YAML) with one model.")
+    ],
     backend: Annotated[str, typer.Option(help="The backend to tune for.")],
     max_drop: Annotated[
         str,
@@ -299,6 +301,8 @@ def tune(
     [bold]Example[/bold]
 
       quantbench tune resnet20 --backend onnxruntime --max-drop 0.5pp --objective size
+
+      quantbench tune mine.yaml --backend onnxruntime
     """
     from harness.diagnosis import requests
     from harness.errors import BadInput
@@ -315,11 +319,15 @@ def tune(
         drop = -1.0
     if rest or not 0 < drop < 1:
         raise BadInput(f"--max-drop takes 0.5pp or a fraction such as 0.005, not '{max_drop}'")
-    (request,) = requests(model, method, [backend], axis or ())
-    start = preset(method, backend_of(backend).axes(method, request.axes))
+    asked = requests(subject, method, [backend], axis or ())
+    if len(asked) > 1:
+        models = ", ".join(one.model for one in asked)
+        raise BadInput(f"{subject} has several models ({models}); tune one of them by its name")
+    (request,) = asked
+    start = preset(request.preset, backend_of(backend).axes(request.preset, request.axes))
     found = search(
-        model, backend, Budget(drop, objective.value), method=start, precision=precision,
-        samples=samples, results=results,
+        request.model, backend, Budget(drop, objective.value), own=request.own, method=start,
+        precision=precision, samples=samples, results=results,
     )  # fmt: skip
     show_tuning(found, out)
     raise typer.Exit(0 if found.qualified else 1)

@@ -25,6 +25,8 @@ from harness.experiment import Experiment, Limits, Trial
 from harness.files import write_json
 from harness.method import AXES, PRESETS, Method, check_axis, preset
 from harness.metrics import FIDELITY, answers, cosine, metric_of, sqnr_db
+from harness.model import Model
+from harness.own import contents
 from harness.pipeline import Pipeline
 from harness.plan import Cell, resolve
 from harness.precision import PRECISIONS
@@ -53,7 +55,7 @@ class Request:
     Parameters
     ----------
     model : str
-        A registered model.
+        A registered model, or ``own``'s name.
     preset : str
         The method's preset, with ``axes`` over each backend's own defaults.
     backends : tuple of str
@@ -66,6 +68,8 @@ class Request:
         Test samples, the first of the split.
     worst : int
         How many of the most sensitive layers get a guide of their own.
+    own : Model, optional
+        The model that an experiment file describes itself.
     """
 
     model: str
@@ -76,6 +80,7 @@ class Request:
     parts: str = "both"
     samples: int = 1000
     worst: int = WORST
+    own: Model | None = None
 
     @property
     def name(self) -> str:
@@ -178,9 +183,10 @@ def requests(
         if method not in PRESETS:
             raise BadInput(f"unknown method '{method}'.{did_you_mean(method, PRESETS)}")
         return [Request(subject, method, chosen, names, **more)]
-    trials = [t for t in Experiment.load(subject).trials if method in (t.label, t.method.name)]
+    experiment = Experiment.load(subject)
+    trials = [t for t in experiment.trials if method in (t.label, t.method.name)]
     if not trials:
-        labels = sorted({t.label for t in Experiment.load(subject).trials})
+        labels = sorted({t.label for t in experiment.trials})
         raise BadInput(f"{subject} has no method '{method}'.{did_you_mean(method, labels)}")
     exact = [t for t in trials if t.label == method] or trials
     first = exact[0].method
@@ -192,7 +198,14 @@ def requests(
     }
     names = tuple(dict.fromkeys(t.backend for t in exact))
     return [
-        Request(model, first.name, {**own, **chosen}, tuple(backends) or names, **more)
+        Request(
+            model,
+            first.name,
+            {**own, **chosen},
+            tuple(backends) or names,
+            own=experiment.models.get(model),
+            **more,
+        )
         for model in dict.fromkeys(t.model for t in exact)
     ]
 
@@ -232,7 +245,11 @@ def diagnose(
     experiment = _experiment(
         request, [c for n, pair in cells.items() if n not in refused for c in pair]
     )
-    key = content_key(request=str(request), fingerprint=here["fingerprint"])
+    key = content_key(
+        request=str(request),
+        contents=contents(request.own) if request.own else {},
+        fingerprint=here["fingerprint"],
+    )
     store = open_run(Path(results), request.name, key, fresh=fresh)
     with locked(store), reporter or Reporter() as report:
         write_json(store.folder / "machine.json", here)
@@ -253,7 +270,8 @@ def diagnose(
 
 
 def _check(request: Request) -> None:
-    for kind, wanted in (("models", [request.model]), ("backends", request.backends)):
+    models = [] if request.own else [request.model]
+    for kind, wanted in (("models", models), ("backends", request.backends)):
         known = registry.names(kind)
         for name in wanted:
             if name not in known:
@@ -274,8 +292,8 @@ def _cells(request: Request, name: str) -> tuple[Cell, Cell]:
     route = quantizer.takes.get(quantizer.form(method), "")
     plain = preset("fp32", backend.axes("fp32", {"route": route} if route else {}))
     return (
-        resolve(Trial(request.model, name, plain, "fp32", target, 0)),
-        resolve(Trial(request.model, name, method, request.preset, target, 0)),
+        resolve(Trial(request.model, name, plain, "fp32", target, 0), request.own),
+        resolve(Trial(request.model, name, method, request.preset, target, 0), request.own),
     )
 
 
@@ -288,6 +306,7 @@ def _experiment(request: Request, cells: Sequence[Cell]) -> Experiment:
         name=request.name, description="", trials=tuple(cell.trial for cell in cells),
         batch_sizes=(1,), offline=False, precision=PRECISIONS["preview"], reference={}, limits=Limits(),
         quality_margin=0.01, valid_sqnr_db=-math.inf, seed=0, text="", path="",
+        models={request.model: request.own} if request.own else {},
     )  # fmt: skip
 
 

@@ -684,5 +684,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "limits": dataclasses.asdict(experiment.limits),
         "quality_margin": experiment.quality_margin,
         "valid_sqnr_db": experiment.valid_sqnr_db,
-        "models": {name: m.to_json() for name, m in experiment.models.items()},
+        "models": {
+            name: {**m.to_json(), **own.contents(m)} for name, m in experiment.models.items()
+        },
     }

@@ -92,6 +92,20 @@ def model(entry: Mapping[str, Any], task: str, folder: Path) -> Model:
     )
 
 
+def contents(model: Model) -> dict[str, str]:
+    """Digests of what a user's model is made of: weights file, code and data.
+
+    Locators name files; a run of the same experiment file is the same run only while they hold the
+    same.
+    """
+    at = model.weights.removeprefix("harness.own:file(")
+    found = {"task": registry.task(model.task).version}
+    if at != model.weights:
+        found["weights"] = file_sha256(Path(at.removesuffix(")")))
+    forms = {k: form for k, form in model.forms.items() if ":" in form and "(" not in form}
+    return {**found, **{name: source_digest(form) for name, form in forms.items()}}
+
+
 def _forms(
     kind: str, source: Mapping[str, Any], reader: str, weights: str | None, folder: Path
 ) -> dict[str, Any]:

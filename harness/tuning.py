@@ -14,6 +14,7 @@ from harness.diagnosis import Diagnosis, Request, diagnose
 from harness.errors import BadInput, NotComparable
 from harness.experiment import Experiment, Limits, Trial
 from harness.method import Method, preset
+from harness.model import Model
 from harness.precision import PRECISIONS
 from harness.progress import Reporter
 from harness.protocol import Quantizer
@@ -74,6 +75,7 @@ def tune(
     backend: str,
     budget: Budget,
     *,
+    own: Model | None = None,
     method: Method | None = None,
     precision: str = "preview",
     samples: int = 1000,
@@ -82,7 +84,8 @@ def tune(
 ) -> Tuning:
     """Search mixed precision: rank the layers, build candidates, score and time them all.
 
-    Everything is a run like any other: kept, resumable, with a report.
+    Everything is a run like any other: kept, resumable, with a report. ``own``: the model, where an
+    experiment file describes it.
 
     Raises
     ------
@@ -99,15 +102,16 @@ def tune(
         axis: value for axis, value in start.to_json().items()
         if axis not in ("name", "seed") and value != usual.to_json()[axis]
     }  # fmt: skip
-    request = Request(model, start.name, axes, (backend,), samples=samples, worst=0)
+    request = Request(model, start.name, axes, (backend,), samples=samples, worst=0, own=own)
     found = diagnose(request, results=results, reporter=reporter)
     ranked = list(found.ranking(backend).dropna(subset=["sqnr_db"])["layer"])
-    trials = tuple(_trials(model, backend, start, ranked))
+    trials = tuple(_trials(own or registry.model(model), backend, start, ranked))
     done = run(
         Experiment(
             name=f"tune-{model}-{backend}-{budget.objective}", description="", trials=trials,
             batch_sizes=(1,), offline=False, precision=PRECISIONS[precision], reference={}, limits=Limits(),
             quality_margin=0.01, valid_sqnr_db=3.0, seed=start.seed, text="", path="",
+            models={model: own} if own else {},
         ),
         results=results, reporter=reporter,
     )  # fmt: skip
@@ -121,18 +125,18 @@ def tune(
     return Tuning(budget, found, done, rows, chosen, qualified)
 
 
-def _trials(model: str, backend: str, start: Method, ranked: Sequence[str]) -> Iterator[Trial]:
+def _trials(model: Model, backend: str, start: Method, ranked: Sequence[str]) -> Iterator[Trial]:
     """The float model, then every candidate that the backend has."""
     quantizer: Quantizer = locate(registry.backend(backend).quantizer)()
-    described, target = registry.model(model), presets()["cpu-1"]
+    target = presets()["cpu-1"]
     route = quantizer.takes.get(quantizer.form(start), "")
     plain = preset(
         "fp32", registry.backend(backend).axes("fp32", {"route": route} if route else {})
     )
-    yield Trial(model, backend, plain, "fp32", target, start.seed)
+    yield Trial(model.name, backend, plain, "fp32", target, start.seed)
     for label, method in candidates(start, ranked):
-        if quantizer.refuse(described, method) is None:
-            yield Trial(model, backend, method, label, target, start.seed)
+        if quantizer.refuse(model, method) is None:
+            yield Trial(model.name, backend, method, label, target, start.seed)
 
 
 def candidates(start: Method, ranked: Sequence[str]) -> Iterator[tuple[str, Method]]:

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from harness import registry
+from harness.diagnosis import diagnose, requests
 from harness.errors import BadExperiment
 from harness.experiment import Experiment
+from harness.method import preset
 from harness.plan import plan
 from harness.report import render
 from harness.runner import run
+from harness.tuning import Budget, tune
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-models.md"
 NETS = """
@@ -358,3 +362,49 @@ def test_every_trial_of_an_own_model_is_planned_with_it(folder):
     ]  # fmt: skip
     assert "has no Keras form" in cells[3].refusal
     assert json.loads(json.dumps(cells[2].model.to_json()))["name"] == "mine"
+
+
+OWN = (
+    "model: {torch: 'NETS:build', weights: w.npz}\ntask: {arrays: data.npz}\n"
+    "backends: [onnxruntime]\nmethods: [fp32, static-int8: {samples: 15}]\nprecision: preview\n"
+)
+
+
+def save_weights(folder: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "first.weight": (16, 6), "first.bias": (16,), "second.weight": (3, 16), "second.bias": (3,),
+    }  # fmt: skip
+    state = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez(folder / "w.npz", **state)
+
+
+def test_the_same_file_with_other_weights_is_another_run(folder):
+    path = written(folder, OWN)
+
+    save_weights(folder, 0)
+    first = run(path, results=folder / "results")
+    again = run(path, results=folder / "results")
+    save_weights(folder, 1)
+    other = run(path, results=folder / "results")
+
+    assert again.folder == first.folder
+    assert other.folder != first.folder
+    assert set(first.trials["sha256"]).isdisjoint(other.trials["sha256"])
+
+
+def test_a_model_of_ones_own_is_diagnosed_and_tuned(folder):
+    path = written(folder, OWN)
+    save_weights(folder, 0)
+
+    (request,) = requests(str(path), "static-int8", samples=100, worst=1)
+    found = diagnose(request, results=folder / "results")
+    start = preset("static-int8", registry.backend("onnxruntime").axes("static-int8", request.axes))
+    tuned = tune(
+        request.model, "onnxruntime", Budget(0.5), own=request.own, method=start, samples=100,
+        results=folder / "results",
+    )  # fmt: skip
+
+    assert set(found.ranking("onnxruntime")["layer"]) == {"first", "second"}
+    assert set(tuned.candidates["status"]) == {"ok", "simulated"}
+    assert tuned.chosen.startswith("build/onnxruntime/")
