@@ -20,6 +20,7 @@ from harness.errors import BadExperiment, BadInput, QuantbenchError, did_you_mea
 from harness.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
 from harness.model import Model
 from harness.precision import PRECISIONS, Precision
+from harness.published import Published
 from harness.shift import Shift
 from harness.target import Target, presets
 
@@ -64,6 +65,7 @@ class Experiment:
     the first trial whose backend, method and axes match; without it the fastest ``fp32`` trial.
     ``models``: those that the file describes itself, by name.
     ``offline``: each artifact is timed once more at that of ``batch_sizes`` which suits it best.
+    ``published``: figures of others that the report shows beside those of the trials.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Experiment:
     text: str
     path: str
     models: Mapping[str, Model] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
 
     @classmethod
     def load(
@@ -172,6 +175,15 @@ class _ModelEntry(_Strict):
     task: str | _TaskEntry | None = None
 
 
+class _PublishedEntry(_Strict):
+    what: str = Field(min_length=1)
+    beside: dict[str, str] = Field(min_length=1)
+    quality: float | None = None
+    size_bytes: float | None = Field(default=None, gt=0)
+    speedup: float | None = Field(default=None, gt=0)
+    source: str = ""
+
+
 class _LimitsEntry(_Strict):
     train_s: float = Field(default=_LIMITS.train_s, gt=0)
     build_s: float = Field(default=_LIMITS.build_s, gt=0)
@@ -198,6 +210,7 @@ class _File(_Strict):
     limits: _LimitsEntry = _LimitsEntry()
     quality_margin: float = Field(default=0.01, gt=0, lt=1)
     valid_sqnr_db: float = 3.0
+    published: list[_PublishedEntry] = []
 
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -205,12 +218,14 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "targets": tuple(_TargetEntry.model_fields),
     "precision": tuple(_PrecisionEntry.model_fields),
     "limits": tuple(_LimitsEntry.model_fields),
+    "published": tuple(_PublishedEntry.model_fields),
     "model": tuple(_ModelEntry.model_fields),
     "models": tuple(_ModelEntry.model_fields),
     "task": tuple(_TaskEntry.model_fields),
 }
 _BRANCHES = ("str", "dict[str,any]", "_TargetEntry", "_PrecisionEntry", "_ModelEntry", "_TaskEntry")
 _SELECTORS = ("backend", "method", "label", "route")
+_BESIDE = ("model", *_SELECTORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +264,7 @@ class _Reader:
         seeds = [seed] if seed is not None else file.seeds
         names = [one for one in file.models if isinstance(one, str)]
         trials = self._expand(file, [*names, *own], methods, targets)
+        published = self._published(tree, file, trials)
         self._raise()
         return Experiment(
             name=file.name or self.path.stem,
@@ -265,6 +281,7 @@ class _Reader:
             text=text,
             path=str(self.path),
             models=own,
+            published=published,
         )
 
     def _problem(self, line: int, text: str) -> None:
@@ -542,6 +559,23 @@ class _Reader:
             except BadInput as error:
                 self._problem(line, str(error))
 
+    def _published(
+        self, tree: CommentedMap, file: _File, trials: Sequence[Trial]
+    ) -> tuple[Published, ...]:
+        found = []
+        for i, entry in enumerate(file.published):
+            line = _line(tree, ("published", i))
+            unknown = [key for key in entry.beside if key not in _BESIDE]
+            if unknown:
+                near = did_you_mean(unknown[0], _BESIDE)
+                self._problem(line, f"unknown key '{unknown[0]}' in beside.{near}")
+                continue
+            trial = next((t.id for t in trials if matches(t, entry.beside)), "")
+            if not trial:
+                self._problem(line, f"no trial is beside '{entry.what}': none has {entry.beside}")
+            found.append(Published(trial=trial, **entry.model_dump(exclude={"beside"})))
+        return tuple(found)
+
     def _expand(
         self,
         file: _File,
@@ -630,7 +664,7 @@ def _traits(trial: Trial) -> dict[str, str]:
 
 
 def matches(trial: Trial, selector: Mapping[str, str]) -> bool:
-    """Whether a trial has the backend, method, label and route that ``selector`` names."""
+    """Whether a trial has the model, backend, method, label and route that ``selector`` names."""
     own = {**_traits(trial), "route": trial.method.route}
     return all(own[key] == value for key, value in selector.items())
 

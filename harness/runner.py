@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, assembly, energy, machine
+from harness import __version__, assembly, energy, machine, published
 from harness.cache import content_key, sweep
 from harness.clock import resume, run_comparison, why_stop
 from harness.comparison import Comparison
@@ -109,6 +109,10 @@ def run(
             description["reference"] = assembly.write(context.experiment, cells, store, compared)
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
+        # what the file says beside what decides the run may have changed since
+        told = {**description, **_told(experiment)}
+        if told != description:
+            write_json(store.folder / "run.json", told)
         found = load_results(store.folder)
         write_report(found, store.folder / "report.html")
     return found
@@ -128,7 +132,6 @@ def _description(experiment: Experiment, store: Store, command: str) -> dict[str
     return {
         "run": store.folder.name,
         "experiment": experiment.name,
-        "description": experiment.description,
         "created": _now(),
         "finished": "",
         "command": command,
@@ -142,10 +145,19 @@ def _description(experiment: Experiment, store: Store, command: str) -> dict[str
             "valid_sqnr_db": experiment.valid_sqnr_db,
             **{f"limit_{k}": v for k, v in described["limits"].items()},
         },
-        "experiment_text": experiment.text,
         "reference": {},
         "quantbench": __version__,
         "schema": SCHEMA_VERSION,
+        **_told(experiment),
+    }
+
+
+def _told(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment file says that changes nothing of what its run measures."""
+    return {
+        "description": experiment.description,
+        "experiment_text": experiment.text,
+        "published": [row.to_json() for row in published.rows(experiment)],
     }
 
 

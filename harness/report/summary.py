@@ -17,6 +17,7 @@ from harness import advice
 from harness.advice import Choice, interval
 from harness.report import figures
 from harness.report.batches import batches
+from harness.report.beside import Line, beside
 from harness.report.changes import Change, changes
 from harness.report.figures import Picture, palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
@@ -153,6 +154,7 @@ class Page:
     cards: tuple[Card, ...]
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
+    beside: tuple[Line, ...]
     training: Training | None
     changes: tuple[Change, ...]
     batches: tuple[Picture, ...]
@@ -200,6 +202,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         cards=cards,
         matrices=matrices,
         reasons=reasons,
+        beside=beside(results),
         training=training(results, frame),
         changes=changes(frame),
         batches=batches(results),
