@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.data import check_split, data_folder, verified
+from experiments.tasks import planetoid
 from harness.task import Samples, Task
 from harness.tensors import Array, TensorSpec
 
+SOURCE = "https://github.com/kimiyoung/planetoid"
 SHA256 = "488810967d82757e726e29cbbfd433e2c45c365cd2f7013f98b5482a06a37a41"
 NODES, WORDS, CLASSES = 2708, 1433, 7
 MASKS = {"train": "train_mask", "calibration": "val_mask", "test": "test_mask"}
@@ -41,10 +43,7 @@ def load(split: str) -> Samples:
         If the file is absent or not the right one.
     """
     check_split(split, MASKS)
-    path = data_folder() / "cora" / "cora.npz"
-    remedy = "docs/data.md says how to make it from the Planetoid files"
-    with np.load(verified(path, SHA256, remedy), allow_pickle=False) as stored:
-        data = {name: stored[name] for name in stored.files}
+    data = read()
     features = np.zeros((NODES, WORDS), np.float32)
     rows = np.repeat(np.arange(NODES), np.diff(data["x_indptr"]))
     features[rows, data["x_indices"]] = data["x_data"]
@@ -52,6 +51,16 @@ def load(split: str) -> Samples:
     labels = np.where(data[MASKS[split]], data["y"].astype(np.int64), -1)
     inputs = {"features": features[None], "adjacency": normalized(data["edge_index"])[None]}
     return Samples(inputs, labels[None])
+
+
+def read() -> dict[str, Array]:
+    """The graph as plain arrays, from ``cora/cora.npz`` or the source's own files."""
+    packed, folder = data_folder() / "cora" / "cora.npz", data_folder() / "planetoid" / "data"
+    if not packed.is_file() and (folder / "ind.cora.graph").is_file():
+        return planetoid.read(folder, "cora")
+    remedy = f"put the folder 'data' of {SOURCE} into {folder.parent}, or see docs/data.md"
+    with np.load(verified(packed, SHA256, remedy), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def normalized(edges: Array) -> Array:
