@@ -66,6 +66,9 @@ def model(entry: Mapping[str, Any], task: str, folder: Path) -> Model:
     elif _is_own(entry[kind]):
         source["code"] = source_digest(entry[kind])
     else:
+        zoo, _, name = entry[kind].partition(":")
+        if (here := folder / name).is_dir():  # of Hugging Face, as save_pretrained leaves it
+            source[kind] = f"{zoo}:{here.resolve()}"
         source["pretrained"] = bool(entry.get("pretrained"))
     if kind == "pt2" and not source["trust"]:
         raise BadInput(

@@ -38,8 +38,11 @@ def write(script: torch.jit.ScriptModule, path: Path) -> None:
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
         for entry in source.infolist():
             record = entry.filename.partition("/")[2]
-            # the identifier is a hash over all records, those left out included
-            if record.endswith(".debug_pkl") or record.startswith(("traced_inputs", ".data/")):
+            # the identifier is a hash over all records, those left out included; beside it lies the
+            # version, where a module uses an operator of a newer one
+            if record.endswith(".debug_pkl") or record.startswith("traced_inputs"):
+                continue
+            if record == ".data/serialization_id":
                 continue
             payload = source.read(entry)
             if record.endswith((".py", ".pkl")):

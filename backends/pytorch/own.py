@@ -67,13 +67,23 @@ def _evaluated(module: Any) -> nn.Module:
     return found
 
 
-def _transformer(name: str, pretrained: bool) -> Any:
+def _transformer(name: str, pretrained: bool) -> nn.Module:
+    """The architecture that a configuration names, with its head; without one the bare encoder."""
     import transformers
 
     auto: Any = transformers.AutoModel
-    if pretrained:
-        return auto.from_pretrained(name)
-    return auto.from_config(transformers.AutoConfig.from_pretrained(name))
+    config = transformers.AutoConfig.from_pretrained(name)
+    named = [getattr(transformers, str(one), None) for one in config.architectures or ()]
+    for known in named:
+        # a configuration is data: only a model of the package's own may be made from its words
+        if isinstance(known, type) and issubclass(known, transformers.PreTrainedModel):
+            build: Any = known
+            made = build.from_pretrained(name) if pretrained else build._from_config(config)
+            break
+    else:
+        made = auto.from_pretrained(name) if pretrained else auto.from_config(config)
+    found: nn.Module = made
+    return found
 
 
 class Answers(nn.Module):

@@ -364,6 +364,63 @@ def test_every_trial_of_an_own_model_is_planned_with_it(folder):
     assert json.loads(json.dumps(cells[2].model.to_json()))["name"] == "mine"
 
 
+def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folder):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=16, num_labels=3,
+        architectures=["BertForSequenceClassification"],
+    )  # fmt: skip
+    config.save_pretrained(folder / "bert")
+    rng = np.random.default_rng(0)
+    ids, mask = rng.integers(0, 50, (260, 8)), np.ones((260, 8), np.int64)
+    mask[::2, 6:] = 0
+    labels = rng.integers(0, 3, 260)
+    np.savez(
+        folder / "text.npz", ids_test=ids[:200], mask_test=mask[:200], y_test=labels[:200],
+        ids_train=ids[200:], mask_train=mask[200:], y_train=labels[200:],
+    )  # fmt: skip
+    path = written(
+        folder,
+        "model: {torch: 'hf:bert'}\ntask: {arrays: text.npz}\n"
+        "backends: [pytorch, onnxruntime, tflite]\nprecision: preview\n"
+        "methods: [fp32: {backends: [pytorch, onnxruntime]}, dynamic-int8: {backends: [pytorch]}, "
+        "fp32: {route: litert-torch, backends: [tflite]}]\n",
+    )
+
+    found = run(path, results=folder / "results")
+
+    assert set(status(found).values()) == {"ok"}
+    scores = found.measurements.query("metric == 'quality'")
+    # one seeded network in three frameworks
+    floats = scores[scores["trial"].str.contains("fp32")]["value"]
+    assert len(floats) == 3
+    assert floats.nunique() == 1
+
+
+@pytest.mark.parametrize("collection", ["torchvision", "timm"])
+def test_a_zoo_is_asked_for_its_architecture_with_seeded_weights(folder, monkeypatch, collection):
+    """By stand-ins of the two packages: their builds for this PyTorch are not always to be had."""
+    makers = {
+        "torchvision": "class models:\n    get_model = staticmethod(lambda name, weights: made(name, weights))",
+        "timm": "create_model = lambda name, pretrained: made(name, pretrained or None)",
+    }
+    (folder / f"{collection}.py").write_text(
+        "import torch\ndef made(name, weights):\n    assert (name, weights) == ('tiny', None)\n"
+        f"    return torch.nn.Linear(6, 3)\n{makers[collection]}\n"
+    )
+    monkeypatch.delitem(sys.modules, collection, raising=False)
+    path = written(
+        folder,
+        f"model: {{torch: '{collection}:tiny', input: [1, 6]}}\nbackends: [pytorch]\n"
+        "methods: [fp32]\nprecision: preview\n",
+    )
+
+    found = run(path, results=folder / "results")
+
+    assert status(found) == {"tiny/pytorch/fp32/cpu-1": "ok"}
+
+
 OWN = (
     "model: {torch: 'NETS:build', weights: w.npz}\ntask: {arrays: data.npz}\n"
     "backends: [onnxruntime]\nmethods: [fp32, static-int8: {samples: 15}]\nprecision: preview\n"
