@@ -15,7 +15,6 @@ from rich.table import Table
 
 from harness import __version__
 from harness.errors import NotComparable, QuantbenchError
-from harness.files import write_atomically
 
 app = typer.Typer(
     name="quantbench",
@@ -176,65 +175,6 @@ def report(
     found = load_results(run)
     path = write_report(found, output or found.folder / "report.html")
     out.print(f"report: {path}", soft_wrap=True)
-
-
-@app.command()
-def compare(
-    baseline: Annotated[Path, typer.Argument(help="The run to compare with, or its experiment's.")],
-    candidate: Annotated[Path, typer.Argument(help="The run to judge, or its experiment's.")],
-    gate: Annotated[
-        Path | None, typer.Option(help="A file of gates (YAML); docs/regression.md describes it.")
-    ] = None,
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GATE",
-            help="A gate such as 'quality_drop > 0.5pp', 'size_bytes > +1%', 'speedup < -5%'; "
-            "repeatable. Gates of file and options add up; without either, the default ones hold.",
-        ),
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown to this file; - is standard output.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write JSON to this file; - is standard output.")
-    ] = None,
-) -> None:
-    """Say what is better or worse than in another run, and fail where a gate does not hold.
-
-    Trials are paired by name. Quality is compared sample by sample, speed by the ratio to each run's
-    own reference. Exit code 1 where a gate failed, 3 where nothing can be compared.
-
-    [bold]Examples[/bold]
-
-      quantbench compare results/reference/quickstart results/quickstart
-
-      quantbench compare main pr --fail-on "quality_drop > 0.5pp" --fail-on "size_bytes > +1%"
-
-      quantbench compare main pr --gate gates.yaml --junit junit.xml --markdown comment.md
-    """
-    from harness import gates, regression, regression_report
-    from harness.results import load_results
-
-    chosen = [*(gates.read(gate) if gate else ()), *map(gates.parse, fail_on or ())]
-    found = regression.changes(load_results(baseline), load_results(candidate))
-    judged = gates.judge(found, chosen or gates.DEFAULT)
-    texts = (
-        (junit, regression_report.junit(judged)),
-        (markdown, regression_report.markdown(found, judged)),
-        (json, regression_report.to_json(found, judged)),
-    )
-    written = [(path, text) for path, text in texts if path is not None]
-    if not any(str(path) == "-" for path, _ in written):
-        regression_report.show(found, judged, out)
-    for path, text in written:
-        if str(path) == "-":
-            typer.echo(text, nl=False)
-        else:
-            write_atomically(path, text)
-            out.print(f"wrote {path}", soft_wrap=True, markup=False)
-    raise typer.Exit(1 if any(finding.failed for finding in judged) else 0)
 
 
 @app.command()
