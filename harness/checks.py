@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree as ET  # noqa: S405 - written, never parsed
+from xml.etree import ElementTree as ET
 
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +30,7 @@ from harness.regression import (
 )
 from harness.report.quantities import one_line
 from harness.results import Results
+from harness.terminal import without
 
 MOST = 30
 """Lines of changes that are shown without having failed anything."""
@@ -58,8 +59,10 @@ class Checks:
             If the runs have no trial in common.
         """
         found = changes(baseline, candidate)
-        names = (f"{run.run['experiment']} {run.folder.name}" for run in (baseline, candidate))
-        return cls(*names, found, tuple(gates), judge(found, gates))
+        before, after = (
+            f"{run.run['experiment']} {run.run['run']}" for run in (baseline, candidate)
+        )
+        return cls(before, after, found, tuple(gates), judge(found, gates))
 
     @property
     def failed(self) -> tuple[Finding, ...]:
@@ -79,25 +82,35 @@ class Checks:
 
     @property
     def notable(self) -> tuple[Change, ...]:
-        """Changes that are surely one, worse first, less those that failed a gate."""
+        """Changes of what both runs have that are surely one, worse first, less what failed a gate."""
         failed = {id(f.change) for f in self.failed}
         order = {name: i for i, name in enumerate(VERDICTS)}
         found = [
             change
             for change in self.changes
-            if change.verdict not in (SAME_AS, UNDECIDED) and id(change) not in failed
+            if change.verdict not in (SAME_AS, UNDECIDED, NEW) and id(change) not in failed
         ]
         return tuple(sorted(found, key=lambda change: order[change.verdict]))
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Trials that only the candidate has measured."""
+        return tuple(c.trial for c in self.changes if c.metric == STATUS and c.verdict == NEW)
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Model and target where all trials have the same, to be said once."""
+        places = {(one_line(c.traits["model"]), one_line(c.traits["target"])) for c in self.changes}
+        return places.pop() if len(places) == 1 else None
 
     @property
     def summary(self) -> str:
         """How it ended, in one line."""
         trials = len({change.trial for change in self.changes})
-        said = f"{len(self.gates)} gate{'s' * (len(self.gates) != 1)} on {trials} trials"
-        if not self.failed:
-            return f"passed: {said}"
         bad = len({f.trial for f in self.failed})
-        return f"failed: {said}, {bad} trial{'s' * (bad != 1)} got worse"
+        gates = f"{len(self.gates)} gate{'s' * (len(self.gates) != 1)}"
+        told = f"{trials} trial{'s' * (trials != 1)}, {gates}"
+        return f"failed: {bad} of {told}" if bad else f"passed: {told}"
 
     @property
     def counts(self) -> str:
@@ -109,17 +122,16 @@ class Checks:
 
 def show(checks: Checks, console: Console) -> None:
     """Print what failed, then what changed, then the rest as counts."""
-    console.print(f"{checks.baseline} -> {checks.candidate}", markup=False)
-    if checks.failed:
-        console.print("\nFailed", style="bold red")
-        console.print(_table(("trial", "gate", "found"), [
-            (f.trial, f.gate.text, f.sentence) for f in checks.failed
-        ], "red"))  # fmt: skip
-    if checks.undecided:
-        console.print("\nUndecided: beyond a limit, but not surely", style="bold yellow")
-        console.print(_table(("trial", "gate", "found"), [
-            (f.trial, f.gate.text, f.sentence) for f in checks.undecided
-        ], "yellow"))  # fmt: skip
+    console.print(one_line(f"{checks.baseline} -> {checks.candidate}"), markup=False)
+    if checks.place:
+        console.print(" on ".join(checks.place), markup=False)
+    for title, colour, findings in (
+        ("Failed", "red", checks.failed),
+        ("Undecided: perhaps beyond the limit, not surely", "yellow", checks.undecided),
+    ):
+        if findings:
+            console.print(f"\n{title}", style=f"bold {colour}")
+            console.print(_findings(findings, checks.place, colour))
     if checks.notable:
         console.print("\nOther changes", style="bold")
         table = Table(box=None, pad_edge=False)
@@ -128,23 +140,31 @@ def show(checks: Checks, console: Console) -> None:
         for change in checks.notable[:MOST]:
             verdict = Text(change.verdict, style=_COLOURS[change.verdict])
             table.add_row(
-                Text(one_line(change.trial)), verdict, Text(change.name), Text(_told(change))
+                Text(without(one_line(change.trial), checks.place)),
+                verdict,
+                Text(change.name),
+                Text(_told(change)),
             )
         console.print(table)
         if len(checks.notable) > MOST:
             console.print(f"... and {len(checks.notable) - MOST} more; --json has all")
+    if checks.new:
+        first = ", ".join(without(one_line(name), checks.place) for name in checks.new[:3])
+        more = f" and {len(checks.new) - 3} more" if len(checks.new) > 3 else ""
+        console.print(f"\nnew: {first}{more}", markup=False)
     console.print(f"\n{checks.counts}")
     for gate in checks.idle:
         console.print(f"gate '{gate.text}' found nothing to judge", style="yellow", markup=False)
     console.print(checks.summary, style="bold red" if checks.failed else "bold green")
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> Table:
+def _findings(findings: Sequence[Finding], place: tuple[str, str] | None, colour: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    for i, title in enumerate(titles):
-        table.add_column(title, overflow="fold", style=style if i == 1 else "")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+    for title, style in (("trial", ""), ("gate", colour), ("found", "")):
+        table.add_column(title, overflow="fold", style=style)
+    for f in findings:
+        name = without(one_line(f.trial), place)
+        table.add_row(Text(name), Text(f.gate.text), Text(one_line(f.sentence)))
     return table
 
 
@@ -221,6 +241,8 @@ def markdown(checks: Checks) -> str:
         if len(checks.notable) > MOST:
             lines += ["", f"... and {len(checks.notable) - MOST} more."]
         lines += ["", "</details>", ""]
+    if checks.new:
+        lines += [f"{len(checks.new)} new trials.", ""]
     lines += [f"Gate {_code(gate.text)} found nothing to judge.\n" for gate in checks.idle]
     return "\n".join([*lines, f"{checks.counts}.", ""])
 
@@ -233,7 +255,8 @@ def _cell(text: str) -> str:
 
 def _code(text: str) -> str:
     """A name in code style; backticks and bars would end it."""
-    return f"`{one_line(text).replace('`', 'ˋ').replace('|', '¦')}`"
+    plain = one_line(text).replace("`", "'").replace("|", "¦")
+    return f"`{plain}`"
 
 
 def to_json(checks: Checks) -> str:

@@ -10,15 +10,16 @@ what nobody minds (`SAME`), ``undecided`` otherwise. What each interval allows f
 - quality and agreement: the test samples. Where both runs hold predictions of the same samples the
   difference is paired (Bonett and Price, or a bootstrap of scores that are no mean); else it is made
   of the two stored intervals.
-- speed-ups: the intervals of both runs, and never less than `TWO_RUNS` or the smallest claim of either
-  run (1 %, or twice the half-width of its A/A control). Milliseconds are compared on one machine only.
+- speed-ups: the intervals of both runs, and never less than two runs of the same differ by (`TWO_RUNS`)
+  or the smallest claim of either run (1 %, or twice the half-width of its A/A control). Milliseconds
+  are compared on one machine only, and with less trust: they are not paired within a round.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,11 @@ STATUS = "status"
 RUN = ("ok", "no-op", "simulated")
 """Statuses of trials that have measurements."""
 
-TWO_RUNS = 0.03
-"""Two complete runs of one experiment agree within this in 74 of 75 speed-ups (docs/validation.md)."""
+TWO_RUNS: Mapping[str, float] = {"speedup": 0.03, "latency_ms": 0.10}
+"""What two complete runs of the same artifact on one machine differ by, as a share.
+
+Speed-ups: 74 of 75 agree within it (docs/validation.md). Milliseconds: up to 9 % between published runs.
+"""
 SQNR_NOISE = 0.1
 """Decibels by which the same integers differ between kernels."""
 SQNR_MOST = 100.0
@@ -52,7 +56,10 @@ SQNR_MOST = 100.0
 
 POINTS, PERCENT, DECIBELS = "pp", "%", "dB"
 SAME: Mapping[str, float] = {POINTS: 0.005, PERCENT: 0.05, DECIBELS: 1.0}
-"""A change whose interval lies within this is none: half a point, 5 %, 1 dB."""
+"""A change whose interval lies within this is none: half a point, 5 %, 1 dB.
+
+Of what is timed, within one and a half of `TWO_RUNS` where that is more.
+"""
 
 _TIMED = (SINGLE_STREAM, MULTI_STREAM, OFFLINE)
 
@@ -220,8 +227,8 @@ class _Side:
         named = reference_trial(self.run, str(row["model"]), str(row["target"]), last)
         return next((known for known, own in self.own.items() if own == named), "")
 
-    def claim(self, key: str, scenario: str, batch: int) -> float:
-        """The smallest change of a ratio that this run may claim, from its A/A control."""
+    def control(self, key: str, scenario: str, batch: int) -> Interval | None:
+        """The A/A control of a trial's comparison; None where there is none."""
         place = (self.rows[key]["model"], self.rows[key]["target"])
         rows = self.run.measurements
         controls = rows[(rows["metric"] == "aa_control") & (rows["scenario"] == scenario)]
@@ -229,8 +236,8 @@ class _Side:
             own = next((k for k, name in self.own.items() if name == row["trial"]), "")
             here = own and (self.rows[own]["model"], self.rows[own]["target"]) == place
             if here and (scenario == OFFLINE or row["batch_size"] == batch):
-                return smallest_claim(Interval(*(float(row[e]) for e in ("value", "low", "high"))))
-        return smallest_claim(None)
+                return _interval(row)
+        return None
 
 
 def _ran(row: _Row | None) -> bool:
@@ -329,12 +336,12 @@ def _change(
         return told(None, MISSING, _why(other) or "the candidate has no value")
     if metric == "latency_ms" and before.machines != after.machines:
         return told(None, UNDECIDED, "not comparable: the runs are of different machines")
-    if metric in ("speedup", "latency_ms"):
+    if metric in TWO_RUNS:
         if all(one[column] == other[column] for column in ("value", "low", "high", "n")):
             interval, reason = Interval(0.0, 0.0, 0.0), "the same measurement"
         else:
-            claims = (side.claim(key, scenario, batch) for side in (before, after))
-            interval = ratio_change(_interval(one), _interval(other), max(TWO_RUNS, *claims))
+            controls = [side.control(key, scenario, batch) for side in (before, after)]
+            interval = ratio_change(_interval(one), _interval(other), least(metric, controls))
             reason = f"against {against}" if against else "on the same machine"
     elif metric in ("quality", "agreement"):
         interval, reason = _score(metric, key, one, other, before, after)
@@ -345,21 +352,27 @@ def _change(
     else:
         x = _exact(values[0], values[1], quantity.unit)
         interval, reason = Interval(x, x, x), "exact"
-    return told(interval, verdict(interval, quantity), reason)
+    return told(interval, verdict(interval, metric), reason)
 
 
-def verdict(change: Interval, quantity: Quantity) -> str:
+def verdict(change: Interval, metric: str) -> str:
     """What an interval of a change says: one of `VERDICTS`.
 
-    >>> verdict(Interval(-0.09, -0.12, -0.06), QUANTITIES["speedup"])
+    >>> verdict(Interval(-0.09, -0.12, -0.06), "speedup")
     'worse'
-    >>> verdict(Interval(-0.09, -0.20, 0.03), QUANTITIES["speedup"])
+    >>> verdict(Interval(-0.09, -0.20, 0.03), "speedup")
     'undecided'
     """
+    quantity = QUANTITIES[metric]
     if change.excludes(0.0):
         return BETTER if (change.value > 0) == quantity.higher else WORSE
-    near = SAME[quantity.unit]
+    near = max(SAME[quantity.unit], 1.5 * TWO_RUNS.get(metric, 0.0))
     return SAME_AS if change.low >= -near and change.high <= near else UNDECIDED
+
+
+def least(metric: str, controls: Iterable[Interval | None]) -> float:
+    """The smallest change of a timed metric that two runs may claim, given their A/A controls."""
+    return max(TWO_RUNS[metric], *map(smallest_claim, controls))
 
 
 def ratio_change(baseline: Interval, candidate: Interval, floor: float) -> Interval:
@@ -370,8 +383,7 @@ def ratio_change(baseline: Interval, candidate: Interval, floor: float) -> Inter
     baseline, candidate : Interval
         Both above 0. Their logarithms are compared: the way back is the way there.
     floor : float
-        The interval reaches at least this far, as a share, to both sides: what two runs of one
-        experiment differ by, whatever their own intervals say.
+        The interval reaches at least this far, as a share, to both sides; see `least`.
 
     >>> change = ratio_change(Interval(2.0, 1.98, 2.02), Interval(1.8, 1.78, 1.82), 0.03)
     >>> [round(100 * x, 1) for x in (change.value, change.low, change.high)]
