@@ -33,7 +33,7 @@ def show(found: Results, console: Console) -> None:
     shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
     for name, row in shown.iterrows():
         cells = [
-            _without(str(name), shared),
+            without(str(name), shared),
             _number(row["latency_ms"], "{:.3f}"),
             _against_reference(row),
             _number(100 * row["quality"], "{:.2f} %"),
@@ -192,7 +192,7 @@ def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:
     return places.pop() if len(places) == 1 else None
 
 
-def _without(name: str, shared: tuple[str, str] | None) -> str:
+def without(name: str, shared: tuple[str, str] | None) -> str:
     """A trial's name without what is said above."""
     if shared is None:
         return name
