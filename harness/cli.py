@@ -61,6 +61,13 @@ class Objective(StrEnum):
     size = "size"
 
 
+class Format(StrEnum):
+    """What `quantbench report` writes."""
+
+    html = "html"
+    markdown = "markdown"
+
+
 def _version(value: bool) -> None:
     if value:
         out.print(f"quantbench {__version__}")
@@ -158,23 +165,117 @@ def _duration(seconds: float) -> str:
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Runs' folders, or experiments' (newest run)."),
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: report.html in the run.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Where to write it. Default: report.html in the run, in the working directory for "
+            "several; Markdown is printed.",
+        ),
     ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="A page, or a comment.", show_choices=True)
+    ] = Format.html,
 ) -> None:
-    """Write the HTML report of a run.
+    """Write the HTML report of one or several runs, or its short form for a pull request.
 
-    [bold]Example[/bold]
+    Several runs become one page. Nothing is compared across them: a target that two runs share is
+    told apart by the run's name.
+
+    [bold]Examples[/bold]
 
       quantbench report results/quickstart -o quickstart.html
+
+      quantbench report results/laptop results/board -o both.html
+
+      quantbench report results/quickstart --format markdown
     """
+    from harness.files import write_atomically
+    from harness.merging import merge
     from harness.report import write_report
+    from harness.report.markdown import brief
     from harness.results import load_results
 
+    found = merge([load_results(run) for run in runs])
+    page = (found.folder if len(runs) == 1 else Path()) / "report.html"
+    if form is Format.html:
+        out.print(f"report: {write_report(found, output or page)}", markup=False, soft_wrap=True)
+        return
+    text = brief(found, report=str(page) if page.exists() else "")
+    if output is None:
+        out.print(text, markup=False, soft_wrap=True)
+    else:
+        write_atomically(output, text)
+        out.print(f"report: {output}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def advise(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    max_drop: Annotated[
+        str,
+        typer.Option(
+            metavar="DROP",
+            help="Largest loss of quality, e.g. 0.5pp (percentage points) or 0.005; its one-sided "
+            "95 % bound on the test samples must stay below.",
+        ),
+    ] = "1pp",
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Largest size, e.g. 500kB or 2MB. Default: any."),
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="What decides: latency, size, energy or throughput.")
+    ] = "latency",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="A batch size that was timed. Default: the smallest; for throughput, each trial at "
+            "its best."
+        ),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Only this target. Default: each.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model. Default: each.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which trial to ship under your limits, what it gains and costs, and how sure that is.
+
+    The best by the objective among the trials whose loss is surely small enough; what ties with it
+    within noise is named, and the smallest file of those is chosen. The form in the report's page
+    computes the same. Exit code 1 where no trial qualifies for some model and target.
+
+    [bold]Examples[/bold]
+
+      quantbench advise results/resnet20_cifar10 --max-drop 0.5pp
+
+      quantbench advise results/resnet20_cifar10 --target cpu-1 --max-drop 1pp --max-size 2MB --objective size
+
+      quantbench advise results/quickstart --objective throughput --json
+    """
+    import json
+
+    from harness import advising
+    from harness.advice import recommend
+    from harness.constraints import Constraints, parse_drop, parse_size
+    from harness.results import load_results
+
+    limits = Constraints(
+        parse_drop(max_drop), parse_size(max_size) if max_size else None, objective, batch_size,
+        target, model,
+    )  # fmt: skip
     found = load_results(run)
-    path = write_report(found, output or found.folder / "report.html")
-    out.print(f"report: {path}", soft_wrap=True)
+    choices = recommend(found, limits)
+    if as_json:
+        text = json.dumps(advising.to_json(found, limits, choices), indent=2, allow_nan=False)
+        out.print(text, markup=False, soft_wrap=True)
+    else:
+        advising.show(found, limits, choices, out)
+    raise typer.Exit(0 if choices and all(choice.trial for choice in choices) else 1)
 
 
 @app.command()
@@ -374,6 +475,7 @@ def tune(
 
       quantbench tune mine.yaml --backend onnxruntime
     """
+    from harness.constraints import parse_drop
     from harness.diagnosis import requests
     from harness.errors import BadInput
     from harness.method import preset
@@ -382,13 +484,7 @@ def tune(
     from harness.tuning import Budget
     from harness.tuning import tune as search
 
-    number, points, rest = max_drop.partition("pp")
-    try:
-        drop = float(number) / (100 if points else 1)
-    except ValueError:
-        drop = -1.0
-    if rest or not 0 < drop < 1:
-        raise BadInput(f"--max-drop takes 0.5pp or a fraction such as 0.005, not '{max_drop}'")
+    drop = parse_drop(max_drop)
     asked = requests(subject, method, [backend], axis or ())
     if len(asked) > 1:
         models = ", ".join(one.model for one in asked)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.advice import records
 from harness.errors import BadInput, did_you_mean
+from harness.frame import records
 from harness.record import CONVERSIONS, DEQUANTIZE, MULTIPLY, WEIGHT, is_integer, is_narrow
 from harness.results import Results
 

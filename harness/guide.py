@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.advice import records as advice_records
 from harness.diagnosis import IDEAL, Diagnosis, Row
+from harness.frame import records as advice_records
 
 BETTER_DB = 1.0
 """A change that gains less is not worth its cost."""

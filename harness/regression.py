@@ -27,12 +27,13 @@ import numpy as np
 import pandas as pd
 
 from harness import statistics
-from harness.advice import records, reference_trial, smallest_claim
 from harness.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM
 from harness.errors import NotComparable
+from harness.frame import records, reference_trial
 from harness.metrics import STATISTICS
 from harness.results import Results
 from harness.statistics import FloatArray, Interval, difference_interval
+from harness.ties import smallest_claim
 
 BETTER, SAME_AS, WORSE, UNDECIDED = "better", "same", "worse", "undecided"
 MISSING, NEW = "missing", "new"

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import guide
-from harness.advice import trial_frame
 from harness.capability import Matrix, changed_versions, compare
 from harness.diagnosis import Diagnosis
+from harness.frame import trial_frame
 from harness.report.quantities import number
 from harness.results import Results
 from harness.tuning import Tuning

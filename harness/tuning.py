@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from harness import registry
-from harness.advice import OBJECTIVES, pareto, recommend, records, refusal, trial_frame
+from harness.advice import pareto, recommend, refusal
+from harness.constraints import Constraints
 from harness.diagnosis import Diagnosis, Request, diagnose
 from harness.errors import BadInput, NotComparable
 from harness.experiment import Experiment, Limits, Trial
+from harness.frame import records, trial_frame
 from harness.method import Method, preset
 from harness.model import Model
 from harness.precision import PRECISIONS
@@ -22,6 +24,9 @@ from harness.registry import locate
 from harness.results import Results
 from harness.runner import run
 from harness.target import presets
+
+OBJECTIVES = ("latency", "size")
+"""What is made small, of `harness.constraints.OBJECTIVES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,16 @@ class Budget:
         The largest drop of quality against the backend's own float model, a fraction: its one-sided
         95 % bound on the paired test samples stays below.
     objective : str
-        One of `harness.advice.OBJECTIVES`.
+        One of `OBJECTIVES`.
     """
 
     max_drop: float
     objective: str = "latency"
+
+    @property
+    def limits(self) -> Constraints:
+        """The same as constraints of a choice."""
+        return Constraints(self.max_drop, objective=self.objective)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Tuning:
     Parameters
     ----------
     candidates : DataFrame
-        One row per quantized trial, as `harness.advice.trial_frame` has them, with ``qualifies``
+        One row per quantized trial, as `harness.frame.trial_frame` has them, with ``qualifies``
         (within the budget) and ``pareto`` (no other loses less and is smaller by the objective);
         what qualifies first, the smallest objective first.
     chosen : str
@@ -67,7 +77,7 @@ class Tuning:
     @property
     def metric(self) -> str:
         """The metric that the objective is."""
-        return OBJECTIVES[self.budget.objective]
+        return self.budget.limits.wanted.metric
 
 
 def tune(
@@ -119,7 +129,7 @@ def tune(
     measured = rows[rows["status"] == "ok"]
     if measured.empty:
         raise NotComparable(f"no quantized candidate could be measured; see {done.folder}")
-    choice = recommend(done, budget.max_drop, objective=budget.objective)[0].trial
+    choice = recommend(done, budget.limits)[0].trial
     qualified = choice in set(rows["trial"])
     chosen = str(choice) if qualified else str(measured["trial"].iloc[0])
     return Tuning(budget, found, done, rows, chosen, qualified)
@@ -182,10 +192,10 @@ def _steps(count: int) -> list[int]:
 
 def judge(found: Results, budget: Budget) -> pd.DataFrame:
     """The quantized trials of a run, best first; see `Tuning`."""
-    metric = OBJECTIVES[budget.objective]
+    metric = budget.limits.wanted.metric
     frame = trial_frame(found)
     frame = frame[frame["method"] != "fp32"].copy()
-    within = [refusal(row, budget.max_drop) is None for row in records(frame)]
+    within = [refusal(row, budget.limits) is None for row in records(frame)]
     frame["qualifies"] = [
         ok and value == value for ok, value in zip(within, frame[metric], strict=True)
     ]

@@ -22,20 +22,26 @@ if TYPE_CHECKING:
 
 def write_report(results: Results, path: Path) -> Path:
     """Write the report of a run; returns ``path``. The file needs no network and no other file."""
-    write_atomically(path, render(results))
+    write_atomically(path, render(results, path))
     return path
 
 
-def render(results: Results) -> str:
-    """The report as HTML text; the same text for the same results."""
+def render(results: Results, path: Path | None = None) -> str:
+    """The report as HTML text; the same text for the same results.
+
+    ``path``: where it will be written; it links the Parquet files of a run that lies beside it.
+    """
     from harness.report.batches import MOST  # seaborn takes a second to import
+    from harness.report.choosing import as_script
     from harness.report.summary import summarise
     from harness.report.training import QUALITIES
 
     script = _source("report.js")
+    page = summarise(results, page=path)
     return _page(
         "template.html.j2",
-        page=summarise(results),
+        page=page,
+        data=Markup(as_script(page.choosing)) if page.cards else "",  # noqa: S704 - escaped there
         qualities=QUALITIES,
         most_in_batches=MOST,
         glossary=glossary,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness import advice
+from harness.frame import batch_sizes, trial_frame
 from harness.report import figures
 from harness.report.figures import Picture
 from harness.results import Results
@@ -15,10 +15,10 @@ MOST = 6
 
 def batches(results: Results) -> tuple[Picture, ...]:
     """A picture per model and target; none where one batch size was timed."""
-    sizes = advice.batch_sizes(results)
+    sizes = batch_sizes(results)
     if len(sizes) < 2:
         return ()
-    frames = [advice.trial_frame(results, size) for size in sizes]
+    frames = [trial_frame(results, size) for size in sizes]
     frame = pd.concat(frames, ignore_index=True).dropna(subset=["throughput_per_s"])
     pictures: list[Picture] = []
     for (model, target), here in frame.groupby(["model", "target"], sort=False):

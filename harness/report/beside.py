@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness import advice
-from harness.advice import interval
+from harness.frame import batch_sizes, interval, records, trial_frame
 from harness.published import Published
 from harness.report.quantities import (
     MISSING,
@@ -52,11 +51,9 @@ def beside(results: Results) -> tuple[Line, ...]:
     rows = [Published(**row) for row in results.run.get("published") or ()]
     if not rows:
         return ()
-    batches: list[int | None] = [*advice.batch_sizes(results)] or [None]
+    batches: list[int | None] = [*batch_sizes(results)] or [None]
     tables = {
-        batch: {
-            str(row["trial"]): row for row in advice.records(advice.trial_frame(results, batch))
-        }
+        batch: {str(row["trial"]): row for row in records(trial_frame(results, batch))}
         for batch in batches
     }
     return tuple(_line(row, tables) for row in rows)

@@ -41,7 +41,7 @@ def changes(frame: pd.DataFrame) -> tuple[Change, ...]:
     Parameters
     ----------
     frame : DataFrame
-        Of `harness.advice.trial_frame`.
+        Of `harness.frame.trial_frame`.
     """
     found = []
     keys = ["model", "target", "backend", "method", "seed"]

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from harness import guide
-from harness.advice import records
 from harness.diagnosis import MODES, Diagnosis
+from harness.frame import records
 from harness.guide import Check
 from harness.report import figures
 from harness.report.figures import Picture

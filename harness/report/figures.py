@@ -7,6 +7,7 @@ so that the page decides between light and dark; text stays text.
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import warnings
@@ -26,7 +27,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from harness.advice import pareto
+from harness.advice import Choice
 from harness.report.quantities import milliseconds, number, one_line, percent, ratio, size
 
 # light values; the style sheet holds the dark ones under the same names
@@ -99,26 +100,30 @@ def tradeoff(
     shapes: Mapping[str, str],
     *,
     max_drop: float,
-    chosen: str | None,
+    choice: Choice,
     name: str,
 ) -> Picture:
     """Quality against latency, with error bars, the Pareto front and the allowed loss.
 
+    The area of a mark is the size of the file. Each mark names its row in ``frame`` as
+    ``data-trial``, and the plot its frame and scale as ``data-plot``, so that the page's script can
+    follow other limits.
+
     Parameters
     ----------
     frame : DataFrame
-        Rows of `harness.advice.trial_frame` with latency and quality, of one comparison.
-    chosen : str or None
-        The recommended trial.
+        Rows of `harness.frame.trial_frame` with latency and quality, of one comparison.
+    choice : Choice
+        The recommended trial, the front, and what is allowed.
     name : str
         Unique in the page: prefix of the SVG's ids.
     """
     title = "Quality against latency, one mark per trial"
 
     def draw(width: float) -> Figure:
-        return _tradeoff(frame, colors, shapes, max_drop, chosen, width)
+        return _tradeoff(frame, colors, shapes, max_drop, choice, width)
 
-    return _picture(draw, title, name, _labels(frame))
+    return _picture(draw, title, name, _labels(frame, choice))
 
 
 def bars(
@@ -250,14 +255,25 @@ def _fit(text: str, width: float, points: float = 9.0) -> str:
     return "…"
 
 
-def _labels(frame: pd.DataFrame) -> dict[str, str]:
-    return {
-        f"mark-{i}": (
+def _labels(frame: pd.DataFrame, choice: Choice) -> dict[str, Markup]:
+    """The opening of each mark's group, by its id: its trial, its state, and its title."""
+    found = {}
+    for i, row in zip(frame.index, _rows(frame), strict=True):
+        state = "" if row["trial"] in choice.allowed else " refused"
+        title = (
             f"{one_line(trial_name(row), 80)}: {milliseconds(row['latency_ms'])}, "
             f"quality {_quality(row['quality'], row['quality_unit'])}"
+            + ("" if math.isnan(row["size_bytes"]) else f", {size(row['size_bytes'])}")
         )
-        for i, row in enumerate(_rows(frame))
-    }
+        chosen = " chosen" if row["trial"] == choice.trial else ""
+        found[f"mark-{i}"] = Markup('<g class="mark{}" data-trial="{}"><title>{}</title>').format(
+            state + chosen, i, title
+        )
+        found[f"arms-{i}"] = Markup('<g class="arms{}" data-trial="{}">').format(state, i)
+        found[f"name-{i}"] = Markup('<g class="tag" data-trial="{}">').format(i)
+    found["front"] = Markup('<g class="front">')
+    found["limit"] = Markup('<g class="limit">')
+    return found
 
 
 def _losses(steps: pd.DataFrame, width: float) -> Figure:
@@ -501,13 +517,13 @@ def _tradeoff(
     colors: Mapping[str, str],
     shapes: Mapping[str, str],
     max_drop: float,
-    chosen: str | None,
+    choice: Choice,
     width: float,
 ) -> Figure:
     narrow = width == NARROW
     keys, columns = _keys(frame, colors, shapes), 3 if narrow else 6
     legend_height = 0.21 * sum(math.ceil(len(block) / columns) for block in keys)
-    plot_height = 4.0 if narrow else 3.8
+    plot_height = 4.0 if narrow else 4.2
     figure = Figure(figsize=(width, plot_height + legend_height), dpi=72, layout="constrained")
     legend, axes = figure.subplots(2, 1, height_ratios=[legend_height, plot_height])
     _legend(legend, keys, columns)
@@ -517,9 +533,12 @@ def _tradeoff(
     if low is not None:
         axes.set_ylim(low, high)
     _allowed_loss(axes, frame, max_drop if share else None)
-    _front(axes, frame)
     shown = frame["quality"].clip(lower=low) if low is not None else frame["quality"]
-    for i, row in enumerate(_rows(frame.assign(shown=shown))):
+    frame = frame.assign(shown=shown, area=_areas(frame["size_bytes"]))
+    _front(axes, frame[frame["trial"].isin(choice.front)])
+    # the largest first, so that none hides another
+    ordered = frame.sort_values("area", ascending=False, kind="stable")
+    for i, row in zip(ordered.index, _rows(ordered), strict=True):
         _mark(axes, row, i, colors[row["backend"]], shapes[row["method"]], low)
     _time_axis(axes, frame)
     if share:
@@ -527,8 +546,47 @@ def _tradeoff(
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_ylabel("quality")
     axes.set_xlabel("latency, ms (less is better)")
-    _name_points(axes, frame.assign(shown=shown), chosen, narrow)
+    _name_points(axes, frame, choice, narrow)
+    figure.set_gid(_plot(figure, axes, frame, share))
     return figure
+
+
+SMALLEST_AREA, LARGEST_AREA = 22.0, 320.0
+"""Of a mark, in square points."""
+
+
+def _areas(sizes: pd.Series[float]) -> pd.Series[float]:
+    """Areas in proportion to sizes; never too small to be hit, and the middle where it is unknown."""
+    largest = float(sizes.max()) if sizes.notna().any() else 1.0
+    areas = (LARGEST_AREA * sizes / largest).clip(lower=SMALLEST_AREA)
+    return areas.fillna(SMALLEST_AREA)
+
+
+def _plot(figure: Figure, axes: Axes, frame: pd.DataFrame, share: bool) -> str:
+    """The inside of the plot in units of the SVG, and where its qualities lie, as JSON."""
+    figure.draw_without_rendering()
+    inside, height = axes.get_window_extent(), float(figure.get_size_inches()[1]) * 72
+    low, high = axes.get_ylim()
+    reference = frame.loc[frame["is_reference"], "quality"]
+    return json.dumps(
+        {
+            "left": round(inside.x0, 2),
+            "right": round(inside.x1, 2),
+            "top": round(height - inside.y1, 2),
+            "bottom": round(height - inside.y0, 2),
+            "low": low,
+            "high": high,
+            "reference": float(reference.iloc[0]) if share and len(reference) else None,
+            "at": {
+                str(i): [round(float(x), 2), round(height - float(y), 2)]
+                for i, (x, y) in zip(
+                    frame.index,
+                    axes.transData.transform(frame[["latency_ms", "shown"]].to_numpy()),
+                    strict=True,
+                )
+            },
+        }
+    )
 
 
 def _quality_limits(frame: pd.DataFrame, max_drop: float) -> tuple[float, float]:
@@ -557,20 +615,21 @@ def _allowed_loss(axes: Axes, frame: pd.DataFrame, max_drop: float | None) -> No
     if max_drop is None or reference.empty:
         return
     level = float(reference.iloc[0]) - max_drop
-    axes.axhspan(-10, level, color=ALERT, alpha=0.06, linewidth=0)
-    axes.axhline(level, color=ALERT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.axhspan(-10, level, color=ALERT, alpha=0.06, linewidth=0, gid="limit")
+    axes.axhline(level, color=ALERT, linewidth=1, linestyle=(0, (4, 3)), gid="limit")
     axes.annotate(
         f"float − {100 * max_drop:g} pp", (1, level), (-4, -4), color=ALERT, fontsize=8.5,
         xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="top",
+        gid="limit",
     )  # fmt: skip
 
 
-def _front(axes: Axes, frame: pd.DataFrame) -> None:
-    front = frame[pareto(frame)].sort_values("latency_ms")
+def _front(axes: Axes, front: pd.DataFrame) -> None:
+    front = front.sort_values("latency_ms")
     if len(front) > 1:
         axes.step(
             front["latency_ms"], front["quality"], where="post", color=INK, linewidth=1.1,
-            alpha=0.55, linestyle=(0, (1, 1.6)), zorder=1.5,
+            alpha=0.55, linestyle=(0, (1, 1.6)), zorder=1.5, gid="front",
         )  # fmt: skip
 
 
@@ -582,13 +641,15 @@ def _mark(
         "yerr": None if clipped else _arms(row["quality"], row["arm_low"], row["arm_high"]),
         "xerr": _arms(x, row["latency_ms_low"], row["latency_ms_high"]),
     }
-    axes.errorbar(
+    *_, arms = axes.errorbar(
         [x], [y], **bars, fmt="none", ecolor=color, elinewidth=1, alpha=0.45, zorder=2
     )  # fmt: skip
+    for arm in arms:
+        arm.set_gid(f"arms-{index}")
     points = pd.DataFrame({"x": [x], "y": [y]})
     sns.scatterplot(
-        data=points, x="x", y="y", ax=axes, color=color, marker=shape, s=58, edgecolor="none",
-        linewidth=0, zorder=3, clip_on=False, legend=False,
+        data=points, x="x", y="y", ax=axes, color=color, marker=shape, s=row["area"],
+        edgecolor="none", linewidth=0, zorder=3, clip_on=False, legend=False,
     )  # fmt: skip
     axes.collections[-1].set_gid(f"mark-{index}")
     if clipped:
@@ -618,9 +679,10 @@ def _time_axis(axes: Axes, frame: pd.DataFrame) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
-def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bool) -> None:
+def _name_points(axes: Axes, frame: pd.DataFrame, choice: Choice, narrow: bool) -> None:
     """Name the choice, the reference and the front; each where no other name or mark is."""
-    front = frame[pareto(frame)]
+    frame, chosen = frame.assign(number=frame.index), choice.trial
+    front = frame[frame["trial"].isin(choice.front)]
     named = [row for row in _rows(front) if row["trial"] != chosen and not row["is_reference"]]
     others = [row for row in _rows(frame) if row["is_reference"] and row["trial"] != chosen]
     best = [row for row in _rows(frame) if row["trial"] == chosen]
@@ -629,7 +691,9 @@ def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bo
         return
     figure.draw_without_rendering()
     dots = axes.transData.transform(frame[["latency_ms", "shown"]].to_numpy())
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    # a mark of that area, in points, is so many units wide
+    halves = [math.sqrt(area) / 2 + 1 for area in frame["area"]]
+    taken = [(x - h, y - h, x + h, y + h) for (x, y), h in zip(dots, halves, strict=True)]
     taken += [_ends(text) for text in axes.texts]
     inside = axes.get_window_extent()
     for row in best + others + ([] if narrow else named):
@@ -637,7 +701,7 @@ def _name_points(axes: Axes, frame: pd.DataFrame, chosen: str | None, narrow: bo
         weight = "bold" if row["trial"] == chosen else "normal"
         note = axes.annotate(
             text, (row["latency_ms"], row["shown"]), (0, 8), textcoords="offset points",
-            fontsize=8.5, color=INK, fontweight=weight, zorder=4,
+            fontsize=8.5, color=INK, fontweight=weight, zorder=4, gid=f"name-{row['number']}",
         )  # fmt: skip
         for dx, dy, ha, va in _PLACES:
             note.set_position((dx, dy))
@@ -797,7 +861,7 @@ def _size_text(row: Mapping[str, Any]) -> str:
 
 
 def _picture(
-    draw: Callable[[float], Figure], title: str, name: str, labels: Mapping[str, str]
+    draw: Callable[[float], Figure], title: str, name: str, labels: Mapping[str, Markup]
 ) -> Picture:
     with mpl.rc_context(dict(STYLE)), warnings.catch_warnings():
         # the font only decides how much room a label gets; the browser draws it with its own
@@ -807,8 +871,12 @@ def _picture(
     return Picture(title, wide, narrow)
 
 
-def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, str]) -> Markup:
-    """The figure as an SVG element: ids unique in the page, colours as variables, no fixed size."""
+def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, Markup]) -> Markup:
+    """The figure as an SVG element: ids unique in the page, colours as variables, no fixed size.
+
+    The figure's own id, where it has one, is what its ``data-plot`` is to say.
+    """
+    plot, _ = figure.get_gid(), figure.set_gid(None)
     sink = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -824,13 +892,17 @@ def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, str]) -> Ma
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{box.group(1) if box else ""}" role="img" aria-label="{escape(title)}" '
-        'stroke-linejoin="round" stroke-linecap="butt">'
+        f'stroke-linejoin="round" stroke-linecap="butt"{_data(plot)}>'
     )
     return Markup(head + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes text)
 
 
-def _unique_ids(text: str, name: str, labels: Mapping[str, str]) -> str:
-    """Drop ids that nothing refers to, prefix the others, and give marks their titles."""
+def _data(plot: str | None) -> str:
+    return f' data-plot="{escape(plot)}"' if plot else ""
+
+
+def _unique_ids(text: str, name: str, labels: Mapping[str, Markup]) -> str:
+    """Drop ids that nothing refers to, prefix the others, and open the groups of ``labels``."""
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
 
     def rewrite(match: re.Match[str]) -> str:
@@ -838,6 +910,6 @@ def _unique_ids(text: str, name: str, labels: Mapping[str, str]) -> str:
         return f' id="{name}-{own}"' if own in used else ""
 
     for own, label in labels.items():
-        text = text.replace(f'<g id="{own}">', f"<g><title>{escape(label)}</title>")
+        text = text.replace(f'<g id="{own}">', label)
     text = re.sub(r' id="([^"]+)"', rewrite, text)
     return re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{name}-\g<2>", text)

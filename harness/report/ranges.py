@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.advice import records
+from harness.frame import records
 from harness.record import ACTIVATION, OUTPUT, observed_name
 from harness.report import figures
 from harness.report.figures import Picture

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness import advice
-from harness.advice import Choice, interval
-from harness.report import figures
+from harness.advice import standings
+from harness.constraints import OBJECTIVES, Constraints
+from harness.frame import batch_sizes, interval, trial_frame
+from harness.merging import parts
+from harness.report import verdict
 from harness.report.batches import batches
 from harness.report.beside import Line, beside
+from harness.report.cards import STATES, Card, cards, sentence
 from harness.report.changes import Change, changes
+from harness.report.choosing import choosing
 from harness.report.figures import Picture, palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
+from harness.report.provenance import Provenance, listed, provenances, text
 from harness.report.quantities import (
     MISSING,
     Formatter,
@@ -30,8 +32,6 @@ from harness.report.quantities import (
     one_line,
     per_second,
     percent,
-    plain,
-    points,
     ratio,
     seconds,
     size,
@@ -40,14 +40,11 @@ from harness.report.quantities import (
 from harness.report.ranges import ranges
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
+from harness.report.verdict import loss_writer, place_name, quality_writer
 from harness.report.why import Why, explanations, specifications
 from harness.results import FAILURES, Results
-from harness.statistics import Interval
 
 Row = Mapping[str, Any]
-
-# of the one file that `quantbench export` writes; other backends' files get no suffix
-SUFFIXES: Mapping[str, str] = {"onnxruntime": ".onnx", "tflite": ".tflite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Column:
 
     name: str
     help: str
-    numeric: bool = True
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +73,16 @@ class TrialRow:
     trial: str
     backend: str
     label: str
+    method: str
     place: str
     status: str
     mark: str
     reason: str
     flags: tuple[str, ...]
     cells: tuple[Cell, ...]
-    chosen: bool
+    state: str
+    rank: int
     reference: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One tile of a card: what it is about, the figure, and sentences under it."""
-
-    name: str
-    value: str
-    lines: tuple[str, ...] = ()
-    tone: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """The verdict on one model and target."""
-
-    model: str
-    target: str
-    place: str
-    headline: str
-    reason: str
-    facts: tuple[Fact, ...]
-    command: str
-    ties: tuple[str, ...]
-    passed_over: tuple[tuple[str, str], ...]
-    tradeoff: Picture | None
-    bars: Picture | None
-    untimed: int
-    noise: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +111,20 @@ class Page:
 
     title: str
     experiment: str
-    machine: str
-    date: str
-    precision: str
-    preview: str
+    runs: tuple[Provenance, ...]
     warnings: tuple[str, ...]
     counts: tuple[tuple[str, int, str], ...]
     total: int
     failures: int
+    limits: Constraints
+    objectives: tuple[str, ...]
+    first_batch: str
+    caveat: str
+    rule: str
     limit: str
     verdict: str
     cards: tuple[Card, ...]
+    choosing: Mapping[str, Any]
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
     beside: tuple[Line, ...]
@@ -164,42 +137,41 @@ class Page:
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
     several_places: bool
-    machine_facts: tuple[tuple[str, str], ...]
-    packages: tuple[tuple[str, str], ...]
-    environment: tuple[tuple[str, str], ...]
-    protocol: tuple[tuple[str, str], ...]
     noise: tuple[tuple[str, str], ...]
-    run_facts: tuple[tuple[str, str], ...]
-    command: str
-    experiment_text: str
 
 
-def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
-    """Everything the page says about a run; figures included."""
-    frame = advice.trial_frame(results)
-    choices = advice.recommend(results, max_drop)
-    chosen = {choice.trial for choice in choices if choice.trial}
-    matrices, reasons = _support(frame, max_drop)
-    run, machine = results.run, results.machine
-    cards = tuple(_card(results, frame, choice, max_drop, i) for i, choice in enumerate(choices))
-    sizes = advice.batch_sizes(results)
+def summarise(
+    results: Results, limits: Constraints | None = None, page: Path | None = None
+) -> Page:
+    """Everything the page says about a run; figures included.
+
+    ``page``: where it is written, if it is: links are relative to it.
+    """
+    limits = limits or Constraints()
+    frame = trial_frame(results)
+    shown = cards(results, frame, list(standings(results, limits.objective)), limits)
+    matrices, reasons = _support(frame, limits.max_drop)
+    runs = provenances(results, page)
+    sizes = batch_sizes(results)
     counts = frame["status"].value_counts() if len(frame) else pd.Series(dtype=int)
-    experiment = one_line(_text(run.get("experiment")) or "experiment")
-    verdict = _verdict(cards)
+    experiment = " + ".join(dict.fromkeys(run.experiment for run in runs))
     return Page(
-        title=f"{experiment}: {verdict}"[:120],
+        title=f"{experiment}: {sentence(shown)}"[:120],
         experiment=experiment,
-        machine=one_line(_text(machine.get("cpu")) or "machine not recorded"),
-        date=_date(run.get("created")),
-        precision=one_line(_precision(run)) or "not recorded",
-        preview=_preview(run),
+        runs=runs,
         warnings=_warnings(results),
         counts=tuple((str(s), int(n), STATUS_MEANING.get(str(s), "")) for s, n in counts.items()),
         total=len(frame),
         failures=int(frame["status"].isin(FAILURES).sum()),
-        limit=_limit(max_drop),
-        verdict=verdict,
-        cards=cards,
+        limits=limits,
+        objectives=tuple(OBJECTIVES),
+        first_batch=str(sizes[0]) if sizes else "1",
+        caveat=verdict.CAVEAT,
+        rule=verdict.rule(limits),
+        limit=verdict.points_limit(limits.max_drop),
+        verdict=sentence(shown),
+        cards=shown,
+        choosing=choosing(results, frame, limits) if len(frame) else {},
         matrices=matrices,
         reasons=reasons,
         beside=beside(results),
@@ -210,199 +182,25 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         ranges=ranges(results),
         whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes, frame)),
-        rows=_trial_rows(results, frame, chosen, sizes),
-        several_places=len(choices) > 1,
-        machine_facts=_machine_facts(machine),
-        packages=_pairs(machine.get("packages")),
-        environment=_pairs(machine.get("environment")),
-        protocol=_protocol(run),
-        noise=_noise(results, choices),
-        run_facts=_run_facts(results, frame),
-        command=_text(run.get("command")),
-        experiment_text=_text(run.get("experiment_text")),
+        rows=_trial_rows(results, frame, shown, sizes),
+        several_places=len(shown) > 1,
+        noise=tuple((card.place, card.noise) for card in shown),
     )
 
 
 def _warnings(results: Results) -> tuple[str, ...]:
-    """Doubts about the machine, then about single targets on it."""
-    said = dict.fromkeys(_list(results.machine.get("warnings")))
+    """Doubts about the machines, then about single targets on them."""
+    runs = parts(results)
+    machines = {part.name: listed(part.machine.get("warnings")) for part in runs}
+    said: dict[str, None] = {}
+    for run, warnings in machines.items():
+        for warning in warnings:
+            common = all(warning in others for others in machines.values())
+            said[warning if common else f"run {run}: {warning}"] = None
+    known = {warning for warnings in machines.values() for warning in warnings}
     for target, warnings in zip(results.trials["target"], results.trials["warnings"], strict=True):
-        for warning in _list(warnings):
-            if warning not in results.machine.get("warnings", ()):
-                said[f"{target}: {warning}"] = None
+        said |= {f"{target}: {w}": None for w in listed(warnings) if w not in known}
     return tuple(map(one_line, said))
-
-
-# --- the verdict ---------------------------------------------------------------------------------
-
-
-def _verdict(cards: Sequence[Card]) -> str:
-    if not cards:
-        return "no trial in this run"
-    if len(cards) == 1:
-        return one_line(cards[0].headline)
-    shipped = sum(bool(card.command) for card in cards)
-    return f"an artifact to ship for {shipped} of {len(cards)} models and targets"
-
-
-def _limit(max_drop: float) -> str:
-    return f"{100 * max_drop:g} percentage point" + ("" if max_drop == 0.01 else "s")
-
-
-def _place(model: str, target: str) -> str:
-    return f"{one_line(model)} on {one_line(target)}"
-
-
-def _card(
-    results: Results, frame: pd.DataFrame, choice: Choice, max_drop: float, index: int
-) -> Card:
-    here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
-    rows: dict[str, Row] = {row["trial"]: row for row in _rows(here)}
-    pictures = _pictures(frame, here, choice, max_drop, index)
-    noise = _noise_sentence(advice.control(results, choice.model, choice.target))
-    passed = tuple((_name(rows[p.trial]), p.reason) for p in choice.passed_over[:6])
-    place = _place(choice.model, choice.target)
-    untimed = int(here["latency_ms"].isna().sum())
-    if choice.trial is None:
-        return Card(
-            choice.model, choice.target, place, "Nothing to ship", choice.reason, (), "", (),
-            passed, *pictures, untimed, noise,
-        )  # fmt: skip
-    row = rows[choice.trial]
-    reference = rows.get(_text(row["reference"]))
-    headline = f"Ship {_name(row)}"
-    if row["is_reference"]:
-        headline = f"Keep the float reference, {_name(row)}"
-    elif row["method"] == "fp32":
-        headline = f"Ship the float model in {_name(row)}"
-    return Card(
-        model=choice.model,
-        target=choice.target,
-        place=place,
-        headline=headline,
-        reason=choice.reason,
-        facts=(
-            _speed_fact(results, choice.trial, row, rows),
-            _size_fact(row, reference),
-            _quality_fact(row, reference),
-            _loss_fact(row, max_drop),
-        ),
-        command=export_command(results, choice.trial, str(row["backend"])),
-        ties=tuple(
-            f"{_name(rows[t])} ({_value(rows[t], 'size_bytes', size)})" for t in choice.ties
-        ),
-        passed_over=passed,
-        tradeoff=pictures[0],
-        bars=pictures[1],
-        untimed=untimed,
-        noise=noise,
-    )
-
-
-def export_command(results: Results, trial: str, backend: str) -> str:
-    """The command that writes the deployable file of a trial, quoted for a shell."""
-    folder = results.folder
-    with contextlib.suppress(ValueError):
-        folder = folder.resolve().relative_to(Path.cwd().resolve())
-    name = "-".join(part for part in trial.replace("/", " ").split())
-    safe = "".join(c if c.isalnum() or c in "._=+-" else "-" for c in name).strip("-.") or "model"
-    words = [
-        "quantbench",
-        "export",
-        str(folder),
-        trial,
-        "-o",
-        safe[:100] + SUFFIXES.get(backend, ""),
-    ]
-    return " ".join(shlex.quote(word) for word in words)
-
-
-def _speed_fact(results: Results, trial: str, row: Row, rows: Mapping[str, Row]) -> Fact:
-    gains = advice.gains(results, trial)
-    lines = []
-    for gain in gains:
-        ends = span(gain.speedup, ratio)
-        against = rows.get(gain.reference)
-        name = _name(against) if against else one_line(gain.reference)
-        verdict = "" if gain.verdict in ("", "faster") else f"; {gain.verdict}"
-        measured = f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
-        lines.append(f"{measured} against {name}, {gain.versus}{verdict}")
-    latency = interval(row, "latency_ms")
-    if latency is not None:
-        ends = span(latency, milliseconds)
-        lines.append(f"{milliseconds(latency.value)} per inference{f' ({ends})' if ends else ''}")
-    if not gains:
-        value = "the reference" if row["is_reference"] else MISSING
-        return Fact("Speed", value, tuple(lines))
-    first = gains[0].speedup.value
-    if first >= 1:
-        return Fact("Speed", f"{ratio(first)} faster", tuple(lines), "good")
-    return Fact("Speed", f"{ratio(1 / first)} slower", tuple(lines), "bad")
-
-
-def _size_fact(row: Row, reference: Row | None) -> Fact:
-    lines = []
-    own, theirs = row["size_bytes"], math.nan if reference is None else reference["size_bytes"]
-    if reference is not None and not row["is_reference"] and own > 0 and theirs > 0:
-        times = theirs / own
-        word = f"{ratio(times)} smaller" if times >= 1 else f"{ratio(1 / times)} larger"
-        lines.append(f"{word} than the reference's {size(theirs)}")
-    if not math.isnan(row["size_gzip_bytes"]):
-        lines.append(f"{size(row['size_gzip_bytes'])} compressed with gzip")
-    return Fact("Size", _value(row, "size_bytes", size), tuple(lines))
-
-
-def _quality_fact(row: Row, reference: Row | None) -> Fact:
-    write = _quality_writer(row)
-    found = interval(row, "quality")
-    lines = []
-    if found is not None and (ends := span(found, write)):
-        samples = "" if math.isnan(row["quality_n"]) else f", {row['quality_n']:.0f} test samples"
-        lines.append(f"{ends} with 95 % confidence{samples}")
-    if reference is not None and not row["is_reference"]:
-        lines.append(f"float reference: {_value(reference, 'quality', write)}")
-    if not math.isnan(row["agreement"]):
-        lines.append(f"same answer as float on {percent(row['agreement'])} of samples")
-    return Fact("Quality", _value(row, "quality", write), tuple(lines))
-
-
-def _loss_fact(row: Row, max_drop: float) -> Fact:
-    write = _loss_writer(row)
-    drop, bound = interval(row, "quality_drop"), row["quality_drop_bound"]
-    if drop is None:
-        return Fact("Loss", MISSING, ("not measured",))
-    if row["is_reference"]:
-        return Fact("Loss", "none", ("it is the reference",))
-    lines = []
-    if ends := span(drop, write):
-        lines.append(f"{ends} with 95 % confidence")
-    lines.append(f"at most {write(bound)} (one-sided 95 %), allowed {write(max_drop)}")
-    if drop.low <= 0 <= drop.high:
-        lines.append("not distinguishable from no loss")
-    elif drop.low > 0:
-        lines.append("a real loss, within what is allowed")
-    value = f"gains {write(-drop.value)}" if drop.high < 0 else write(drop.value)
-    return Fact("Loss", value, tuple(lines), "good" if bound <= max_drop else "bad")
-
-
-def _pictures(
-    frame: pd.DataFrame, here: pd.DataFrame, choice: Choice, max_drop: float, index: int
-) -> tuple[Picture | None, Picture | None]:
-    """The scatter and the bars of a comparison, each None where there is nothing to draw."""
-    # of the whole run, so that a colour means the same in every figure
-    colors = figures.palette(list(frame["backend"]))
-    shapes = figures.markers(list(frame["method"]))
-    timed = here[here["latency_ms"].notna() & here["quality"].notna()]
-    timed = timed[(timed["latency_ms"] > 0) & timed["status"].isin(("ok", "no-op"))]
-    known = here[here["latency_ms"].notna() | here["size_bytes"].notna()]
-    scatter = bars = None
-    if len(timed):
-        scatter = figures.tradeoff(
-            timed, colors, shapes, max_drop=max_drop, chosen=choice.trial, name=f"tradeoff-{index}"
-        )
-    if len(known):
-        bars = figures.bars(known, colors, chosen=choice.trial, name=f"bars-{index}")
-    return scatter, bars
 
 
 # --- the support matrix --------------------------------------------------------------------------
@@ -420,7 +218,7 @@ def _support(frame: pd.DataFrame, max_drop: float) -> tuple[tuple[Matrix, ...], 
         labels = list(dict.fromkeys(label for label, _ in cells))
         matrices.append(
             Matrix(
-                _place(str(model), str(target)),
+                place_name(str(model), str(target)),
                 tuple(one_line(b) for b in backends),
                 tuple(
                     (
@@ -450,7 +248,7 @@ def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float)
         return Support(
             "ok" if worst["quality_drop_bound"] <= max_drop else "over",
             ratio(speed) if not math.isnan(speed) else "ok",
-            "" if math.isnan(drop) else f"loss {_loss_writer(worst)(drop)}",
+            "" if math.isnan(drop) else f"loss {loss_writer(worst)(drop)}",
             tone="good" if speed > 1 else "",
         )
     notes = tuple(
@@ -463,9 +261,9 @@ _SEVERITY = {"ok": 0, "no-op": 1, "simulated": 1, "unsupported": 2, **dict.fromk
 
 
 def _reason(row: Row) -> str:
-    text = one_line(_text(row["reason"])) or "no reason was recorded"
-    stage = _text(row["stage"])
-    return f"{text} (while: {stage})" if stage and row["status"] in FAILURES else text
+    reason = one_line(text(row["reason"])) or "no reason was recorded"
+    stage = text(row["stage"])
+    return f"{reason} (while: {stage})" if stage and row["status"] in FAILURES else reason
 
 
 # --- the table of trials -------------------------------------------------------------------------
@@ -474,7 +272,7 @@ def _reason(row: Row) -> str:
 def _columns(
     sizes: Sequence[int], frame: pd.DataFrame
 ) -> list[tuple[Column, Callable[[Row], Cell]]]:
-    """The columns and how each fills its cell from a row of `harness.advice.trial_frame`."""
+    """The columns and how each fills its cell from a row of `harness.frame.trial_frame`."""
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
     energy = (
         Column(
@@ -574,11 +372,11 @@ def _columns(
 
 
 def _trial_rows(
-    results: Results, frame: pd.DataFrame, chosen: Iterable[str], sizes: Sequence[int]
+    results: Results, frame: pd.DataFrame, found_cards: Sequence[Card], sizes: Sequence[int]
 ) -> tuple[TrialRow, ...]:
-    chosen = set(chosen)
+    states = {trial: state for card in found_cards for trial, state in card.states.items()}
     others = {
-        batch: {row["trial"]: row for row in _rows(advice.trial_frame(results, batch))}
+        batch: {row["trial"]: row for row in _rows(trial_frame(results, batch))}
         for batch in sizes[1:]
     }
     found = []
@@ -596,13 +394,15 @@ def _trial_rows(
                 trial=one_line(row["trial"]),
                 backend=one_line(row["backend"]),
                 label=one_line(row["label"]),
-                place=_place(row["model"], row["target"]) + _seed(row, frame),
+                method=one_line(row["method"]),
+                place=place_name(row["model"], row["target"]) + _seed(row, frame),
                 status=status,
                 mark=STATUS_MARK.get(status, "✗"),
-                reason=one_line(_text(row["reason"])),
-                flags=tuple(map(_flag, _list(row["flags"]))),
+                reason=one_line(text(row["reason"])),
+                flags=tuple(map(_flag, listed(row["flags"]))),
                 cells=tuple(cells),
-                chosen=row["trial"] in chosen,
+                state=(state := states[row["trial"]]),
+                rank=STATES.index(state),
                 reference=bool(row["is_reference"]),
             )
         )
@@ -635,7 +435,7 @@ def _seed(row: Row, frame: pd.DataFrame) -> str:
 def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
     found = interval(row, metric)
     if found is None:
-        return Cell(MISSING, _lines(one_line(_text(row[f"{metric}_reason"]), 120)))
+        return Cell(MISSING, _lines(one_line(text(row[f"{metric}_reason"]), 120)))
     return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
 
 
@@ -654,8 +454,8 @@ def _latency_cell(row: Row) -> Cell:
 
 
 def _quality_cell(row: Row) -> Cell:
-    cell = _cell(row, "quality", _quality_writer(row))
-    notes = _lines(_text(row["quality_reason"])) if cell.sort else ()
+    cell = _cell(row, "quality", quality_writer(row))
+    notes = _lines(text(row["quality_reason"])) if cell.sort else ()
     return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 
@@ -684,7 +484,7 @@ def _offline_cell(row: Row) -> Cell:
 def _loss_cell(row: Row) -> Cell:
     if row["is_reference"] and not math.isnan(row["quality"]):
         return Cell("0", ("the reference",), "0.0")
-    write = _loss_writer(row)
+    write = loss_writer(row)
     cell = _cell(row, "quality_drop", write)
     if not cell.sort:
         return cell
@@ -692,7 +492,7 @@ def _loss_cell(row: Row) -> Cell:
     bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
     kept = row["quality_kept_verdict"] if verdict == "keeps" else verdict
-    return Cell(cell.text, _lines(bound, kept, _text(row["quality_drop_reason"])), cell.sort, tone)
+    return Cell(cell.text, _lines(bound, kept, text(row["quality_drop_reason"])), cell.sort, tone)
 
 
 def _size_cell(row: Row) -> Cell:
@@ -726,153 +526,8 @@ def _load_cell(row: Row) -> Cell:
     return Cell(cell.text, notes, cell.sort)
 
 
-# --- how it was measured -------------------------------------------------------------------------
-
-
-def _precision(run: Row) -> str:
-    value = run.get("precision")
-    return _text(value.get("name") if isinstance(value, Mapping) else value)
-
-
-def _preview(run: Row) -> str:
-    """What the preview setting means for a reader; empty for other settings."""
-    if _precision(run) != "preview":
-        return ""
-    settings = run.get("protocol") or {}
-    generations, rounds = settings.get("generations"), settings.get("rounds")
-    shape = ""
-    if generations and rounds:
-        shape = f" ({generations} generations of {rounds} rounds, with a short warm-up)"
-    return (
-        f"A short measurement{shape}, made to see what deserves a closer look. The intervals hold, "
-        "but they are wide, and small differences stay undecided; memory was read only once per "
-        "artifact. Measure again with precision: standard before you publish a number."
-    )
-
-
-_PROTOCOL: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "generations": ("generations, at least", str),
-    "max_generations": ("generations, at most", str),
-    "rounds": ("rounds per generation", str),
-    "width": ("wanted width of each interval", lambda x: percent(float(x))),
-    "time_limit_s": ("time limit per artifact", lambda x: f"{x:g} s"),
-    "warmup_s": ("shortest warm-up", lambda x: f"{x:g} s"),
-    "burst_ms": ("one burst", lambda x: f"{x:g} ms of timed calls"),
-    "memory_processes": ("processes per artifact for memory and start", str),
-    "batch_sizes": ("batch sizes", lambda x: ", ".join(map(str, x))),
-    "offline": ("each at its best batch size too", lambda x: "yes" if x else "no"),
-    "quality_margin": ("margin of quality, of the float score", lambda x: percent(float(x))),
-    "valid_sqnr_db": ("invalid below an SQNR of", lambda x: f"{x:g} dB"),
-    "limit_build_s": ("time limit of a build", lambda x: f"{x:g} s"),
-    "limit_score_s": ("time limit of a scoring", lambda x: f"{x:g} s"),
-    "limit_start_s": ("time limit of a start", lambda x: f"{x:g} s"),
-    "limit_memory_mb": ("memory limit of a trial", lambda x: f"{x:g} MB"),
-}
-
-
-def _protocol(run: Row) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for key, value in (run.get("protocol") or {}).items():
-        name, write = _PROTOCOL.get(key, (str(key).replace("_", " "), _text))
-        if key != "name":
-            pairs.append((one_line(name), one_line(write(value))))
-    return tuple(pairs)
-
-
-def _noise(results: Results, choices: Sequence[Choice]) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (_place(c.model, c.target), _noise_sentence(advice.control(results, c.model, c.target)))
-        for c in choices
-    )
-
-
-def _noise_sentence(aa: Interval | None) -> str:
-    if aa is None:
-        return "no A/A control in this run: the noise is not known"
-    ends = span(aa, "{:.3f}".format)
-    return (
-        f"the reference timed against itself: ratio {aa.value:.3f}{f' ({ends})' if ends else ''}; "
-        f"differences in time under {percent(advice.smallest_claim(aa))} are not called differences"
-    )
-
-
-def _machine_facts(machine: Row) -> tuple[tuple[str, str], ...]:
-    memory = machine.get("memory_bytes")
-    facts = {
-        "CPU": machine.get("cpu"),
-        "physical cores": machine.get("cores"),
-        "instruction sets": ", ".join(map(str, _list(machine.get("isa")))),
-        "memory": size(float(memory)) if isinstance(memory, int | float) else None,
-        "kernel": machine.get("kernel"),
-        "frequency governor": machine.get("governor"),
-        "virtualisation": machine.get("virtualization"),
-        "Python": machine.get("python"),
-        "source commit": machine.get("git_commit"),
-        "fingerprint": machine.get("fingerprint"),
-    }
-    return tuple((k, one_line(_text(v)) or "not recorded") for k, v in facts.items())
-
-
-def _run_facts(results: Results, frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    run = results.run
-    seeds = sorted({int(s) for s in frame["seed"].dropna()})
-    references = (run.get("reference") or {}).items()
-    facts = [
-        ("run", _text(run.get("run"))),
-        ("made by quantbench", _text(run.get("quantbench"))),
-        ("seed of the run", _text(run.get("seed"))),
-        ("seeds of the trials", ", ".join(map(str, seeds))),
-        *((f"reference of {key}", _text(trial)) for key, trial in references),
-    ]
-    return tuple((one_line(k), one_line(v) or "not recorded") for k, v in facts)
-
-
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
-    items = value.items() if isinstance(value, Mapping) else ()
-    return tuple((one_line(str(k)), one_line(_text(v))) for k, v in items)
-
-
-def _date(created: Any) -> str:
-    try:
-        when = datetime.fromisoformat(str(created))
-    except ValueError:
-        return one_line(_text(created)) or "date not recorded"
-    zone = f" {when.tzname()}" if when.tzinfo else ""
-    return f"{when.day} {when:%B %Y, %H:%M}{zone}"
-
-
 # --- rows and values -----------------------------------------------------------------------------
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _name(row: Row) -> str:
-    return one_line(f"{row['backend']} {row['label']}")
-
-
-def _value(row: Row, metric: str, write: Formatter) -> str:
-    value = row[metric]
-    return MISSING if math.isnan(value) else write(value)
-
-
-def _quality_writer(row: Row) -> Formatter:
-    return percent if row["quality_unit"] in ("", "fraction") else plain
-
-
-def _loss_writer(row: Row) -> Formatter:
-    return points if row["quality_unit"] in ("", "fraction") else plain
-
-
-def _list(value: Any) -> list[Any]:
-    """A list from JSON or a list column of Parquet; empty for null."""
-    if value is None or isinstance(value, float | str):
-        return []
-    return list(value)
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value)

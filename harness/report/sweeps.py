@@ -28,7 +28,7 @@ def sweeps(frame: pd.DataFrame, colors: Mapping[str, str]) -> tuple[Picture, ...
     Parameters
     ----------
     frame : DataFrame
-        Of `harness.advice.trial_frame`.
+        Of `harness.frame.trial_frame`.
     """
     if frame.empty:
         return ()

@@ -58,7 +58,7 @@ def training(results: Results, frame: pd.DataFrame) -> Training | None:
     Parameters
     ----------
     frame : DataFrame
-        Of `harness.advice.trial_frame`.
+        Of `harness.frame.trial_frame`.
     """
     trained = frame[frame["training"] != "ptq"] if len(frame) else frame
     if trained.empty:

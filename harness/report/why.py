@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.advice import records
 from harness.explain import baseline, causes, facts
+from harness.frame import records
 from harness.record import ACTIVATION, INPUT, OUTPUT, WEIGHT
 from harness.report.quantities import one_line, ratio
 from harness.results import Results

@@ -40,6 +40,8 @@ class Invented:
     width: float = 0.012
     model: str = "digits"
     target: str = "cpu-1"
+    energy_j: float | None = None
+    per_s: float | None = None  # offline, at batch size 32
 
     @property
     def label(self) -> str:
@@ -205,6 +207,9 @@ def _measurements(
         time = t.latency_ms * batch**0.9
         add("single-stream", "latency_ms", time, "ms", batch_size=batch,
             low=time * (1 - 2 * t.width), high=time * (1 + 3 * t.width))  # fmt: skip
+        per_s = 1000 * batch / time
+        add("single-stream", "throughput_per_s", per_s, "1/s", batch_size=batch,
+            low=per_s * (1 - 3 * t.width), high=per_s * (1 + 2 * t.width))  # fmt: skip
         if t is reference:
             add("single-stream", "aa_control", 1.0007, "ratio", batch_size=batch,
                 low=1.0007 - noise, high=1.0007 + noise, reference=t.id)  # fmt: skip
@@ -217,6 +222,12 @@ def _measurements(
                 add("single-stream", "speedup", times, "ratio", batch_size=batch,
                     low=times * (1 - t.width), high=times * (1 + t.width), reference=other.id,
                     verdict=verdict)  # fmt: skip
+    if t.energy_j is not None:
+        add("energy", "energy_net_j", t.energy_j, "J", low=t.energy_j * (1 - t.width),
+            high=t.energy_j * (1 + t.width))  # fmt: skip
+    if t.per_s is not None:
+        add("offline", "throughput_per_s", t.per_s, "1/s", batch_size=32,
+            low=t.per_s * (1 - t.width), high=t.per_s * (1 + t.width))  # fmt: skip
     add("artifact", "size_bytes", t.size_bytes, "byte")
     add("artifact", "size_gzip_bytes", t.size_bytes * 0.91, "byte")
     if reference is not None:

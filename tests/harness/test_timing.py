@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from harness import advice
 from harness.comparison import Comparison, Contender
 from harness.errors import BadExperiment
 from harness.experiment import Experiment
+from harness.frame import control, trial_frame
 from harness.jobs import Job
 from harness.machine import target_warnings
 from harness.report import render
@@ -59,7 +59,7 @@ def test_the_offline_speed_up_can_be_recomputed_from_the_samples(offline):
 
 
 def test_offline_figures_stand_beside_those_of_single_stream(offline):
-    frame = advice.trial_frame(offline).set_index("trial")
+    frame = trial_frame(offline).set_index("trial")
 
     rows = offline.measurements.set_index(["trial", "scenario", "metric"])["value"]
     assert (
@@ -106,12 +106,12 @@ def test_without_a_chosen_one_the_reference_is_the_fastest_fp32(experiment_file,
     found = run(path, results=fakery / "results")
 
     assert found.run["reference"] == {"fake/cpu-1/batch1": FP32}
-    frame = advice.trial_frame(found).set_index("trial")
+    frame = trial_frame(found).set_index("trial")
     assert list(frame.index[frame["is_reference"]]) == [FP32]
     # the first of them is timed twice; its noise is that of the comparison
     controls = found.measurements.query("metric == 'aa_control'")
     assert list(controls["trial"]) == ["fake/fakery/fp32+route=slow/cpu-1"]
-    assert advice.control(found, "fake", "cpu-1") is not None
+    assert control(found, "fake", "cpu-1") is not None
 
 
 def test_a_session_that_answers_from_a_cache_is_found(experiment_file, fakery):

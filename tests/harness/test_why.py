@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import advice
 from harness.errors import BadInput
 from harness.explain import baseline, explain
+from harness.frame import trial_frame
 from harness.report import ranges as report_ranges
 from harness.report.sweeps import sweeps
 from harness.report.why import explanations, specifications
@@ -98,7 +98,7 @@ def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
     )
     results = sample_results(tmp_path, (*TYPICAL, *swept, *shifted))
 
-    pictures = sweeps(advice.trial_frame(results), {"pytorch": "#0067a5", "tflite": "#c44601",
+    pictures = sweeps(trial_frame(results), {"pytorch": "#0067a5", "tflite": "#c44601",
                                                     "onnxruntime": "#00805c"})  # fmt: skip
 
     assert [picture.title for picture in pictures] == [
@@ -112,7 +112,7 @@ def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
 
 
 def test_a_run_without_sweeps_has_no_pictures_of_them(results):
-    assert sweeps(advice.trial_frame(results), {}) == ()
+    assert sweeps(trial_frame(results), {}) == ()
 
 
 CALIBRATED = ("minmax", "percentile", "mse")
