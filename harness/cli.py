@@ -284,7 +284,7 @@ def compare(
         Path, typer.Argument(help="The run to compare with: its folder, or an experiment's.")
     ],
     candidate: Annotated[Path, typer.Argument(help="The run that is judged.")],
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # gates after a gate
+    more: Annotated[list[str] | None, typer.Argument(metavar="[GATE]...", hidden=True)] = None,
     gate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A gate file (YAML); see docs/regression.md."),

@@ -188,19 +188,21 @@ class _Side:
     """One of the two runs, by the names that both know.
 
     ``rows``: the row of each trial. ``measured``: by name, metric, scenario, batch size and reference.
-    ``answers``: predictions, by the name in the run itself. ``own``: the names in the run itself.
+    ``places``: by name, every metric, scenario and batch size of it. ``answers``: predictions, by the name in the run itself. ``own``: the names in the run itself.
     """
 
     run: Results
     rows: Mapping[str, _Row]
     own: Mapping[str, str]
     measured: Mapping[tuple[str, str, str, int, str], _Row]
+    places: Mapping[str, list[tuple[str, str, int]]]
     answers: Mapping[str, pd.DataFrame]
 
     @classmethod
     def of(cls, run: Results, keys: Mapping[str, str]) -> _Side:
         """A run with the names of `_keys`."""
-        measured = {}
+        measured: dict[tuple[str, str, str, int, str], _Row] = {}
+        places: dict[str, list[tuple[str, str, int]]] = {}
         for row in records(run.measurements):
             known = QUANTITIES.get(row["metric"])
             if known is None or row["scenario"] not in known.scenarios or row["trial"] not in keys:
@@ -208,12 +210,15 @@ class _Side:
             against = keys.get(row["reference"], "") if row["metric"] == "speedup" else ""
             batch = 0 if pd.isna(row["batch_size"]) or row["scenario"] not in _TIMED else row["batch_size"]  # fmt: skip
             at = 0 if row["scenario"] == OFFLINE else int(batch)  # its best batch size may differ
-            measured[keys[row["trial"]], row["metric"], row["scenario"], at, against] = row
+            key = keys[row["trial"]]
+            measured[key, row["metric"], row["scenario"], at, against] = row
+            places.setdefault(key, []).append((row["metric"], row["scenario"], at))
         return cls(
             run,
             {keys[str(row["trial"])]: row for row in records(run.trials)},
             {key: name for name, key in keys.items()},
             measured,
+            places,
             {str(n): own.sort_values("sample") for n, own in run.predictions.groupby("trial")},
         )
 
@@ -285,12 +290,8 @@ def _told(row: _Row | None) -> str:
 
 def _metrics(trial: Change, before: _Side, after: _Side) -> Iterator[Change]:
     """The changes of a trial that both runs have measured; metrics that neither has are left out."""
-    places = dict.fromkeys(
-        (metric, scenario, batch)
-        for side in (before, after)
-        for key, metric, scenario, batch, _ in side.measured
-        if key == trial.trial
-    )
+    known = (side.places.get(trial.trial, ()) for side in (before, after))
+    places = dict.fromkeys(place for own in known for place in own)
     for metric in QUANTITIES:
         for name, scenario, batch in places:
             if name == metric:

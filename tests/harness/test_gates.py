@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -84,6 +84,7 @@ spaces = st.sampled_from(["", " ", "  "])
 numbers = st.decimals(0, 1000, places=2).map(str)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(QUANTITIES)), st.sampled_from("+-"), numbers, spaces, spaces)
 def test_every_metric_takes_a_signed_limit_in_its_unit(metric, sign, number, before, after):
     quantity = QUANTITIES[metric]
@@ -96,6 +97,7 @@ def test_every_metric_takes_a_signed_limit_in_its_unit(metric, sign, number, bef
     assert parse(found.text) == found
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_text_that_names_no_metric_is_refused_in_a_sentence(text):
     with pytest.raises(BadInput, match="gate"):

@@ -321,6 +321,7 @@ def test_the_way_back_is_the_way_there(
 ends = st.floats(-5, 5)
 
 
+@settings(deadline=None)
 @given(ends, st.floats(0, 2), st.floats(0, 2), ends, st.floats(0, 2), st.floats(0, 2))
 def test_a_difference_of_intervals_holds_its_value_and_is_wider_than_either(a, b, c, d, e, f):
     first, second = Interval(a, a - b, a + c), Interval(d, d - e, d + f)
@@ -342,6 +343,7 @@ def test_the_difference_of_two_shares_is_newcombe_s():
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 20), st.floats(0.0, 0.3), st.floats(0.5, 2), st.floats(0, 0.2))
 def test_no_change_under_the_floor_is_called_one(value, width, factor, floor):
     before, after = (
