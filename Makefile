@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check validate publish timings figures
+.PHONY: help install report test check validate publish timings figures tutorial
 
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,3 +39,6 @@ timings: install  ## Time the quickstart and a diagnosis, and publish both
 
 figures: install  ## Write the numbers of the published runs into README and docs
 	$(BIN)/python docs/figures.py write
+
+tutorial: install  ## Run docs/tutorial.ipynb and store its outputs (about four minutes)
+	$(BIN)/python docs/execute.py
