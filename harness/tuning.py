@@ -12,7 +12,7 @@ from harness import registry
 from harness.advice import OBJECTIVES, pareto, recommend, records, refusal, trial_frame
 from harness.diagnosis import Diagnosis, Request, diagnose
 from harness.errors import BadInput, NotComparable
-from harness.experiment import Experiment, Limits, Trial
+from harness.experiment import Experiment, Trial
 from harness.method import Method, preset
 from harness.precision import PRECISIONS
 from harness.progress import Reporter
@@ -104,10 +104,9 @@ def tune(
     ranked = list(found.ranking(backend).dropna(subset=["sqnr_db"])["layer"])
     trials = tuple(_trials(model, backend, start, ranked))
     done = run(
-        Experiment(
-            name=f"tune-{model}-{backend}-{budget.objective}", description="", trials=trials,
-            batch_sizes=(1,), offline=False, precision=PRECISIONS[precision], reference={}, limits=Limits(),
-            quality_margin=0.01, valid_sqnr_db=3.0, seed=start.seed, text="", path="",
+        Experiment.of(
+            f"tune-{model}-{backend}-{budget.objective}", trials, PRECISIONS[precision],
+            seed=start.seed,
         ),
         results=results, reporter=reporter,
     )  # fmt: skip
