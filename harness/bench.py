@@ -6,7 +6,7 @@ serves every test of a session, in whichever process they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +16,10 @@ import numpy as np
 
 from harness.cache import content_key, entry
 from harness.clock import warm_workers
+from harness.data import read_split
 from harness.errors import BadInput, NotComparable, QuantbenchError
 from harness.experiment import Experiment, Trial, describe
+from harness.gates import DEFAULT, Finding, Gate, judge
 from harness.jobs import Ending, Job
 from harness.metrics import answers, metric_of, sqnr_db
 from harness.model import Model
@@ -27,13 +29,17 @@ from harness.progress import Reporter
 from harness.protocol import Artifact, Runtime
 from harness.record import Record
 from harness.registry import locate
+from harness.regression import changes
 from harness.remote import RemoteSession
-from harness.results import Results
+from harness.results import FAILURES, Results
 from harness.runner import score
 from harness.store import Store
 from harness.target import presets
 from harness.tensors import Array
 from harness.timing import Timing
+
+TIMES = ("speedup", "latency_ms")
+"""Metrics that a single process does not measure well enough to judge by."""
 
 
 class Refused(QuantbenchError):
@@ -90,6 +96,11 @@ class Quantized:
             raise NotComparable(f"{self.trial.id} has no {metric}")
         return float(found.iloc[0])
 
+    def inputs(self) -> dict[str, Array]:
+        """The test split's inputs by name, first axis the samples, as `outputs` has them."""
+        state = Store(self.results.folder).get("score", self.trial.id) or {}
+        return dict(read_split(Path(state["data"]), "test", self.cell.model).inputs)
+
     def outputs(self) -> dict[str, Array]:
         """Outputs over the test split by name, float, first axis the samples in the task's order."""
         state = Store(self.results.folder).get("score", self.trial.id) or {}
@@ -136,12 +147,17 @@ class Bench:
         Gives a context in which progress may be shown, and its reporter.
     models : mapping
         Models that experiment files describe themselves, by name.
+    baseline : Results or None
+        The run that nothing may be worse than, by ``gates``; those of times are not judged.
     """
 
     folder: Path
     reporting: Callable[[], AbstractContextManager[Reporter]]
-    models: dict[str, Model] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    baseline: Results | None = None
+    gates: Sequence[Gate] = DEFAULT
     _scored: dict[str, Results] = field(default_factory=dict)
+    _findings: dict[Path, tuple[Finding, ...]] = field(default_factory=dict)
 
     def score(self, experiment: Experiment) -> Results:
         """The results of an experiment, built and scored if this was not done before."""
@@ -150,6 +166,18 @@ class Bench:
             with self.reporting() as reporter:
                 self._scored[key] = score(experiment, self.folder / key, reporter=reporter)
         return self._scored[key]
+
+    def findings(self, experiment: Experiment, trial: Trial) -> list[Finding]:
+        """What the gates say of a scored trial against the baseline; nothing of one that is new."""
+        if self.baseline is None or not known_in(self.baseline, [trial]):
+            return []
+        found = self.score(experiment)
+        if found.folder not in self._findings:
+            gates = [g for g in self.gates if g.metric not in TIMES]
+            self._findings[found.folder] = judge(changes(self.baseline, found), gates)
+        # without its seed where neither run has several
+        names = (trial.id, replace(trial, several_seeds=False).id)
+        return [f for f in self._findings[found.folder] if f.trial in names]
 
     def quantized(
         self,
@@ -244,14 +272,22 @@ def selected(experiment: Experiment, trials: Sequence[Trial]) -> Experiment:
     return replace(experiment, trials=tuple(trials))
 
 
+def known_in(run: Results, trials: Sequence[Trial]) -> bool:
+    """Whether a run has any of the trials, whatever their seeds."""
+    columns = ["model", "backend", "label", "target"]
+    known = set(run.trials[columns].itertuples(index=False, name=None))
+    return any((t.model, t.backend, t.label, t.target.name) in known for t in trials)
+
+
 def shortfall(results: Results, trial: str) -> str:
     """What is wrong with a scored trial by itself, in a sentence; empty where nothing is.
 
     A failure of building or scoring with its reason, or a quality that the experiment's margin
-    does not allow: the verdict on the paired test samples is ``loses``.
+    does not allow: the verdict on the paired test samples is ``loses``. As in a run's exit code, a
+    method without effect is no failure.
     """
     row = results.trials.set_index("trial").to_dict("index")[trial]
-    if row["status"] not in ("ok", "simulated"):
+    if row["status"] in FAILURES:
         return f"{row['status']} in {row['stage']}: {row['reason']}"
     rows = results.measurements
     drops = rows[(rows["trial"] == trial) & (rows["metric"] == "quality_drop")]

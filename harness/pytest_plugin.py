@@ -16,13 +16,16 @@ import pytest
 if TYPE_CHECKING:
     from harness.bench import Bench, Quantized
     from harness.experiment import Experiment
-    from harness.model import Model
+    from harness.gates import Gate
     from harness.plan import Cell
     from harness.progress import Reporter
     from harness.remote import RemoteSession
     from harness.results import Results
 
+TOLD = ("quality", "quality_drop", "agreement", "sqnr_db", "size_bytes", "integer_macs_fraction")
+"""Metrics that every test leaves as properties, for JUnit XML and plugins that read them."""
 BASELINE: pytest.StashKey[Results] = pytest.StashKey()
+GATES: pytest.StashKey[tuple[Gate, ...]] = pytest.StashKey()
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -39,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--quantbench-baseline", metavar="RUN",
         help="a run that no trial may be worse than, or an experiment's folder: its newest run",
     )  # fmt: skip
+    group.addoption(
+        "--quantbench-gate", metavar="FILE",
+        help="limits of --quantbench-baseline, as `quantbench compare --gate` takes them; those of "
+        "times are left to pytest-benchmark",
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,15 +56,19 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = [path for path in _experiments(config) if not (from_user and path in given)]
     if wanted:
         config.args = [*(config.args if from_user else ()), *map(str, wanted)]
-    baseline = config.getoption("quantbench_baseline")
-    if baseline is not None:
+    baseline, gate = (config.getoption(f"quantbench_{name}") for name in ("baseline", "gate"))
+    if gate and not baseline:
+        raise pytest.UsageError("--quantbench-gate judges changes: give --quantbench-baseline too")
+    if baseline:
+        from harness import gates
         from harness.errors import QuantbenchError
         from harness.results import load_results
 
         try:
             config.stash[BASELINE] = load_results(_path(config, baseline))
+            config.stash[GATES] = gates.read(_path(config, gate)) if gate else gates.DEFAULT
         except QuantbenchError as error:
-            raise pytest.UsageError(f"--quantbench-baseline: {error}") from error
+            raise pytest.UsageError(str(error)) from error
 
 
 def _experiments(config: pytest.Config) -> list[Path]:
@@ -97,11 +109,19 @@ class Trials(pytest.Module):
             cells = plan(self.experiment)
         except QuantbenchError as error:
             raise self.CollectError(str(error)) from error
+        self._check_baseline()
         for cell in cells:
             item = TrialItem.of(self, cell)
             if cell.refusal:
                 item.add_marker(pytest.mark.skip(reason=f"unsupported: {cell.refusal}"))
             yield item
+
+    def _check_baseline(self) -> None:
+        from harness.bench import known_in
+
+        baseline = self.config.stash.get(BASELINE, None)
+        if baseline is not None and not known_in(baseline, self.experiment.trials):
+            raise self.CollectError(f"{baseline.folder} has no trial of {self.path.name}")
 
     def selected(self) -> Experiment:
         """The experiment with those trials alone that this session runs."""
@@ -132,9 +152,9 @@ class TrialItem(pytest.Function):
             item.add_marker(pytest.mark.benchmark(timer=clock.read, group=model))
         return item
 
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """The experiment file and the test's name."""
-        return self.path, None, self.name
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The experiment file, and the test's name; a line is required where it is skipped."""
+        return self.path, 0, self.name
 
 
 class WorkerClock:
@@ -154,18 +174,22 @@ class WorkerClock:
 
 def _with_statistics(cell: Cell, clock: WorkerClock) -> Callable[..., None]:
     def test(request: pytest.FixtureRequest, _quantbench: Bench, benchmark: Any) -> None:
-        experiment = _judge(request, _quantbench, cell)
-        if benchmark.disabled or not _is_valid(_quantbench.score(experiment), cell):
-            benchmark.skipped = True  # else it warns that nothing was timed
-            return
         from harness.errors import QuantbenchError
 
+        seconds = [0.0]
         try:
-            seconds = _quantbench.time(experiment, cell)
+            experiment = _judge(request, _quantbench, cell)
+            benchmark.disabled |= not _is_ok(_quantbench.score(experiment), cell)
+            if not benchmark.disabled:
+                seconds = _quantbench.time(experiment, cell)
         except QuantbenchError as error:
+            benchmark.disabled = True
             pytest.fail(str(error), pytrace=False)
-        benchmark.extra_info["trial"] = cell.trial.id
-        benchmark.pedantic(clock.advance, args=(iter(seconds),), rounds=len(seconds))
+        except BaseException:
+            benchmark.disabled = True
+            raise
+        finally:  # a fixture that was never called warns of it
+            benchmark.pedantic(clock.advance, args=(iter(seconds),), rounds=len(seconds))
 
     return test
 
@@ -181,15 +205,25 @@ def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experime
     """Fail where the trial did not work, lost quality, or is worse than in the baseline."""
     from harness.bench import shortfall
 
-    experiment: Experiment = request.node.parent.selected()
-    found = bench.score(experiment)
-    if reason := shortfall(found, cell.trial.id):
-        pytest.fail(reason, pytrace=False)
+    item = request.node
+    experiment: Experiment = item.parent.selected()
+    found, trial = bench.score(experiment), cell.trial.id
+    rows = found.measurements[found.measurements["trial"] == trial].set_index("metric")["value"]
+    item.user_properties += [(name, float(rows[name])) for name in TOLD if name in rows.index]
+    findings = bench.findings(experiment, cell.trial)
+    wrong = [shortfall(found, trial)] + [
+        f"{finding.gate.text}: {finding.sentence}" for finding in findings if finding.failed
+    ]
+    if any(wrong):
+        pytest.fail("\n".join(filter(None, wrong)), pytrace=False)
+    row = found.trials.set_index("trial").loc[trial]
+    if row["status"] == "no-op":
+        pytest.skip(f"no-op: {row['reason']}")
     return experiment
 
 
-def _is_valid(found: Results, cell: Cell) -> bool:
-    """Whether its time is that of its method: neither simulated nor without effect."""
+def _is_ok(found: Results, cell: Cell) -> bool:
+    """Whether its time is that of its method, and not of one that is simulated."""
     status = found.trials.set_index("trial").loc[cell.trial.id, "status"]
     return bool(status == "ok")
 
@@ -214,13 +248,17 @@ def _quantbench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Everything that this session builds and scores."""
     from harness.bench import Bench
     from harness.experiment import Experiment
+    from harness.model import Model
 
+    config, models = request.config, dict[str, Model]()
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if hasattr(request.config, "workerinput") else base  # pytest-xdist
-    models: dict[str, Model] = {}
-    for path in _experiments(request.config):
+    shared = base.parent if hasattr(config, "workerinput") else base  # pytest-xdist
+    for path in _experiments(config):
         models.update(Experiment.load(path).models)
-    return Bench(shared / "quantbench", lambda: _progress(request.config), models)
+    return Bench(
+        shared / "quantbench", lambda: _progress(config), models,
+        config.stash.get(BASELINE, None), config.stash.get(GATES, None) or (),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
