@@ -612,7 +612,7 @@ class _Reader:
 
 def _method(name: str, axes: Mapping[str, Any], recipe: Mapping[str, Any], seed: int) -> Method:
     """A preset with its axes, and the experiment's recipe where it is trained."""
-    trained = {**PRESETS[name], **axes}.get("training", "ptq") != "ptq"
+    trained = {**PRESETS.get(name, {}), **axes}.get("training", "ptq") != "ptq"
     return preset(name, {**recipe, **axes} if trained else axes, seed=seed)
 
 
