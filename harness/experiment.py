@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,30 @@ class Trial:
     target: Target
     seed: int
     several_seeds: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        backend: str,
+        name: str,
+        axes: Mapping[str, Any],
+        target: Target,
+        *,
+        seed: int = 0,
+        recipe: Mapping[str, Any] = MappingProxyType({}),
+        several_seeds: bool = False,
+    ) -> Trial:
+        """The preset ``name`` as the backend has it, with ``axes`` overridden; they make its label.
+
+        ``recipe``: the experiment's, where it is trained. Raises `BadInput`.
+        """
+        axes_of = partial(registry.backend(backend).axes, name)
+        method = _method(name, axes_of(axes), recipe, seed)
+        # what a route implies is no difference; which route it is, is one
+        usual = axes_of({"route": method.route}) | {"route": axes_of().get("route", "")}
+        label = _label(method, _method(name, usual, recipe, seed), recipe)
+        return cls(model, backend, method, label, target, seed, several_seeds)
 
     @property
     def id(self) -> str:
@@ -83,6 +108,23 @@ class Experiment:
     path: str
     models: Mapping[str, Model] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        trials: Sequence[Trial],
+        precision: Precision,
+        *,
+        seed: int = 0,
+        models: Mapping[str, Model] = MappingProxyType({}),
+    ) -> Experiment:
+        """These trials, and for the rest what an experiment file has where it says nothing."""
+        return cls(
+            name=name, description="", trials=tuple(trials), batch_sizes=(1,), offline=False,
+            precision=precision, reference={}, limits=Limits(), quality_margin=0.01,
+            valid_sqnr_db=3.0, seed=seed, text="", path="", models=dict(models),
+        )  # fmt: skip
 
     @classmethod
     def load(
@@ -589,18 +631,13 @@ class _Reader:
         ):
             if backend_name not in entry.backends:
                 continue
-            axes_of = partial(registry.backend(backend_name).axes, entry.name)
             for values in itertools.product(*entry.axes.values()):
                 chosen = dict(zip(entry.axes, values, strict=True))
                 for seed in entry.seeds:
-                    method = _method(entry.name, axes_of(chosen), file.recipe, seed)
-                    # what a route implies is no difference; which route it is, is one
-                    usual = axes_of({"route": method.route}) | {"route": axes_of().get("route", "")}
-                    label = _label(
-                        method, _method(entry.name, usual, file.recipe, seed), file.recipe
-                    )
-                    several = len(entry.seeds) > 1
-                    trial = Trial(model, backend_name, method, label, target, seed, several)
+                    trial = Trial.of(
+                        model, backend_name, entry.name, chosen, target,
+                        seed=seed, recipe=file.recipe, several_seeds=len(entry.seeds) > 1,
+                    )  # fmt: skip
                     if trial.id in trials:
                         self._problem(entry.line, f"trial '{trial.id}' is listed twice")
                     trials[trial.id] = trial
@@ -609,7 +646,7 @@ class _Reader:
 
 def _method(name: str, axes: Mapping[str, Any], recipe: Mapping[str, Any], seed: int) -> Method:
     """A preset with its axes, and the experiment's recipe where it is trained."""
-    trained = {**PRESETS[name], **axes}.get("training", "ptq") != "ptq"
+    trained = {**PRESETS.get(name, {}), **axes}.get("training", "ptq") != "ptq"
     return preset(name, {**recipe, **axes} if trained else axes, seed=seed)
 
 

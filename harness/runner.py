@@ -118,6 +118,31 @@ def run(
     return found
 
 
+def score(experiment: Experiment, folder: Path, *, reporter: Reporter) -> Results:
+    """Build and score an experiment's trials, and time nothing: the frames of a run, without times.
+
+    Parameters
+    ----------
+    folder
+        Where the run goes. One that was interrupted there is continued, a finished one is only
+        read; where another process works on it, its results are waited for.
+    """
+    store = Store(folder)
+    (folder / "state").mkdir(parents=True, exist_ok=True)
+    with locked(store, wait=True), reporter:
+        if not (folder / "run.json").exists():
+            here = machine.describe()
+            write_json(folder / "machine.json", here)
+            cells = tuple(plan(experiment))
+            Pipeline(experiment, list(cells), store, here, reporter).run()
+            assembly.write(experiment, cells, store, [])
+            write_json(
+                folder / "run.json",
+                {**_description(experiment, store, ""), "finished": _now()},
+            )
+    return load_results(folder)
+
+
 def _measure(context: Context) -> None:
     Pipeline(
         context.experiment, list(context.cells), context.store, context.machine, context.reporter

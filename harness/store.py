@@ -104,8 +104,10 @@ def open_run(results: Path, experiment: str, key: str, *, fresh: bool) -> Store:
 
 
 @contextlib.contextmanager
-def locked(store: Store) -> Iterator[None]:
+def locked(store: Store, *, wait: bool = False) -> Iterator[None]:
     """Hold the run; the kernel lets go of it when this process ends, however it does.
+
+    ``wait`` for another process that holds it, instead of the error.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def locked(store: Store) -> Iterator[None]:
     """
     with (store.folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise BadInput(
                 f"another quantbench is working on {store.folder}; wait for it or stop it"

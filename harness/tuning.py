@@ -13,7 +13,7 @@ from harness.advice import pareto, recommend, refusal
 from harness.constraints import Constraints
 from harness.diagnosis import Diagnosis, Request, diagnose
 from harness.errors import BadInput, NotComparable
-from harness.experiment import Experiment, Limits, Trial
+from harness.experiment import Experiment, Trial
 from harness.frame import records, trial_frame
 from harness.method import Method, preset
 from harness.model import Model
@@ -117,11 +117,9 @@ def tune(
     ranked = list(found.ranking(backend).dropna(subset=["sqnr_db"])["layer"])
     trials = tuple(_trials(own or registry.model(model), backend, start, ranked))
     done = run(
-        Experiment(
-            name=f"tune-{model}-{backend}-{budget.objective}", description="", trials=trials,
-            batch_sizes=(1,), offline=False, precision=PRECISIONS[precision], reference={}, limits=Limits(),
-            quality_margin=0.01, valid_sqnr_db=3.0, seed=start.seed, text="", path="",
-            models={model: own} if own else {},
+        Experiment.of(
+            f"tune-{model}-{backend}-{budget.objective}", trials, PRECISIONS[precision],
+            seed=start.seed, models={model: own} if own else {},
         ),
         results=results, reporter=reporter,
     )  # fmt: skip
