@@ -11,7 +11,7 @@ import pandas as pd
 from harness.advice import records
 from harness.record import ACTIVATION, OUTPUT, observed_name
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.results import Results
 
 _FEWEST = 2

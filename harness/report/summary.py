@@ -17,25 +17,29 @@ from harness import advice
 from harness.advice import Choice, interval
 from harness.report import figures
 from harness.report.batches import batches
+from harness.report.canvas import Picture
 from harness.report.changes import Change, changes
-from harness.report.figures import Picture, palette
+from harness.report.figures import palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
+from harness.report.heatmaps import HeatMaps, Matrix, heatmaps, support
 from harness.report.quantities import (
     MISSING,
     Formatter,
     decibels,
     joules,
+    loss_writer,
     milliseconds,
     one_line,
     per_second,
     percent,
-    plain,
-    points,
+    quality_writer,
     ratio,
     seconds,
     size,
     span,
 )  # fmt: skip
+from harness.report.quantities import place_name as _place
+from harness.report.quantities import text_of as _text
 from harness.report.ranges import ranges
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
@@ -115,26 +119,6 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Support:
-    """A cell of the support matrix; ``notes`` are the numbers of its reasons below it."""
-
-    status: str
-    text: str
-    detail: str = ""
-    notes: tuple[int, ...] = ()
-    tone: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Methods by backend for one model and target."""
-
-    place: str
-    backends: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Support, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """The whole report."""
 
@@ -153,6 +137,7 @@ class Page:
     cards: tuple[Card, ...]
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
+    heatmaps: HeatMaps
     training: Training | None
     changes: tuple[Change, ...]
     batches: tuple[Picture, ...]
@@ -177,7 +162,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
     frame = advice.trial_frame(results)
     choices = advice.recommend(results, max_drop)
     chosen = {choice.trial for choice in choices if choice.trial}
-    matrices, reasons = _support(frame, max_drop)
+    matrices, reasons = support(frame, max_drop)
     run, machine = results.run, results.machine
     cards = tuple(_card(results, frame, choice, max_drop, i) for i, choice in enumerate(choices))
     sizes = advice.batch_sizes(results)
@@ -200,6 +185,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         cards=cards,
         matrices=matrices,
         reasons=reasons,
+        heatmaps=heatmaps(frame, reasons),
         training=training(results, frame),
         changes=changes(frame),
         batches=batches(results),
@@ -244,10 +230,6 @@ def _verdict(cards: Sequence[Card]) -> str:
 
 def _limit(max_drop: float) -> str:
     return f"{100 * max_drop:g} percentage point" + ("" if max_drop == 0.01 else "s")
-
-
-def _place(model: str, target: str) -> str:
-    return f"{one_line(model)} on {one_line(target)}"
 
 
 def _card(
@@ -400,69 +382,6 @@ def _pictures(
     if len(known):
         bars = figures.bars(known, colors, chosen=choice.trial, name=f"bars-{index}")
     return scatter, bars
-
-
-# --- the support matrix --------------------------------------------------------------------------
-
-
-def _support(frame: pd.DataFrame, max_drop: float) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
-    """One matrix per model and target, and the numbered reasons they refer to."""
-    reasons: dict[str, int] = {}
-    matrices = []
-    for (model, target), here in frame.groupby(["model", "target"], sort=False):
-        backends = [str(b) for b in here["backend"].unique()]
-        cells: dict[tuple[str, str], list[Row]] = {}
-        for row in _rows(here):
-            cells.setdefault((str(row["label"]), str(row["backend"])), []).append(row)
-        labels = list(dict.fromkeys(label for label, _ in cells))
-        matrices.append(
-            Matrix(
-                _place(str(model), str(target)),
-                tuple(one_line(b) for b in backends),
-                tuple(
-                    (
-                        one_line(label),
-                        tuple(
-                            _support_cell(cells.get((label, b), []), reasons, max_drop)
-                            for b in backends
-                        ),
-                    )
-                    for label in labels
-                ),
-            )
-        )
-    return tuple(matrices), tuple(reasons)
-
-
-def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float) -> Support:
-    if not rows:
-        return Support("absent", MISSING)
-    worst = max(rows, key=lambda row: _SEVERITY.get(row["status"], 1))
-    status = str(worst["status"])
-    if status == "ok":
-        if worst["is_reference"]:
-            return Support("ok", "reference")
-        speed = worst["speedup"]
-        drop = worst["quality_drop"]
-        return Support(
-            "ok" if worst["quality_drop_bound"] <= max_drop else "over",
-            ratio(speed) if not math.isnan(speed) else "ok",
-            "" if math.isnan(drop) else f"loss {_loss_writer(worst)(drop)}",
-            tone="good" if speed > 1 else "",
-        )
-    notes = tuple(
-        reasons.setdefault(_reason(row), len(reasons) + 1) for row in rows if row["status"] != "ok"
-    )
-    return Support(status, status, "", tuple(dict.fromkeys(notes)))
-
-
-_SEVERITY = {"ok": 0, "no-op": 1, "simulated": 1, "unsupported": 2, **dict.fromkeys(FAILURES, 3)}
-
-
-def _reason(row: Row) -> str:
-    text = one_line(_text(row["reason"])) or "no reason was recorded"
-    stage = _text(row["stage"])
-    return f"{text} (while: {stage})" if stage and row["status"] in FAILURES else text
 
 
 # --- the table of trials -------------------------------------------------------------------------
@@ -855,11 +774,11 @@ def _value(row: Row, metric: str, write: Formatter) -> str:
 
 
 def _quality_writer(row: Row) -> Formatter:
-    return percent if row["quality_unit"] in ("", "fraction") else plain
+    return quality_writer(row["quality_unit"])
 
 
 def _loss_writer(row: Row) -> Formatter:
-    return points if row["quality_unit"] in ("", "fraction") else plain
+    return loss_writer(row["quality_unit"])
 
 
 def _list(value: Any) -> list[Any]:
@@ -867,9 +786,3 @@ def _list(value: Any) -> list[Any]:
     if value is None or isinstance(value, float | str):
         return []
     return list(value)
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import figures, render, write_report
+from harness.report import canvas, figures, render, write_report
 from harness.report.quantities import one_line, points, ratio, size, span
 from harness.report.summary import summarise
 from harness.results import STATUSES, Results
@@ -288,9 +288,9 @@ def test_every_colour_of_the_figures_has_a_light_and_a_dark_value(typical: str) 
     literal = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
     light, dark = palettes()
     assert literal == set()
-    assert set(figures.VARIABLES.values()) <= set(light)
-    assert set(figures.VARIABLES.values()) <= set(dark)
-    assert {light[name] for name in figures.VARIABLES.values()} == set(figures.VARIABLES)
+    assert set(canvas.VARIABLES.values()) <= set(light)
+    assert set(canvas.VARIABLES.values()) <= set(dark)
+    assert {light[name] for name in canvas.VARIABLES.values()} == set(canvas.VARIABLES)
 
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
@@ -321,7 +321,7 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(theme: int) -> None
     text += [("--ink", g) for g in tinted]
     text += [("--good", "--good-ground"), ("--good", "--warn-ground"), ("--bad", "--bad-ground"),
              ("--link", "--calm-ground"), ("--link", "--bad-ground"), ("--alert", "--ground")]  # fmt: skip
-    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(figures.SERIES))]
+    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(canvas.SERIES))]
     assert {pair: round(contrast(*pair), 2) for pair in text if contrast(*pair) < 4.5} == {}
     assert {pair: round(contrast(*pair), 2) for pair in marks if contrast(*pair) < 3} == {}
 

@@ -1,0 +1,226 @@
+"""Canvas: the style of every figure, its panels and keys, and the way from matplotlib to the page.
+
+Colours are written as ``var(--name, #light)``, so that the page decides between light and dark; text
+stays text. A file for slides is the same drawing with the light colours as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
+
+from harness.files import write_atomically
+from harness.report.quantities import one_line
+
+# light values; the style sheet holds the dark ones under the same names
+SERIES = ("#0067a5", "#c44601", "#00805c", "#8a4fbe", "#8f6a00", "#b3306b")
+INK, MUTED, GRID, ALERT = "#1b1f24", "#59636e", "#d5dae0", "#b42318"
+# from worse to better, for cells that hold a number: ink is readable on each, and orange and blue
+# are told apart by readers who cannot tell red from green
+SCALE = (
+    "#e8833a", "#f2a668", "#f8c79b", "#fce4cd", "#eef0f2", "#dbeafa", "#b5d3f2", "#86b8e8", "#559bdb",
+)  # fmt: skip
+LEVEL = len(SCALE) // 2
+"""Index of the colour of what is neither better nor worse."""
+VARIABLES: Mapping[str, str] = {
+    **{color: f"--series-{i + 1}" for i, color in enumerate(SERIES)},
+    **{color: f"--worse-{LEVEL - i}" for i, color in enumerate(SCALE[:LEVEL])},
+    SCALE[LEVEL]: "--level",
+    **{color: f"--better-{i + 1}" for i, color in enumerate(SCALE[LEVEL + 1 :])},
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    ALERT: "--alert",
+}
+WIDE, NARROW = 8.8, 3.9  # inches; 72 SVG units each
+STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "both",
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.facecolor": "none",
+    "xtick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.color": GRID,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 9,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure in two widths, and its title for readers who cannot see it.
+
+    ``name`` is unique in the page; ``draw`` makes it again, of a width in inches.
+    """
+
+    title: str
+    wide: Markup
+    narrow: Markup
+    name: str
+    draw: Callable[[float], Figure] = field(repr=False, compare=False)
+
+
+def fit(text: str, width: float, points: float = 9.0) -> str:
+    """``text`` cut to at most ``width`` SVG units in a font of ``points``."""
+    font = FontProperties(size=points)
+    for length in range(min(len(text), 60), 0, -1):
+        shown = text if length == len(text) else f"{text[:length].rstrip()}…"
+        # never too long where no glyph is wider than an em
+        if len(shown) * points <= width:
+            return shown
+        if text_to_path.get_text_width_height_descent(shown, font, False)[0] <= width:
+            return shown
+    return "…"
+
+
+def short_count(number: float) -> str:
+    """A power of ten in short."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.0f}{name}"
+    return f"{number:.0f}"
+
+
+def side_by_side(
+    names: Sequence[str], width: float, height: float, *, sharey: bool, above: float = 0.6
+) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a titled panel for each name: side by side, or on a narrow page below."""
+    columns = 1 if width == NARROW else min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(width, above + height * rows), dpi=72, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(fit(one_line(name), 72 * width / columns - 20), loc="left", color=INK)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    return figure, dict(zip(names, panels, strict=False))
+
+
+def keys_above(
+    figure: Figure, colors: Mapping[str, str], marks: Mapping[str, str] | None = None
+) -> None:
+    """Names of lines, or of marks, in their colours, above all panels."""
+    keys = [
+        Line2D(
+            [], [], color=color, label=fit(one_line(name), 200),
+            linewidth=0 if marks else 2, marker=marks[name] if marks else None,
+        )
+        for name, color in colors.items()
+    ]  # fmt: skip
+    narrow = figure.get_figwidth() <= NARROW
+    figure.legend(
+        handles=keys, loc="outside upper left", ncols=2 if narrow else len(keys), handlelength=1.2
+    )
+
+
+# --- from matplotlib to the page and to files ----------------------------------------------------
+
+
+def picture(
+    draw: Callable[[float], Figure], title: str, name: str, labels: Mapping[str, str] | None = None
+) -> Picture:
+    """The drawing in both widths; ``labels`` are titles of the marks whose ids are their keys."""
+    known = labels or {}
+    with styled():
+        wide = _svg(draw(WIDE), f"{name}-wide", title, known)
+        narrow = _svg(draw(NARROW), f"{name}-narrow", title, known)
+    return Picture(title, wide, narrow, name, draw)
+
+
+@contextmanager
+def styled(**more: Any) -> Iterator[None]:
+    """Draw in the page's style, with ``more`` settings of matplotlib."""
+    with mpl.rc_context({**STYLE, **more}), warnings.catch_warnings():
+        # the font only decides how much room a label gets; the browser draws it with its own
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+PAPER: Mapping[str, Any] = {
+    "figure.facecolor": "white", "savefig.facecolor": "white", "svg.hashsalt": "quantbench",
+}  # fmt: skip
+"""What differs where there is no page behind a figure."""
+
+
+def save(shown: Picture, folder: Path, stem: str) -> list[Path]:
+    """Write a picture for slides, light and wide, to ``folder/stem.svg`` and ``.png``."""
+    written = []
+    with styled(**PAPER):
+        figure = shown.draw(WIDE)
+        for suffix, more in (
+            ("svg", {"metadata": dict.fromkeys(("Date", "Creator"))}),
+            ("png", {"dpi": 200}),
+        ):
+            sink = io.BytesIO()
+            figure.savefig(sink, format=suffix, bbox_inches="tight", **more)
+            written.append(folder / f"{stem}.{suffix}")
+            write_atomically(written[-1], sink.getvalue())
+    return written
+
+
+def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, str]) -> Markup:
+    """The figure as an SVG element: ids unique in the page, colours as variables, no fixed size."""
+    sink = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(sink, format="svg", metadata=metadata)
+    text = sink.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = _unique_ids(text, name, labels)
+    for color, variable in VARIABLES.items():
+        text = text.replace(color, f"var({variable}, {color})")
+    box = re.search(r'viewBox="([^"]*)"', text)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box.group(1) if box else ""}" role="img" aria-label="{escape(title)}" '
+        'stroke-linejoin="round" stroke-linecap="butt">'
+    )
+    return Markup(head + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes text)
+
+
+def _unique_ids(text: str, name: str, labels: Mapping[str, str]) -> str:
+    """Drop ids that nothing refers to, prefix the others, and give marks their titles."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+
+    def rewrite(match: re.Match[str]) -> str:
+        own = match.group(1)
+        return f' id="{name}-{own}"' if own in used else ""
+
+    for own, label in labels.items():
+        text = text.replace(f'<g id="{own}">', f"<g><title>{escape(label)}</title>")
+    text = re.sub(r' id="([^"]+)"', rewrite, text)
+    return re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{name}-\g<2>", text)
