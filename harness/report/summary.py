@@ -19,6 +19,7 @@ from harness.report import figures
 from harness.report.batches import batches
 from harness.report.canvas import Picture
 from harness.report.changes import Change, changes
+from harness.report.distributions import Distribution, distributions
 from harness.report.figures import palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.heatmaps import HeatMaps, Matrix, heatmaps, support
@@ -138,6 +139,7 @@ class Page:
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
     heatmaps: HeatMaps
+    distributions: tuple[Distribution, ...]
     training: Training | None
     changes: tuple[Change, ...]
     batches: tuple[Picture, ...]
@@ -186,6 +188,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         matrices=matrices,
         reasons=reasons,
         heatmaps=heatmaps(frame, reasons),
+        distributions=distributions(results, frame, choices),
         training=training(results, frame),
         changes=changes(frame),
         batches=batches(results),
