@@ -419,7 +419,7 @@ def _tradeoff(
     width: float,
 ) -> Figure:
     narrow = width == NARROW
-    keys, columns = tradeoff_keys(frame, colors, shapes), 3 if narrow else 6
+    keys, columns = mark_keys(frame, colors, shapes), 3 if narrow else 6
     legend_height = 0.21 * sum(math.ceil(len(block) / columns) for block in keys)
     plot_height = 4.0 if narrow else 3.8
     figure = Figure(figsize=(width, plot_height + legend_height), dpi=72, layout="constrained")
@@ -622,7 +622,7 @@ def _legend(axes: Axes, keys: Sequence[Sequence[Line2D]], columns: int) -> None:
         axes.add_artist(legend)
 
 
-def tradeoff_keys(
+def mark_keys(
     frame: pd.DataFrame, colors: Mapping[str, str], shapes: Mapping[str, str]
 ) -> tuple[list[Line2D], list[Line2D]]:
     """Keys of the backends' colours and of the methods' marks that a frame has."""

@@ -20,6 +20,7 @@ from harness.report.batches import batches
 from harness.report.canvas import Picture
 from harness.report.changes import Change, changes
 from harness.report.distributions import Distribution, distributions
+from harness.report.fidelity import Fidelity, fidelity
 from harness.report.figures import palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.heatmaps import HeatMaps, Matrix, heatmaps, support
@@ -140,6 +141,7 @@ class Page:
     reasons: tuple[str, ...]
     heatmaps: HeatMaps
     distributions: tuple[Distribution, ...]
+    fidelity: tuple[Fidelity, ...]
     training: Training | None
     changes: tuple[Change, ...]
     batches: tuple[Picture, ...]
@@ -189,6 +191,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         reasons=reasons,
         heatmaps=heatmaps(frame, reasons),
         distributions=distributions(results, frame, choices),
+        fidelity=fidelity(results, frame, choices),
         training=training(results, frame),
         changes=changes(frame),
         batches=batches(results),
