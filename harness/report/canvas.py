@@ -132,16 +132,19 @@ def keys_above(
     figure: Figure, colors: Mapping[str, str], marks: Mapping[str, str] | None = None
 ) -> None:
     """Names of lines, or of marks, in their colours, above all panels."""
+    labels = [fit(one_line(name), 200) for name in colors]
     keys = [
         Line2D(
-            [], [], color=color, label=fit(one_line(name), 200),
-            linewidth=0 if marks else 2, marker=marks[name] if marks else None,
+            [], [], color=color, label=label, linewidth=0 if marks else 2,
+            marker=marks[name] if marks else None,
         )
-        for name, color in colors.items()
+        for label, (name, color) in zip(labels, colors.items(), strict=True)
     ]  # fmt: skip
-    narrow = figure.get_figwidth() <= NARROW
+    font = FontProperties(size=9)
+    longest = max(text_to_path.get_text_width_height_descent(t, font, False)[0] for t in labels)
+    columns = max(1, int(72 * figure.get_figwidth() / (longest + 35)))
     figure.legend(
-        handles=keys, loc="outside upper left", ncols=2 if narrow else len(keys), handlelength=1.2
+        handles=keys, loc="outside upper left", ncols=min(columns, len(keys)), handlelength=1.2
     )
 
 

@@ -96,7 +96,8 @@ def fidelity(
         groups = same_method(answered, given)
         shares = {label: matrix(rows, given, reference) for label, rows in groups.items()}
         least = sorted(shares, key=lambda label: _least(shares[label]))[:MOST_METHODS]
-        shown = [grid(label, shares[label]) for label in shares if label in least]
+        backends = dict.fromkeys(str(row["backend"]) for rows in groups.values() for row in rows)
+        shown = [grid(la, shares[la], (FLOAT, *backends)) for la in shares if la in least]
         lossy = answered[answered["sqnr_db"] < dots.LOSSLESS_DB]
         drops = class_drops(given, reference, of_interest(answered, choice.trial, reference))
         title = f"Same answers by two backends, one matrix per method, in per cent: {place}"
@@ -174,14 +175,15 @@ def agreement(one: pd.Series[float], other: pd.Series[float]) -> Shared | None:
     return Shared(int((one[shared] == other[shared]).sum()), n) if n else None
 
 
-def grid(label: str, shares: Mapping[tuple[str, str], Shared | None]) -> Grid:
-    """A matrix of agreement with its colours."""
-    names = tuple(dict.fromkeys(name for pair in shares for name in pair))
+def grid(
+    label: str, shares: Mapping[tuple[str, str], Shared | None], names: tuple[str, ...]
+) -> Grid:
+    """A matrix of agreement of ``names`` with its colours; a dot where there is nothing to say."""
 
     def cell(one: str, other: str) -> Cell:
         found = shares.get((one, other)) or shares.get((other, one))
         if found is None:
-            return Cell("")
+            return Cell("" if one == other else "·")
         if found.same == found.n:
             return Cell("100", ALIKE)
         share = found.same / found.n

@@ -43,6 +43,7 @@ from harness.report.quantities import (
 from harness.report.quantities import place_name as _place
 from harness.report.quantities import text_of as _text
 from harness.report.ranges import ranges
+from harness.report.spans import Weights, weights
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
 from harness.report.why import Why, explanations, specifications
@@ -147,6 +148,7 @@ class Page:
     batches: tuple[Picture, ...]
     sweeps: tuple[Picture, ...]
     ranges: tuple[Picture, ...]
+    weights: tuple[Weights, ...]
     whys: tuple[Why, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
@@ -197,6 +199,7 @@ def summarise(results: Results, max_drop: float = advice.LARGEST_DROP) -> Page:
         batches=batches(results),
         sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
         ranges=ranges(results),
+        weights=weights(results),
         whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes, frame)),
         rows=_trial_rows(results, frame, chosen, sizes),

@@ -101,7 +101,7 @@ def draw_latencies(axes: Axes, times: pd.DataFrame, *, room: float = 230) -> Non
     axes.set_ylim(len(trials) - 0.5, -0.5)
     axes.set_xlim(1.03 * low, 1.03 * high)
     axes.xaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.xaxis.set_major_locator(MaxNLocator(5 if room < 150 else 8))
+    axes.xaxis.set_major_locator(MaxNLocator(5 if room < 150 else 8, steps=[1, 2, 5, 10]))
     axes.set_xlabel("latency of a round, off the trial's median")
     axes.set_ylabel("")
 
@@ -137,7 +137,7 @@ def draw_rounds(
     axes.axhline(0, color=MUTED, linewidth=0.7)
     axes.set_ylim(1.05 * low, 1.05 * high)
     axes.yaxis.set_major_formatter(FuncFormatter(_signed))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("off its median")
