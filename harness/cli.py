@@ -162,19 +162,27 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: report.html in the run.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Write the figures too, as SVG and PNG, to this folder."),
+    ] = None,
 ) -> None:
     """Write the HTML report of a run.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       quantbench report results/quickstart -o quickstart.html
+
+      quantbench report results/quickstart --figures slides
     """
-    from harness.report import write_report
+    from harness.report import write_figures, write_report
     from harness.results import load_results
 
     found = load_results(run)
     path = write_report(found, output or found.folder / "report.html")
     out.print(f"report: {path}", soft_wrap=True)
+    for written in write_figures(found, figures) if figures else ():
+        out.print(f"figure: {written}", soft_wrap=True)
 
 
 @app.command()

@@ -61,13 +61,18 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """What one model on one target keeps of the float model's answers; a picture may be missing."""
+    """What one model on one target keeps of the float model's answers; a picture may be missing.
+
+    ``alike``: the methods with which all backends give the float model's answers to all samples.
+    """
 
     place: str
     overview: Picture | None
     agreement: Picture | None
     pairs: tuple[Pair, ...]
     classes: Picture | None
+    alike: tuple[str, ...]
+    samples: int
     left_out: str
 
 
@@ -95,6 +100,8 @@ def fidelity(
         reference = float_trial(results, answered)
         groups = same_method(answered, given)
         shares = {label: matrix(rows, given, reference) for label, rows in groups.items()}
+        alike = [label for label in shares if _least(shares[label]) == 1]
+        shares = {label: found for label, found in shares.items() if label not in alike}
         least = sorted(shares, key=lambda label: _least(shares[label]))[:MOST_METHODS]
         backends = dict.fromkeys(str(row["backend"]) for rows in groups.values() for row in rows)
         shown = [grid(la, shares[la], (FLOAT, *backends)) for la in shares if la in least]
@@ -106,14 +113,16 @@ def fidelity(
         one = Fidelity(
             place,
             dots.overview(lossy, colors, shapes, overview, name=f"fidelity-{name}")
-            if len(lossy) > 1
+            if len(lossy) > 1 and (lossy["agreement"] < 1).any()
             else None,
             grids(shown, title, name=f"agreement-{name}") if shown else None,
             tuple(_pairs({label: shares[label] for label in shares if label in least})),
             dots.classes(drops, losing, name=f"classes-{name}") if len(drops) else None,
+            tuple(map(one_line, alike)),
+            len(given),
             _left_out(len(shares) - len(least), drops),
         )
-        if one.overview or one.agreement or one.classes:
+        if one.overview or one.agreement or one.alike or one.classes:
             found.append(one)
     return tuple(found)
 
@@ -251,7 +260,7 @@ def class_drops(
             rows.append(row)
     columns = ["trial", "name", "label", "n", "drop", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame if frame["drop"].notna().any() else frame.iloc[:0]
+    return frame if frame["drop"].fillna(0.0).any() else frame.iloc[:0]
 
 
 def _left_out(methods: int, drops: pd.DataFrame) -> str:

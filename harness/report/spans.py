@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from harness.advice import records
 from harness.record import MULTIPLY, WEIGHT
 from harness.report.canvas import (
-    MUTED,
     NARROW,
     SERIES,
     Picture,
@@ -57,36 +56,56 @@ class Weights:
 
 def weights(results: Results) -> tuple[Weights, ...]:
     """Of each model with quantized weights; a picture is missing where there is nothing to show."""
-    trials = results.trials[results.trials["training"] == "ptq"]
-    stored = results.artifacts[results.artifacts["role"] == WEIGHT].dropna(subset=["low", "high"])
     found: list[Weights] = []
-    for model, own in trials.groupby("model", sort=False):
-        here = stored[stored["trial"].isin(own["trial"])]
-        seen = histograms(results, own["trial"])
-        if here.empty or len(found) == MOST_MODELS:
+    for model in dict.fromkeys(results.trials["model"]):
+        ranges = stored(results, model)
+        if ranges.empty or len(found) == MOST_MODELS:
             continue
-        lines = _lines(own, here)
-        ranges = here[here["trial"].isin(lines)].drop_duplicates(["trial", "layer"])
-        ranges = ranges.assign(line=[lines[trial] for trial in ranges["trial"]])
-        known = {layer for layer in ranges["layer"] if layer in seen}
-        same = unfolded(results, own["trial"], ranges, seen)
-        chosen = sorted(same, key=lambda layer: -_outlying(seen[layer]))[:MOST_LAYERS]
-        chosen = [layer for layer in seen if layer in chosen]  # in the order of the model
+        seen, same = layers(results, model)
+        # the most outlying ones, in the order of the model
+        chosen = [layer for layer in ranges["layer"].unique() if layer in list(seen)[:MOST_LAYERS]]
+        known = set(ranges["layer"]) & histograms(results, ranges["trial"]).keys()
         channels = channel_levels(ranges)
         name = str(len(found))
         title = f"Float weights of a layer, and the ranges of the files: {one_line(str(model))}"
         levels = f"Levels of each channel under one scale per tensor: {one_line(str(model))}"
         one = Weights(
             one_line(str(model)),
-            _histograms(chosen, seen, ranges, title, name) if chosen else None,
+            _histograms(chosen, seen, same, title, name) if chosen else None,
             picture(partial(_channels, channels), levels, f"channels-{name}")
             if len(channels)
             else None,
-            _words(len(chosen), len(same), len(known)),
+            _words(len(chosen), len(seen), len(known)),
         )
         if one.histograms or one.channels:
             found.append(one)
     return tuple(found)
+
+
+def stored(results: Results, model: str) -> pd.DataFrame:
+    """The ranges of a model's quantized weights in the files that `_lines` chooses.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``artifacts``, and ``line``: the trial's name with its granularity.
+    """
+    own = results.trials[(results.trials["model"] == model) & (results.trials["training"] == "ptq")]
+    known = results.artifacts[
+        (results.artifacts["role"] == WEIGHT) & results.artifacts["trial"].isin(own["trial"])
+    ].dropna(subset=["low", "high", "layer"])
+    lines = _lines(own, known)
+    known = known[known["trial"].isin(lines)].drop_duplicates(["trial", "layer"])
+    return known.assign(line=[lines[trial] for trial in known["trial"]])
+
+
+def layers(results: Results, model: str) -> tuple[dict[str, Row], pd.DataFrame]:
+    """Histograms of the layers whose files hold the same numbers, most outlying first; the ranges."""
+    ranges = stored(results, model)
+    own = results.trials.loc[results.trials["model"] == model, "trial"]
+    seen = histograms(results, ranges["trial"])
+    same = unfolded(results, own, ranges, seen)
+    return {layer: seen[layer] for layer in sorted(same, key=lambda x: -_outlying(seen[x]))}, ranges
 
 
 def histograms(results: Results, trials: Sequence[str] | pd.Series[str]) -> dict[str, Row]:
@@ -189,30 +208,26 @@ def _histograms(
     def draw(width: float) -> Figure:
         figure, panels = side_by_side(list(layers), width, 2.1, sharey=False)
         for layer, axes in panels.items():
-            draw_weights(axes, seen[layer], ranges[ranges["layer"] == layer], colors)
+            draw_histogram(axes, seen[layer], ranges[ranges["layer"] == layer], colors)
+            axes.set_xlabel("weight")
+            axes.set_ylabel("weights in a bin")
         keys_above(figure, colors)
         return figure
 
     return picture(draw, title, f"weights-{name}")
 
 
-def draw_weights(axes: Axes, values: Row, ranges: pd.DataFrame, colors: Mapping[str, str]) -> None:
-    """Draw a layer's float weights, and the ranges of its files: of channels, their whole span."""
-    draw_histogram(axes, values, ranges, colors)
-    axes.set_xlabel("weight")
-    axes.set_ylabel("weights in a bin")
-    axes.axvline(0, color=MUTED, linewidth=0.6, linestyle=(0, (2, 2)))
-
-
-def _lines(trials: pd.DataFrame, stored: pd.DataFrame) -> dict[str, str]:
+def _lines(trials: pd.DataFrame, held: pd.DataFrame) -> dict[str, str]:
     """Names of trials with ranges of their own: the first of each backend and granularity."""
-    kinds = stored.groupby("trial")["granularity"].agg(lambda held: held.mode().iloc[0])
-    known = trials[trials["trial"].isin(kinds.index)]
+    kinds = {
+        str(trial): str(rows["granularity"].mode().iloc[0]) for trial, rows in held.groupby("trial")
+    }
+    known = trials[trials["trial"].isin(list(kinds))]
     # static methods first: what they hold is what most people deploy
     order = known.sort_values("method", key=lambda m: ~m.str.startswith("static"), kind="stable")
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for row in records(order):
-        key = (str(row["backend"]), str(kinds[row["trial"]]))
+        key = (str(row["backend"]), kinds[str(row["trial"])])
         found.setdefault(key, (str(row["trial"]), f"{row['backend']} {row['label']}, {key[1]}"))
     return dict(list(found.values())[:MOST_LINES])
 

@@ -107,7 +107,11 @@ def draw_latencies(axes: Axes, times: pd.DataFrame, *, room: float = 230) -> Non
 
 
 def draw_rounds(
-    axes: Axes, times: pd.DataFrame, *, limits: tuple[float, float] | None = None
+    axes: Axes,
+    times: pd.DataFrame,
+    *,
+    limits: tuple[float, float] | None = None,
+    colors: Mapping[str, str] | None = None,
 ) -> None:
     """Draw rounds in the order of time, generations marked, a line per trial.
 
@@ -115,13 +119,15 @@ def draw_rounds(
     ----------
     limits : (float, float), optional
         Of the axis, as shares of the median; what lies beyond is a mark at its edge.
+    colors : mapping, optional
+        Of each trial; of its role by default.
     """
     low, high = limits or _limits(times)
     for edge in times.groupby("generation")["place"].min().iloc[1:]:
         axes.axvline(edge - 0.5, color=GRID, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5)
     for trial in dict.fromkeys(times["trial"]):
         own = times[times["trial"] == trial]
-        color = COLORS[own["role"].iloc[0]]
+        color = colors[trial] if colors else COLORS[own["role"].iloc[0]]
         shown = own["off"].clip(low, high)
         beyond = shown != own["off"]
         for _, part in own.assign(off=shown).groupby("generation"):
@@ -141,6 +147,12 @@ def draw_rounds(
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("off its median")
+
+
+def own_colors(times: pd.DataFrame) -> dict[str, str]:
+    """A colour for each trial, so that they can share axes."""
+    trials = dict.fromkeys(times["trial"])
+    return {trial: SERIES[i % len(SERIES)] for i, trial in enumerate(trials)}
 
 
 def _panels(times: pd.DataFrame) -> list[tuple[str, list[str]]]:
