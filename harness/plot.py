@@ -19,6 +19,7 @@ import pandas as pd
 from harness import advice
 from harness.advice import Choice, records
 from harness.errors import BadInput, did_you_mean
+from harness.report.quantities import one_line
 from harness.results import Results
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ def heatmap(
     frame = frame[frame["target"] == choice.target]
     if backend is not None:
         _known("backend", backend, frame["backend"])
+        frame = frame[frame["backend"] == backend]
     else:
         frame = whole
     grid = heatmaps.heatmap(frame, reasons, metric, backend=backend, model=choice.model)
-    size = 2.4 + 0.8 * len(grid.columns), 1.2 + 0.25 * len(grid.rows)
+    size = 3.8 + 0.8 * len(grid.columns), 1.2 + 0.25 * len(grid.rows)
     with _drawing(ax, *size) as axes:
         grids.draw_grid(axes, grid)
         axes.set_ylabel("method")
@@ -101,7 +103,7 @@ def heatmap(
         words = heatmaps.METRICS[metric]
         unit = ", percentage points" if metric == "quality_drop" else ""
         where = choice.model if backend is None else backend
-        axes.set_title(f"{words}{unit}: {where} on {choice.target}", loc="left")
+        axes.set_title(f"{words}{unit}: {one_line(f'{where} on {choice.target}', 60)}", loc="left")
     return axes
 
 
@@ -181,8 +183,7 @@ def agreement(
     from harness.report import grids
 
     frame, choice = _place(results, model, target)
-    answered = frame.dropna(subset=["agreement"])
-    given = kept.answers(results, answered["trial"])
+    answered, given, reference = kept.with_answers(results, frame)
     groups = kept.same_method(answered, given)
     if method not in groups:
         known = ", ".join(groups) or "none"
@@ -190,7 +191,7 @@ def agreement(
             f"no two backends have answers of '{method}' on {_where(choice)}; methods that have: "
             f"{known}.{did_you_mean(method, groups)}"
         )
-    shares = kept.matrix(groups[method], given, kept.float_trial(results, answered))
+    shares = kept.matrix(groups[method], given, reference)
     names = tuple(dict.fromkeys(name for pair in shares for name in pair))
     with _drawing(ax, 2.0 + 0.9 * len(names), 1.2 + 0.4 * len(names)) as axes:
         grids.draw_grid(axes, kept.grid(method, shares, names))
@@ -222,11 +223,10 @@ def classes(
 
     wanted = [trials] if isinstance(trials, str) else list(trials or ())
     frame, choice = _place_of(results, wanted, None, None)
-    answered = frame.dropna(subset=["agreement"])
-    reference = kept.float_trial(results, answered)
+    answered, given, reference = kept.with_answers(results, frame)
     chosen = answered[answered["trial"].isin(wanted)] if wanted else answered
     names = kept.of_interest(chosen, choice.trial, reference)
-    drops = kept.class_drops(kept.answers(results, answered["trial"]), reference, names)
+    drops = kept.class_drops(given, reference, names)
     if drops.empty:
         raise BadInput(f"no class of {_where(choice)} has test samples enough to judge its loss")
     with _drawing(ax, 8.0, 1.2 + 0.35 * drops["label"].nunique()) as axes:
@@ -305,7 +305,7 @@ def histograms(
         axes.set_xlabel(role)
         axes.set_ylabel(f"{role}s in a bin")
         _line_keys(axes, colors)
-        axes.set_title(f"{name} of {choice.model}", loc="left")
+        axes.set_title(one_line(f"{name} of {choice.model}", 60), loc="left")
     return axes
 
 
@@ -326,7 +326,9 @@ def channels(results: Results, model: str | None = None, ax: Axes | None = None)
     with _drawing(ax, 8.0, 0.9 + 0.21 * found["layer"].nunique()) as axes:
         spans.draw_channels(axes, found, 240)
         axes.set_ylabel("layer")
-        axes.set_title(f"channels under one scale per tensor: {choice.model}", loc="left")
+        axes.set_title(
+            f"channels under one scale per tensor: {one_line(choice.model, 60)}", loc="left"
+        )
     return axes
 
 
@@ -407,7 +409,7 @@ def _known(kind: str, name: str, names: Any) -> None:
 
 
 def _where(choice: Choice) -> str:
-    return f"{choice.model} on {choice.target}"
+    return one_line(f"{choice.model} on {choice.target}", 60)
 
 
 def _looks(frame: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
@@ -423,6 +425,15 @@ def _keys(axes: Axes, handles: Sequence[Any]) -> None:
 
 
 def _line_keys(axes: Axes, colors: dict[str, str]) -> None:
+    """Keys of lines below the axes, where long names have room."""
     from matplotlib.lines import Line2D
 
-    _keys(axes, [Line2D([], [], color=c, label=name, linewidth=2) for name, c in colors.items()])
+    from harness.report.canvas import fit
+
+    axes.legend(
+        handles=[
+            Line2D([], [], color=color, label=fit(one_line(name), 240), linewidth=2)
+            for name, color in colors.items()
+        ],
+        loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, borderaxespad=0,
+    )  # fmt: skip

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 MOST = 12
 """Trials of one comparison that are drawn: the reference, its control, the choice and the front first."""
 MOST_IN_ALL = 24
-MOST_PLACES = 6
+MOST_PLACES = 3
 CONTROL = "@control"
 """What the reference is called when it is timed a second time."""
 

@@ -27,7 +27,7 @@ SHARES = (0.9, 0.97, 0.99, 0.999)
 ALIKE = LEVEL + 2
 FLOAT = "float"
 """The reference form in a matrix of agreement."""
-MOST_PLACES = 6
+MOST_PLACES = 3
 MOST_METHODS = 6
 """Matrices of agreement of one place; those that agree least."""
 MOST_TRIALS = 3
@@ -92,12 +92,10 @@ def fidelity(
     found: list[Fidelity] = []
     for choice in choices:
         here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
-        answered = here.dropna(subset=["agreement"])
+        answered, given, reference = with_answers(results, here)
         if answered.empty or len(found) == MOST_PLACES:
             continue
         place, name = place_name(choice.model, choice.target), str(len(found))
-        given = answers(results, answered["trial"])
-        reference = float_trial(results, answered)
         groups = same_method(answered, given)
         shares = {label: matrix(rows, given, reference) for label, rows in groups.items()}
         alike = [label for label in shares if _least(shares[label]) == 1]
@@ -127,23 +125,27 @@ def fidelity(
     return tuple(found)
 
 
-def answers(results: Results, trials: Sequence[str] | pd.Series[str]) -> pd.DataFrame:
+def with_answers(
+    results: Results, frame: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, str | None]:
+    """The trials of one place whose answers are classes; their `answers`; the float model's trial."""
+    rows = results.measurements
+    agreed = rows[(rows["metric"] == "agreement") & rows["trial"].isin(frame["trial"])]
+    named = agreed["reference"].dropna()
+    reference = str(named.iloc[0]) if len(named) else None
+    mine = frame[frame["agreement"].notna() | (frame["trial"] == reference)]
+    return mine, answers(results, [*mine["trial"], str(reference)]), reference
+
+
+def answers(results: Results, trials: Sequence[str]) -> pd.DataFrame:
     """Predicted classes: a row per test sample, a column per trial, and the ``label``."""
-    rows = results.predictions[results.predictions["trial"].isin(list(trials))]
+    rows = results.predictions[results.predictions["trial"].isin(trials)]
     columns = {
         str(trial): own.set_index("sample")["prediction"]
         for trial, own in rows.groupby("trial", sort=False)
     }
     labels = rows.drop_duplicates("sample").set_index("sample")["label"]
     return pd.DataFrame({**columns, "label": labels})
-
-
-def float_trial(results: Results, frame: pd.DataFrame) -> str | None:
-    """The trial that agreement of the rows of ``frame`` is relative to."""
-    rows = results.measurements
-    mine = rows[(rows["metric"] == "agreement") & rows["trial"].isin(frame["trial"])]
-    named = mine["reference"].dropna()
-    return str(named.iloc[0]) if len(named) else None
 
 
 def same_method(frame: pd.DataFrame, given: pd.DataFrame) -> dict[str, list[Row]]:

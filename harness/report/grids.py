@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from harness.report.canvas import GRID, INK, LEVEL, MUTED, NARROW, SCALE, Picture, fit, picture
+from harness.report.canvas import GRID, INK, MUTED, NARROW, SCALE, Picture, fit, picture
 from harness.report.quantities import one_line
 
 EMPTY = math.nan
@@ -173,17 +173,3 @@ def _split(grid: Grid, most: int) -> list[Grid]:
         )
         for start in range(0, len(grid.columns), most)
     ]
-
-
-__all__ = [
-    "DROPS",
-    "EMPTY",
-    "LEVEL",
-    "RATIOS",
-    "Cell",
-    "Grid",
-    "draw_grid",
-    "falling",
-    "grids",
-    "rising",
-]

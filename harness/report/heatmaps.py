@@ -35,9 +35,8 @@ METRICS: Mapping[str, str] = {
 """What a heat map can show, in words."""
 _COLUMNS: Mapping[str, str] = {"size_ratio": "compression"}  # in a frame of trials
 MOST_CELLS = 400
-"""Cells of one heat map; of more, the methods that most models and backends have are drawn."""
+"""Trials in the heat maps of all targets; of one with more, the methods that most models have."""
 MOST_MODELS = 24
-MOST_TARGETS = 3
 _VALUED = ("ok", "simulated")
 
 
@@ -85,10 +84,9 @@ def heatmaps(frame: pd.DataFrame, reasons: Sequence[str]) -> HeatMaps:
     numbers = {reason: number for number, reason in enumerate(reasons, 1)}
     pictures: list[Picture] = []
     left_out: list[str] = []
+    room = MOST_CELLS
     targets = list(dict.fromkeys(frame["target"])) if len(frame) else []
-    if len(targets) > MOST_TARGETS:
-        left_out.append(f"{len(targets) - MOST_TARGETS} more targets")
-    for target in targets[:MOST_TARGETS]:
+    for target in targets:
         here = frame[frame["target"] == target]
         models, backends = (list(dict.fromkeys(here[c])) for c in ("model", "backend"))
         if len(models) > MOST_MODELS:
@@ -96,7 +94,12 @@ def heatmaps(frame: pd.DataFrame, reasons: Sequence[str]) -> HeatMaps:
             models = models[:MOST_MODELS]
             here = here[here["model"].isin(models)]
         labels = _labels(records(here))
-        kept = _most_shared(here, max(5, MOST_CELLS // (len(models) * len(backends))))
+        columns = len(models) * len(backends)
+        if pictures and columns * len(labels) > room:
+            left_out.append(f"target {one_line(target)}")
+            continue
+        room -= columns * len(labels)
+        kept = _most_shared(here, max(5, MOST_CELLS // columns))
         if len(labels) > len(kept):
             left_out.append(f"{len(labels) - len(kept)} more methods")
         here = here[here["label"].isin(kept)]

@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 MOST_LAYERS = 6
 """Layers of a model whose weights are drawn: those whose extremes are furthest from the others."""
 MOST_LINES = 5
-MOST_MODELS = 6
+MOST_MODELS = 3
 MOST_CHANNELS = 40
 """Layers whose channels are drawn, the first of the model."""
 _SAME = 0.02
@@ -94,6 +94,7 @@ def stored(results: Results, model: str) -> pd.DataFrame:
     known = results.artifacts[
         (results.artifacts["role"] == WEIGHT) & results.artifacts["trial"].isin(own["trial"])
     ].dropna(subset=["low", "high", "layer"])
+    known = known[known["layer"] != ""]
     lines = _lines(own, known)
     known = known[known["trial"].isin(lines)].drop_duplicates(["trial", "layer"])
     return known.assign(line=[lines[trial] for trial in known["trial"]])
