@@ -364,7 +364,8 @@ def draw_histogram(
     axes.set_ylabel("values in a bin")
     top = max(10.0, float(counts.max()))
     axes.set_ylim(0.5, top ** (1 / 0.45))  # room for the ranges
-    decades = [10.0**n for n in range(0, math.ceil(math.log10(top)) + 1, 2)]
+    every = 2 if top > 1000 else 1
+    decades = [10.0**n for n in range(0, math.ceil(math.log10(top)) + 1, every)]
     axes.set_yticks(decades, [short_count(n) for n in decades])
     axes.yaxis.set_minor_formatter(NullFormatter())
 
