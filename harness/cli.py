@@ -181,6 +181,10 @@ def report(
     form: Annotated[
         Format, typer.Option("--format", help="A page, or a comment.", show_choices=True)
     ] = Format.html,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Write the figures too, as SVG and PNG, to this folder."),
+    ] = None,
 ) -> None:
     """Write the HTML report of one or several runs, or its short form for a pull request.
 
@@ -194,15 +198,19 @@ def report(
       quantbench report results/laptop results/board -o both.html
 
       quantbench report results/quickstart --format markdown
+
+      quantbench report results/quickstart --figures slides
     """
     from harness.files import write_atomically
     from harness.merging import merge
-    from harness.report import write_report
+    from harness.report import write_figures, write_report
     from harness.report.markdown import brief
     from harness.results import load_results
 
     found = merge([load_results(run) for run in runs])
     page = (found.folder if len(runs) == 1 else Path()) / "report.html"
+    for written in write_figures(found, figures) if figures else ():
+        out.print(f"figure: {written}", markup=False, soft_wrap=True)
     if form is Format.html:
         out.print(f"report: {write_report(found, output or page)}", markup=False, soft_wrap=True)
         return

@@ -220,6 +220,17 @@ class Results:
     training: pd.DataFrame
     histograms: pd.DataFrame
 
+    def __repr__(self) -> str:
+        from harness.report.brief import short_text  # results are read where no report is made
+
+        return short_text(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the recommendation, the counts and the Pareto front."""
+        from harness.report.brief import notebook
+
+        return notebook(self)
+
 
 def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:
     """Write ``folder/name.parquet`` under the schema of that name, atomically."""

@@ -238,7 +238,7 @@ def _ends(value: float, found: Any) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class ClassDrop:
-    """The class that loses most: ``label``, its drop, and its p-value after Holm's correction.
+    """What one class loses: ``label``, its drop, and its p-value after Holm's correction.
 
     ``classes``: how many have samples enough to be judged.
     """
@@ -249,10 +249,10 @@ class ClassDrop:
     classes: int
 
 
-def worst_class(
+def class_drops(
     reference: FloatArray, candidate: FloatArray, labels: FloatArray
-) -> ClassDrop | None:
-    """The class with the largest paired drop; None where no class has `CLASS_SAMPLES` samples.
+) -> tuple[ClassDrop, ...]:
+    """The paired drop of every class that has `CLASS_SAMPLES` samples.
 
     Parameters
     ----------
@@ -263,12 +263,20 @@ def worst_class(
     """
     known, counts = np.unique(labels, return_counts=True)
     judged = [label for label, n in zip(known, counts, strict=True) if n >= CLASS_SAMPLES]
-    if not judged:
-        return None
     drops = [paired_drop(reference[labels == k], candidate[labels == k]) for k in judged]
     adjusted = holm([drop.p for drop in drops])
-    worst = max(range(len(judged)), key=lambda i: drops[i].interval.value)
-    return ClassDrop(int(judged[worst]), drops[worst], adjusted[worst], len(judged))
+    return tuple(
+        ClassDrop(int(label), drop, p, len(judged))
+        for label, drop, p in zip(judged, drops, adjusted, strict=True)
+    )
+
+
+def worst_class(
+    reference: FloatArray, candidate: FloatArray, labels: FloatArray
+) -> ClassDrop | None:
+    """The first of `class_drops` with the largest drop; None where no class has samples enough."""
+    found = class_drops(reference, candidate, labels)
+    return max(found, key=lambda one: one.drop.interval.value) if found else None
 
 
 def over_seeds(outcomes: FloatArray) -> PairedDrop:

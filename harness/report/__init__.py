@@ -51,6 +51,14 @@ def render(results: Results, path: Path | None = None) -> str:
     )
 
 
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """Write the figures of a run's report to ``folder`` as SVG and PNG; returns their paths."""
+    from harness.report import slides
+    from harness.report.summary import summarise
+
+    return slides.write(summarise(results), folder)
+
+
 def write_diagnosis(found: Diagnosis) -> Path:
     """Write the page of a diagnosis into its folder; returns its path."""
     from harness.report.diagnosis import COLUMNS, summarise

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.frame import batch_sizes, trial_frame
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.results import Results
 
 MOST = 6

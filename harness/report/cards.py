@@ -12,7 +12,7 @@ from harness.advice import Choice, Standings, choose
 from harness.constraints import Constraints
 from harness.frame import Row, control, records
 from harness.report import figures, verdict
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.report.quantities import percent, span
 from harness.results import Results
 from harness.statistics import Interval

@@ -13,7 +13,7 @@ from harness.diagnosis import MODES, Diagnosis
 from harness.frame import records
 from harness.guide import Check
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.report.quantities import decibels, one_line, percent, points
 
 MODE_TITLE = {"quantized": "Quantized alone", "kept": "Kept in float alone"}

@@ -1,87 +1,42 @@
-"""Figures: functions of a frame that return an inline SVG, coloured by the page's style sheet.
-
-Each is drawn by seaborn on a figure of its own. Colours are written as ``var(--name, #light)``,
-so that the page decides between light and dark; text stays text.
-"""
+"""Figures: functions of a frame that return a picture, each drawn by seaborn on a figure of its own."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.advice import Choice
+from harness.report.canvas import (
+    ALERT,
+    INK,
+    MUTED,
+    NARROW,
+    SERIES,
+    Picture,
+    fit,
+    keys_above,
+    picture,
+    short_count,
+    side_by_side,
+)
 from harness.report.quantities import milliseconds, number, one_line, percent, ratio, size
 
-# light values; the style sheet holds the dark ones under the same names
-SERIES = ("#0067a5", "#c44601", "#00805c", "#8a4fbe", "#8f6a00", "#b3306b")
-INK, MUTED, GRID, ALERT = "#1b1f24", "#59636e", "#d5dae0", "#b42318"
-VARIABLES: Mapping[str, str] = {
-    **{color: f"--series-{i + 1}" for i, color in enumerate(SERIES)},
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--grid",
-    ALERT: "--alert",
-}
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p")
 
 MOST = 40
 """Layers in one figure."""
-WIDE, NARROW = 8.8, 3.9  # inches; 72 SVG units each
-STYLE: Mapping[str, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRID,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "both",
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "savefig.facecolor": "none",
-    "xtick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "xtick.labelsize": 9,
-    "ytick.color": GRID,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 9,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure in two widths, its name for readers who cannot see it, and what to look for."""
-
-    title: str
-    wide: Markup
-    narrow: Markup
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:
@@ -123,7 +78,7 @@ def tradeoff(
     def draw(width: float) -> Figure:
         return _tradeoff(frame, colors, shapes, max_drop, choice, width)
 
-    return _picture(draw, title, name, _labels(frame, choice))
+    return picture(draw, title, name, _labels(frame, choice))
 
 
 def bars(
@@ -134,7 +89,7 @@ def bars(
     Parameters are those of `tradeoff`; trials with a size but no latency come last.
     """
     title = "Latency and size of each trial, fastest first"
-    return _picture(lambda width: _bars(frame, colors, chosen, width), title, name, {})
+    return picture(lambda width: _bars(frame, colors, chosen, width), title, name)
 
 
 def losses(steps: pd.DataFrame, *, name: str) -> Picture:
@@ -148,7 +103,7 @@ def losses(steps: pd.DataFrame, *, name: str) -> Picture:
         Unique in the page: prefix of the SVG's ids.
     """
     title = "Training loss by step, one panel per method, one line per seed"
-    return _picture(lambda width: _losses(steps, width), title, name, {})
+    return picture(lambda width: _losses(steps, width), title, name)
 
 
 def sweep(
@@ -164,7 +119,7 @@ def sweep(
         The columns, in words that label the axes.
     """
     title = f"{y} by {x}, a line per backend"
-    return _picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name, {})
+    return picture(lambda width: _sweep(frame, colors, x, y, unit, width), title, name)
 
 
 def throughput(frame: pd.DataFrame, place: str, *, name: str) -> Picture:
@@ -176,7 +131,7 @@ def throughput(frame: pd.DataFrame, place: str, *, name: str) -> Picture:
         Columns ``backend``, ``label``, ``batch_size`` and ``throughput_per_s`` with its ends.
     """
     title = f"Samples per second by batch size: {one_line(place)}"
-    return _picture(lambda width: _throughput(frame, width), title, name, {})
+    return picture(lambda width: _throughput(frame, width), title, name)
 
 
 def drift(frame: pd.DataFrame, lines: Sequence[str], *, y: str, name: str) -> Picture:
@@ -196,7 +151,7 @@ def drift(frame: pd.DataFrame, lines: Sequence[str], *, y: str, name: str) -> Pi
         "quality": "Quality under shifted inputs",
         "SQNR": "What quantization adds: SQNR against the float model under the same shift",
     }[y]
-    return _picture(lambda width: _drift(frame, lines, y, width), title, name, {})
+    return picture(lambda width: _drift(frame, lines, y, width), title, name)
 
 
 def ranges(frame: pd.DataFrame, *, name: str) -> Picture:
@@ -209,7 +164,7 @@ def ranges(frame: pd.DataFrame, *, name: str) -> Picture:
         ``share`` (of the span of all observed values).
     """
     title = "Share of the observed values' span that each calibrator keeps, by activation"
-    return _picture(lambda width: _ranges(frame, width), title, name, {})
+    return picture(lambda width: _ranges(frame, width), title, name)
 
 
 def histograms(frame: pd.DataFrame, *, name: str) -> Picture:
@@ -222,7 +177,7 @@ def histograms(frame: pd.DataFrame, *, name: str) -> Picture:
         ``counts`` of the backend's histogram in each row.
     """
     title = "The activation whose ranges differ most: its values, and each calibrator's range"
-    return _picture(lambda width: _histograms(frame, width), title, name, {})
+    return picture(lambda width: _histograms(frame, width), title, name)
 
 
 def sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], *, name: str) -> Picture:
@@ -234,25 +189,12 @@ def sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], *, name: str) ->
         Columns ``layer``, ``backend`` and ``sqnr_db``, in the order of the model.
     """
     title = "SQNR by layer, a dot per backend"
-    return _picture(lambda width: _sensitivity(frame, colors, width), title, name, {})
+    return picture(lambda width: _sensitivity(frame, colors, width), title, name)
 
 
 def trial_name(row: Mapping[str, Any]) -> str:
     """Backend and method on one line."""
     return one_line(f"{row['backend']} {row['label']}", 200)
-
-
-def _fit(text: str, width: float, points: float = 9.0) -> str:
-    """``text`` cut to at most ``width`` SVG units in a font of ``points``."""
-    font = FontProperties(size=points)
-    for length in range(min(len(text), 60), 0, -1):
-        shown = text if length == len(text) else f"{text[:length].rstrip()}…"
-        # never too long where no glyph is wider than an em
-        if len(shown) * points <= width:
-            return shown
-        if text_to_path.get_text_width_height_descent(shown, font, False)[0] <= width:
-            return shown
-    return "…"
 
 
 def _labels(frame: pd.DataFrame, choice: Choice) -> dict[str, Markup]:
@@ -278,7 +220,7 @@ def _labels(frame: pd.DataFrame, choice: Choice) -> dict[str, Markup]:
 
 def _losses(steps: pd.DataFrame, width: float) -> Figure:
     methods = list(dict.fromkeys(steps["method"]))
-    figure, panels = _panels(methods, width, 1.9, sharey=True, above=0.4)
+    figure, panels = side_by_side(methods, width, 1.9, sharey=True, above=0.4)
     for method, axes in panels.items():
         here = steps[steps["method"] == method].sort_values(["seed", "step"])
         window = max(1, int(here["step"].max() + 1) // 20)
@@ -330,7 +272,7 @@ def _sweep(
 def _throughput(frame: pd.DataFrame, width: float) -> Figure:
     labels = list(dict.fromkeys(frame["label"]))
     colors, marks = palette(labels), markers(labels)
-    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
+    figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
     sizes = sorted(frame["batch_size"].unique())
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend]
@@ -344,11 +286,11 @@ def _throughput(frame: pd.DataFrame, width: float) -> Figure:
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("batch size")
         axes.set_ylabel("samples per second")
-    _keys_above(figure, colors, marks)
+    keys_above(figure, colors, marks)
     return figure
 
 
@@ -356,7 +298,7 @@ def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> F
     shifts = list(dict.fromkeys(frame["shift"]))
     shown, every, marks = set(frame["line"]), palette(lines), markers(lines)
     colors = {line: color for line, color in every.items() if line in shown}
-    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
+    figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend]
         for place, line in enumerate(colors):
@@ -369,19 +311,19 @@ def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> F
             )  # fmt: skip
         axes.set_xlim(-0.5, len(shifts) - 0.5)
         axes.set_xticks(
-            range(len(shifts)), [_fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
+            range(len(shifts)), [fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
         )
         axes.set_xlabel("")
         axes.set_ylabel("quality" if y == "quality" else f"{y}, dB")
         if y == "quality":
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    _keys_above(figure, colors, marks)
+    keys_above(figure, colors, marks)
     return figure
 
 
 def _ranges(frame: pd.DataFrame, width: float) -> Figure:
     colors = palette(frame["calibrator"])
-    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.4, sharey=True)
+    figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.4, sharey=True)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend].sort_values("place")
         sns.lineplot(
@@ -392,43 +334,57 @@ def _ranges(frame: pd.DataFrame, width: float) -> Figure:
         axes.set_ylabel("kept of the span")
         axes.set_ylim(0, 1.04 * max(1.0, float(frame["share"].max())))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    _keys_above(figure, colors)
+    keys_above(figure, colors)
     return figure
 
 
 def _histograms(frame: pd.DataFrame, width: float) -> Figure:
     colors = palette(frame["calibrator"])
-    figure, panels = _panels(list(dict.fromkeys(frame["backend"])), width, 2.8, sharey=False)
+    figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.8, sharey=False)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend].drop_duplicates("calibrator")
-        first = here.iloc[0]
-        counts = pd.Series(list(first["counts"]), dtype=float)
-        middles = first["start"] + first["width"] * (counts.index + 0.5)
-        sns.histplot(
-            x=middles, weights=counts, bins=min(len(counts), 96), ax=axes, color=MUTED,
-            element="step", linewidth=0, alpha=0.35,
-        )  # fmt: skip
-        axes.set_yscale("log")
+        draw_histogram(axes, next(_rows(here)), here.rename(columns={"calibrator": "line"}), colors)
         axes.set_title(
-            _fit(f"{one_line(backend)}: {one_line(first['layer'])}", 72 * width / 1.2),
+            fit(f"{one_line(backend)}: {one_line(here.iloc[0]['layer'])}", 72 * width / 1.2),
             loc="left", color=INK,
         )  # fmt: skip
-        # each range has a height of its own, so that none hides another
-        for level, row in enumerate(here.to_dict("records")):
-            height = 0.94 - 0.09 * level
-            axes.plot(
-                [row["low"], row["high"]], [height, height], "|-", color=colors[row["calibrator"]],
-                transform=axes.get_xaxis_transform(), linewidth=2, markersize=8, markeredgewidth=2,
-            )  # fmt: skip
-        axes.set_xlabel("value")
-        axes.set_ylabel("values in a bin")
-        top = max(10.0, float(counts.max()))
-        axes.set_ylim(0.5, top ** (1 / 0.45))  # room for the ranges
-        decades = [10.0**n for n in range(0, math.ceil(math.log10(top)) + 1, 2)]
-        axes.set_yticks(decades, [_count(n) for n in decades])
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    _keys_above(figure, colors)
+    keys_above(figure, colors)
     return figure
+
+
+def draw_histogram(
+    axes: Axes, values: Mapping[str, Any], ranges: pd.DataFrame, colors: Mapping[str, str]
+) -> None:
+    """Draw how often values occur, and above them ranges, each at a height of its own.
+
+    Parameters
+    ----------
+    values : mapping
+        ``start``, ``width`` and ``counts`` of the histogram.
+    ranges : DataFrame
+        Columns ``line`` (a key of ``colors``), ``low`` and ``high``.
+    """
+    counts = pd.Series(list(values["counts"]), dtype=float)
+    middles = values["start"] + values["width"] * (counts.index + 0.5)
+    sns.histplot(
+        x=middles, weights=counts, bins=min(len(counts), 96), ax=axes, color=MUTED,
+        element="step", linewidth=0, alpha=0.35,
+    )  # fmt: skip
+    axes.set_yscale("log")
+    for level, row in enumerate(_rows(ranges)):
+        height = 0.94 - 0.09 * level
+        axes.plot(
+            [row["low"], row["high"]], [height, height], "|-", color=colors[row["line"]],
+            transform=axes.get_xaxis_transform(), linewidth=2, markersize=8, markeredgewidth=2,
+        )  # fmt: skip
+    axes.set_xlabel("value")
+    axes.set_ylabel("values in a bin")
+    top = max(10.0, float(counts.max()))
+    axes.set_ylim(0.5, top ** (1 / 0.45))  # room for the ranges
+    every = 2 if top > 1000 else 1
+    decades = [10.0**n for n in range(0, math.ceil(math.log10(top)) + 1, every)]
+    axes.set_yticks(decades, [short_count(n) for n in decades])
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -> Figure:
@@ -437,7 +393,7 @@ def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -
     layers = list(dict.fromkeys(shown["layer"]))
     figure = Figure(figsize=(width, 0.8 + 0.2 * len(layers)), dpi=72, layout="constrained")
     axes = figure.subplots()
-    names = {layer: _fit(one_line(layer), 0.35 * 72 * width) for layer in layers}
+    names = {layer: fit(one_line(layer), 0.35 * 72 * width) for layer in layers}
     sns.scatterplot(
         data=shown.assign(place=[layers.index(layer) for layer in shown["layer"]]),
         x="sqnr_db", y="place", hue="backend", palette=dict(colors), style="backend",
@@ -447,54 +403,14 @@ def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.set_xlabel("SQNR, dB")
     axes.set_ylabel("")
-    _keys_above(figure, colors, markers(list(colors)))
+    keys_above(figure, colors, markers(list(colors)))
     return figure
-
-
-def _count(number: float) -> str:
-    """A power of ten in short."""
-    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= unit:
-            return f"{number / unit:.0f}{name}"
-    return f"{number:.0f}"
-
-
-def _panels(
-    names: Sequence[str], width: float, height: float, *, sharey: bool, above: float = 0.6
-) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a titled panel for each name: side by side, or on a narrow page below."""
-    columns = 1 if width == NARROW else min(len(names), 3)
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(width, above + height * rows), dpi=72, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
-    for axes, name in zip(panels, names, strict=False):
-        axes.set_title(_fit(one_line(name), 72 * width / columns - 20), loc="left", color=INK)
-    for axes in panels[len(names) :]:
-        axes.remove()
-    return figure, dict(zip(names, panels, strict=False))
-
-
-def _keys_above(
-    figure: Figure, colors: Mapping[str, str], marks: Mapping[str, str] | None = None
-) -> None:
-    """Names of lines, or of marks, in their colours, above all panels."""
-    keys = [
-        Line2D(
-            [], [], color=color, label=_fit(one_line(name), 200),
-            linewidth=0 if marks else 2, marker=marks[name] if marks else None,
-        )
-        for name, color in colors.items()
-    ]  # fmt: skip
-    narrow = figure.get_figwidth() <= NARROW
-    figure.legend(
-        handles=keys, loc="outside upper left", ncols=2 if narrow else len(keys), handlelength=1.2
-    )
 
 
 def _line_keys(axes: Axes, colors: Mapping[str, str]) -> None:
     """Names of lines in their colours, in the corner with the most room."""
     keys = [
-        Line2D([], [], color=color, label=_fit(one_line(name), 200), linewidth=2)
+        Line2D([], [], color=color, label=fit(one_line(name), 200), linewidth=2)
         for name, color in colors.items()
     ]
     axes.legend(handles=keys, loc="best", handlelength=1.2)
@@ -521,12 +437,31 @@ def _tradeoff(
     width: float,
 ) -> Figure:
     narrow = width == NARROW
-    keys, columns = _keys(frame, colors, shapes), 3 if narrow else 6
+    keys, columns = mark_keys(frame, colors, shapes), 3 if narrow else 6
     legend_height = 0.21 * sum(math.ceil(len(block) / columns) for block in keys)
     plot_height = 4.0 if narrow else 4.2
     figure = Figure(figsize=(width, plot_height + legend_height), dpi=72, layout="constrained")
     legend, axes = figure.subplots(2, 1, height_ratios=[legend_height, plot_height])
     _legend(legend, keys, columns)
+    drawn = draw_tradeoff(axes, frame, colors, shapes, max_drop, choice, narrow=narrow)
+    figure.set_gid(_plot(figure, axes, drawn))
+    return figure
+
+
+def draw_tradeoff(
+    axes: Axes,
+    frame: pd.DataFrame,
+    colors: Mapping[str, str],
+    shapes: Mapping[str, str],
+    max_drop: float,
+    choice: Choice,
+    *,
+    narrow: bool = False,
+) -> pd.DataFrame:
+    """Draw what `tradeoff` shows, without its keys; on a narrow figure fewer trials are named.
+
+    Returns the rows with ``shown``, the quality where each mark is.
+    """
     frame = _with_loss_arms(frame)
     share = bool((frame["quality_unit"] == "fraction").all())
     low, high = _quality_limits(frame, max_drop) if share else (None, None)
@@ -547,8 +482,7 @@ def _tradeoff(
     axes.set_ylabel("quality")
     axes.set_xlabel("latency, ms (less is better)")
     _name_points(axes, frame, choice, narrow)
-    figure.set_gid(_plot(figure, axes, frame, share))
-    return figure
+    return frame
 
 
 SMALLEST_AREA, LARGEST_AREA = 22.0, 320.0
@@ -562,12 +496,13 @@ def _areas(sizes: pd.Series[float]) -> pd.Series[float]:
     return areas.fillna(SMALLEST_AREA)
 
 
-def _plot(figure: Figure, axes: Axes, frame: pd.DataFrame, share: bool) -> str:
+def _plot(figure: Figure, axes: Axes, frame: pd.DataFrame) -> str:
     """The inside of the plot in units of the SVG, and where its qualities lie, as JSON."""
     figure.draw_without_rendering()
     inside, height = axes.get_window_extent(), float(figure.get_size_inches()[1]) * 72
     low, high = axes.get_ylim()
     reference = frame.loc[frame["is_reference"], "quality"]
+    share = bool((frame["quality_unit"] == "fraction").all())
     return json.dumps(
         {
             "left": round(inside.x0, 2),
@@ -697,7 +632,7 @@ def _name_points(axes: Axes, frame: pd.DataFrame, choice: Choice, narrow: bool) 
     taken += [_ends(text) for text in axes.texts]
     inside = axes.get_window_extent()
     for row in best + others + ([] if narrow else named):
-        text = _fit(trial_name(row), 170, 8.5)
+        text = fit(trial_name(row), 170, 8.5)
         weight = "bold" if row["trial"] == chosen else "normal"
         note = axes.annotate(
             text, (row["latency_ms"], row["shown"]), (0, 8), textcoords="offset points",
@@ -758,12 +693,14 @@ def _legend(axes: Axes, keys: Sequence[Sequence[Line2D]], columns: int) -> None:
         axes.add_artist(legend)
 
 
-def _keys(
+def mark_keys(
     frame: pd.DataFrame, colors: Mapping[str, str], shapes: Mapping[str, str]
 ) -> tuple[list[Line2D], list[Line2D]]:
+    """Keys of the backends' colours and of the methods' marks that a frame has."""
+
     def key(name: str, color: str, shape: str) -> Line2D:
         return Line2D(
-            [], [], marker=shape, color=color, label=_fit(one_line(name), 80), linestyle="",
+            [], [], marker=shape, color=color, label=fit(one_line(name), 80), linestyle="",
             markersize=6.5, markeredgewidth=0, markeredgecolor=color,
         )  # fmt: skip
 
@@ -779,7 +716,7 @@ def _bars(
     narrow, count = width == NARROW, len(frame)
     ordered = frame.sort_values(["latency_ms", "size_bytes"], na_position="last")
     ordered = ordered.assign(key=[str(i) for i in range(count)])
-    names = [_fit(trial_name(row), 135 if narrow else 200) for row in _rows(ordered)]
+    names = [fit(trial_name(row), 135 if narrow else 200) for row in _rows(ordered)]
     height = 0.75 + 0.27 * count
     with mpl.rc_context({"axes.spines.left": True, "axes.spines.bottom": False}):
         shape = (2, 1) if narrow else (1, 2)
@@ -855,61 +792,3 @@ def _latency_text(row: Mapping[str, Any]) -> str:
 
 def _size_text(row: Mapping[str, Any]) -> str:
     return "unknown" if math.isnan(row["size_bytes"]) else size(row["size_bytes"])
-
-
-# --- from matplotlib to the page -----------------------------------------------------------------
-
-
-def _picture(
-    draw: Callable[[float], Figure], title: str, name: str, labels: Mapping[str, Markup]
-) -> Picture:
-    with mpl.rc_context(dict(STYLE)), warnings.catch_warnings():
-        # the font only decides how much room a label gets; the browser draws it with its own
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        wide = _svg(draw(WIDE), f"{name}-wide", title, labels)
-        narrow = _svg(draw(NARROW), f"{name}-narrow", title, labels)
-    return Picture(title, wide, narrow)
-
-
-def _svg(figure: Figure, name: str, title: str, labels: Mapping[str, Markup]) -> Markup:
-    """The figure as an SVG element: ids unique in the page, colours as variables, no fixed size.
-
-    The figure's own id, where it has one, is what its ``data-plot`` is to say.
-    """
-    plot, _ = figure.get_gid(), figure.set_gid(None)
-    sink = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(sink, format="svg", metadata=metadata)
-    text = sink.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<style type=\"text/css\">.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = _unique_ids(text, name, labels)
-    for color, variable in VARIABLES.items():
-        text = text.replace(color, f"var({variable}, {color})")
-    box = re.search(r'viewBox="([^"]*)"', text)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{box.group(1) if box else ""}" role="img" aria-label="{escape(title)}" '
-        f'stroke-linejoin="round" stroke-linecap="butt"{_data(plot)}>'
-    )
-    return Markup(head + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes text)
-
-
-def _data(plot: str | None) -> str:
-    return f' data-plot="{escape(plot)}"' if plot else ""
-
-
-def _unique_ids(text: str, name: str, labels: Mapping[str, Markup]) -> str:
-    """Drop ids that nothing refers to, prefix the others, and open the groups of ``labels``."""
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-
-    def rewrite(match: re.Match[str]) -> str:
-        own = match.group(1)
-        return f' id="{name}-{own}"' if own in used else ""
-
-    for own, label in labels.items():
-        text = text.replace(f'<g id="{own}">', label)
-    text = re.sub(r' id="([^"]+)"', rewrite, text)
-    return re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{name}-\g<2>", text)

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 from harness.statistics import Interval
 
@@ -118,6 +119,28 @@ def ratio(x: float) -> str:
 def decibels(x: float) -> str:
     """A signal-to-noise ratio; infinite where the outputs are identical."""
     return "identical" if x == math.inf else f"{number(x)} dB"
+
+
+def quality_writer(unit: str) -> Formatter:
+    """How a quality of that unit is written."""
+    return percent if unit in ("", "fraction") else plain
+
+
+def loss_writer(unit: str) -> Formatter:
+    """How a loss of quality is written, by the unit of the quality."""
+    return points if unit in ("", "fraction") else plain
+
+
+def text_of(value: Any) -> str:
+    """A value as text; a null of JSON or Parquet is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value)
+
+
+def place_name(model: str, target: str) -> str:
+    """Where a comparison was made."""
+    return f"{one_line(model)} on {one_line(target)}"
 
 
 def plain(x: float) -> str:

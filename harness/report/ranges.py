@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,10 @@ import pandas as pd
 from harness.frame import records
 from harness.record import ACTIVATION, OUTPUT, observed_name
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.results import Results
+
+Row = Mapping[str, Any]
 
 _FEWEST = 2
 
@@ -34,6 +36,25 @@ def ranges(results: Results) -> tuple[Picture, ...]:
         chosen = group.set_index(["backend", "place"]).loc[list(places)].reset_index()
         pictures.append(figures.histograms(chosen, name=f"histograms-{number}"))
     return tuple(pictures)
+
+
+def layers(
+    results: Results, model: str, backend: str | None = None
+) -> tuple[dict[str, Row], pd.DataFrame]:
+    """Histograms of a backend's activations, those first whose ranges differ most; the ranges.
+
+    The ranges have a row per calibrator: ``layer``, ``line`` (its name), ``low`` and ``high``.
+    """
+    found = pd.DataFrame(list(_ranges(results)))
+    if found.empty:
+        return {}, found
+    own = found[found["model"] == model]
+    own = own[own["backend"] == (backend if backend is not None else own["backend"].iloc[0])]
+    spread = own.groupby("layer", sort=False)["share"].agg(_spread)
+    first = own.drop_duplicates("layer").set_index("layer", drop=False)
+    order = [str(name) for name in spread.sort_values(ascending=False, kind="stable").index]
+    seen: dict[str, Row] = {name: next(records(first.loc[[name]])) for name in order}
+    return seen, own.assign(line=own["calibrator"]).drop_duplicates(["layer", "line"])
 
 
 def _spread(shares: pd.Series[float]) -> float:

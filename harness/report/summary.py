@@ -10,18 +10,22 @@ from typing import Any
 
 import pandas as pd
 
-from harness.advice import standings
+from harness.advice import choose, standings
 from harness.constraints import OBJECTIVES, Constraints
 from harness.frame import batch_sizes, interval, trial_frame
 from harness.merging import parts
 from harness.report import verdict
 from harness.report.batches import batches
 from harness.report.beside import Line, beside
+from harness.report.canvas import Picture
 from harness.report.cards import STATES, Card, cards, sentence
 from harness.report.changes import Change, changes
 from harness.report.choosing import choosing
-from harness.report.figures import Picture, palette
+from harness.report.distributions import Distribution, distributions
+from harness.report.fidelity import Fidelity, fidelity
+from harness.report.figures import palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
+from harness.report.heatmaps import HeatMaps, Matrix, heatmaps, support
 from harness.report.provenance import Provenance, listed, provenances, text
 from harness.report.quantities import (
     MISSING,
@@ -38,6 +42,7 @@ from harness.report.quantities import (
     span,
 )  # fmt: skip
 from harness.report.ranges import ranges
+from harness.report.spans import Weights, weights
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
 from harness.report.verdict import loss_writer, place_name, quality_writer
@@ -86,26 +91,6 @@ class TrialRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Support:
-    """A cell of the support matrix; ``notes`` are the numbers of its reasons below it."""
-
-    status: str
-    text: str
-    detail: str = ""
-    notes: tuple[int, ...] = ()
-    tone: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Methods by backend for one model and target."""
-
-    place: str
-    backends: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Support, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """The whole report."""
 
@@ -127,12 +112,16 @@ class Page:
     choosing: Mapping[str, Any]
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
+    heatmaps: HeatMaps
+    distributions: tuple[Distribution, ...]
+    fidelity: tuple[Fidelity, ...]
     beside: tuple[Line, ...]
     training: Training | None
     changes: tuple[Change, ...]
     batches: tuple[Picture, ...]
     sweeps: tuple[Picture, ...]
     ranges: tuple[Picture, ...]
+    weights: tuple[Weights, ...]
     whys: tuple[Why, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
@@ -149,8 +138,10 @@ def summarise(
     """
     limits = limits or Constraints()
     frame = trial_frame(results)
-    shown = cards(results, frame, list(standings(results, limits.objective)), limits)
-    matrices, reasons = _support(frame, limits.max_drop)
+    places = list(standings(results, limits.objective))
+    choices = [choose(place, limits) for place in places]
+    shown = cards(results, frame, places, limits)
+    matrices, reasons = support(frame, limits.max_drop)
     runs = provenances(results, page)
     sizes = batch_sizes(results)
     counts = frame["status"].value_counts() if len(frame) else pd.Series(dtype=int)
@@ -174,12 +165,16 @@ def summarise(
         choosing=choosing(results, frame, limits) if len(frame) else {},
         matrices=matrices,
         reasons=reasons,
+        heatmaps=heatmaps(frame, reasons),
+        distributions=distributions(results, frame, choices),
+        fidelity=fidelity(results, frame, choices),
         beside=beside(results),
         training=training(results, frame),
         changes=changes(frame),
         batches=batches(results),
         sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
         ranges=ranges(results),
+        weights=weights(results),
         whys=explanations(results),
         columns=tuple(column for column, _ in _columns(sizes, frame)),
         rows=_trial_rows(results, frame, shown, sizes),
@@ -201,69 +196,6 @@ def _warnings(results: Results) -> tuple[str, ...]:
     for target, warnings in zip(results.trials["target"], results.trials["warnings"], strict=True):
         said |= {f"{target}: {w}": None for w in listed(warnings) if w not in known}
     return tuple(map(one_line, said))
-
-
-# --- the support matrix --------------------------------------------------------------------------
-
-
-def _support(frame: pd.DataFrame, max_drop: float) -> tuple[tuple[Matrix, ...], tuple[str, ...]]:
-    """One matrix per model and target, and the numbered reasons they refer to."""
-    reasons: dict[str, int] = {}
-    matrices = []
-    for (model, target), here in frame.groupby(["model", "target"], sort=False):
-        backends = [str(b) for b in here["backend"].unique()]
-        cells: dict[tuple[str, str], list[Row]] = {}
-        for row in _rows(here):
-            cells.setdefault((str(row["label"]), str(row["backend"])), []).append(row)
-        labels = list(dict.fromkeys(label for label, _ in cells))
-        matrices.append(
-            Matrix(
-                place_name(str(model), str(target)),
-                tuple(one_line(b) for b in backends),
-                tuple(
-                    (
-                        one_line(label),
-                        tuple(
-                            _support_cell(cells.get((label, b), []), reasons, max_drop)
-                            for b in backends
-                        ),
-                    )
-                    for label in labels
-                ),
-            )
-        )
-    return tuple(matrices), tuple(reasons)
-
-
-def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float) -> Support:
-    if not rows:
-        return Support("absent", MISSING)
-    worst = max(rows, key=lambda row: _SEVERITY.get(row["status"], 1))
-    status = str(worst["status"])
-    if status == "ok":
-        if worst["is_reference"]:
-            return Support("ok", "reference")
-        speed = worst["speedup"]
-        drop = worst["quality_drop"]
-        return Support(
-            "ok" if worst["quality_drop_bound"] <= max_drop else "over",
-            ratio(speed) if not math.isnan(speed) else "ok",
-            "" if math.isnan(drop) else f"loss {loss_writer(worst)(drop)}",
-            tone="good" if speed > 1 else "",
-        )
-    notes = tuple(
-        reasons.setdefault(_reason(row), len(reasons) + 1) for row in rows if row["status"] != "ok"
-    )
-    return Support(status, status, "", tuple(dict.fromkeys(notes)))
-
-
-_SEVERITY = {"ok": 0, "no-op": 1, "simulated": 1, "unsupported": 2, **dict.fromkeys(FAILURES, 3)}
-
-
-def _reason(row: Row) -> str:
-    reason = one_line(text(row["reason"])) or "no reason was recorded"
-    stage = text(row["stage"])
-    return f"{reason} (while: {stage})" if stage and row["status"] in FAILURES else reason
 
 
 # --- the table of trials -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.shift import RECALIBRATED
 
 SWEPT: Mapping[str, str] = {

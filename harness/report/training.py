@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.report import figures
-from harness.report.figures import Picture
+from harness.report.canvas import Picture
 from harness.report.quantities import MISSING, one_line, plain, points
 from harness.results import Results
 

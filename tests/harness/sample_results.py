@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,14 +97,25 @@ def sample_results(
     run: Mapping[str, Any] | None = None,
     machine: Mapping[str, Any] | None = None,
     noise: float = 0.004,
+    detailed: bool = False,
 ) -> Results:
-    """Write a synthetic run to ``folder`` and read it; ``run`` and ``machine`` replace keys."""
+    """Write a synthetic run to ``folder`` and read it; ``run`` and ``machine`` replace keys.
+
+    ``detailed``: with rounds, predictions and histograms of weights, which most tests do not need.
+    """
     references = _references(trials)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
     for trial in trials:
         tables["trials"].append(_trial(trial, experiment))
         tables["measurements"] += _measurements(trial, trials, references, batch_sizes, noise)
-        tables["artifacts"] += _artifacts(trial)
+        tables["artifacts"] += _artifacts(trial, layer="conv" if detailed else "")
+        if detailed and trial.latency_ms is not None:
+            again = trial is references.get(f"{trial.model}/{trial.target}")
+            for name in (trial.id, f"{trial.id}@control") if again else (trial.id,):
+                tables["samples"] += _rounds(name, trial)
+            tables["predictions"] += _predictions(trial)
+    if detailed:
+        tables["histograms"] = [_weights(trials)]
     for name, rows in tables.items():
         write_table(folder, name, rows)
     write_json(folder / "run.json", {**_run(experiment, references), **(run or {})})
@@ -114,12 +126,51 @@ def sample_results(
 KERNELS: Mapping[str, str] = {"dynamic-int8": "ConvInteger", "fp16": "HalfConv"}
 
 
-def _artifacts(t: Invented) -> list[dict[str, Any]]:
+GENERATIONS, ROUNDS = 3, 7
+
+
+def _rounds(name: str, t: Invented) -> list[dict[str, Any]]:
+    """Two samples of each round, around the latency; the second round of each generation is slow."""
+    chance = random.Random(name)
+    return [
+        {"trial": name, "scenario": "single-stream", "batch_size": 1, "generation": generation,
+         "round": round_, "position": 0, "calls": 10,
+         "nanoseconds": int(1e7 * (t.latency_ms or 0) * chance.gauss(1, 0.01) * (1.2 if round_ == 1 else 1))}
+        for generation in range(GENERATIONS) for round_ in range(ROUNDS) for _ in range(2)
+    ]  # fmt: skip
+
+
+def _predictions(t: Invented) -> list[dict[str, Any]]:
+    """Ten classes in turn; float errs on the first samples, of which ``won`` are right here.
+
+    The next ``lost`` samples are wrong here alone. All wrong answers are the next class.
+    """
+    rows = []
+    for sample in range(SAMPLES):
+        label = sample % 10
+        wrong = t.won <= sample < SAMPLES - FLOAT_RIGHT + t.lost
+        rows.append(
+            {"trial": t.id, "sample": sample, "label": label, "prediction": (label + wrong) % 10,
+             "outcome": 1 - wrong}
+        )  # fmt: skip
+    return rows
+
+
+def _weights(trials: Sequence[Invented]) -> dict[str, Any]:
+    """Of the convolution of `_artifacts`; its extremes are the ends of the file's range."""
+    return {
+        "trials": [t.id for t in trials], "role": "weight", "name": "conv", "start": -25.4,
+        "width": 2.54, "counts": [1, 9, 99, 999, 9999, 9999, 999, 99, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        "minimum": -25.4, "maximum": 25.4, "mean": 0.0, "std": 4.0, "count": 22216,
+    }  # fmt: skip
+
+
+def _artifacts(t: Invented, layer: str = "") -> list[dict[str, Any]]:
     """A file of one convolution, as its method would make it; nothing of what did not run."""
     if t.latency_ms is None:
         return []
     integer = t.integer > 0
-    weight = TensorRecord("w", "weight", "int8" if integer else "float32", (90_000,))
+    weight = TensorRecord("w", "weight", "int8" if integer else "float32", (90_000,), layer=layer)
     if integer:
         levels = {"qmin": -128 if t.backend == "pytorch" else -127, "qmax": 127}
         weight = replace(weight, scale=(0.1, 0.2), zero_point=(0, 0), axis=0, **levels)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.sample_results import TYPICAL, sample_results
+
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).parent / "quantbench"
 
@@ -123,3 +125,15 @@ def test_a_probe_of_an_unknown_backend_or_into_an_odd_file_is_a_usage_error():
 def test_help_has_examples():
     assert "quantbench run experiments/quickstart.yaml" in quantbench("run", "--help").stdout
     assert "quantbench probe --check docs/capabilities.md" in quantbench("probe", "--help").stdout
+
+
+def test_a_report_with_figures_names_every_file_it_writes(tmp_path):
+    sample_results(tmp_path / "run", TYPICAL[:1])
+
+    found = quantbench("report", str(tmp_path / "run"), "--figures", str(tmp_path / "slides"))
+
+    assert found.returncode == 0
+    named = [line.partition(": ")[2] for line in found.stdout.splitlines()]
+    assert sorted(named[1:]) == sorted(map(str, (tmp_path / "slides").iterdir()))
+    assert named[0] == str(tmp_path / "run" / "report.html")
+    assert len(named) > 2

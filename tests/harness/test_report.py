@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import figures, render, write_report
+from harness.report import canvas, figures, render, write_report
 from harness.report.quantities import one_line, points, ratio, size, span
 from harness.report.summary import summarise
 from harness.results import STATUSES, Results
@@ -61,7 +61,8 @@ def hostile_results(folder: Path) -> Results:
     for i, name in enumerate(HOSTILE):
         trials += [
             Invented(name, "fp32", 0.9 - i / 10, model=HOSTILE[0], target=HOSTILE[1]),
-            Invented("tflite", name, 0.2 + i, 9_000 + i, model=HOSTILE[0], target=HOSTILE[1]),
+            Invented("tflite", name, 0.2 + i, 9_000 + i, lost=40, integer=1.0,
+                     model=HOSTILE[0], target=HOSTILE[1]),
             Invented(name, "static-int8", status="failed", reason=name, stage="build",
                      model=HOSTILE[0], target=HOSTILE[1]),
         ]  # fmt: skip
@@ -70,13 +71,14 @@ def hostile_results(folder: Path) -> Results:
         folder, trials, experiment=HOSTILE[2],
         run={"command": texts, "experiment_text": texts, "created": HOSTILE[0], "precision": HOSTILE[1]},
         machine={"cpu": HOSTILE[0], "warnings": list(HOSTILE), "packages": {HOSTILE[0]: HOSTILE[1]}},
+        detailed=True,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def typical(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of a run with 16 trials."""
-    return render(sample_results(tmp_path_factory.mktemp("typical"), TYPICAL))
+    return render(sample_results(tmp_path_factory.mktemp("typical"), TYPICAL, detailed=True))
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +281,8 @@ def test_200_trials_stay_under_3_megabytes(tmp_path: Path) -> None:
         for t in TYPICAL
     ][:200]
 
-    path = write_report(sample_results(tmp_path / "run", trials), tmp_path / "report.html")
+    results = sample_results(tmp_path / "run", trials, detailed=True)
+    path = write_report(results, tmp_path / "report.html")
 
     assert path.stat().st_size < 3_000_000
 
@@ -289,9 +292,9 @@ def test_every_colour_of_the_figures_has_a_light_and_a_dark_value(typical: str) 
     literal = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
     light, dark = palettes()
     assert literal == set()
-    assert set(figures.VARIABLES.values()) <= set(light)
-    assert set(figures.VARIABLES.values()) <= set(dark)
-    assert {light[name] for name in figures.VARIABLES.values()} == set(figures.VARIABLES)
+    assert set(canvas.VARIABLES.values()) <= set(light)
+    assert set(canvas.VARIABLES.values()) <= set(dark)
+    assert {light[name] for name in canvas.VARIABLES.values()} == set(canvas.VARIABLES)
 
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
@@ -319,10 +322,12 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(theme: int) -> None
     grounds = ["--ground", "--raised"]
     text = [(t, g) for t in ("--ink", "--muted", "--link", "--good", "--bad") for g in grounds]
     tinted = ["--good-ground", "--bad-ground", "--calm-ground", "--warn-ground"]
+    tinted += [name for name in color if name.startswith(("--worse", "--level", "--better"))]
+    assert len(tinted) == 4 + len(canvas.SCALE)
     text += [("--ink", g) for g in tinted]
     text += [("--good", "--good-ground"), ("--good", "--warn-ground"), ("--bad", "--bad-ground"),
              ("--link", "--calm-ground"), ("--link", "--bad-ground"), ("--alert", "--ground")]  # fmt: skip
-    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(figures.SERIES))]
+    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(canvas.SERIES))]
     assert {pair: round(contrast(*pair), 2) for pair in text if contrast(*pair) < 4.5} == {}
     assert {pair: round(contrast(*pair), 2) for pair in marks if contrast(*pair) < 3} == {}
 

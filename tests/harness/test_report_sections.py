@@ -1,0 +1,221 @@
+"""Sections of the report: heat maps, distributions, ranges and fidelity hold the right numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness import advice
+from harness.report import fidelity, heatmaps, spans, write_figures
+from harness.report.distributions import CONTROL, drifted, interesting, rounds
+from harness.report.grids import RATIOS, Cell, rising
+from harness.report.summary import Page, summarise
+from harness.results import Results
+from harness.statistics import class_drops, wilson
+from tests.harness.sample_results import (
+    GENERATIONS,
+    OLD_MACHINE,
+    ROUNDS,
+    SAMPLES,
+    TYPICAL,
+    Invented,
+    sample_results,
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return sample_results(tmp_path_factory.mktemp("run"), TYPICAL + OLD_MACHINE, detailed=True)
+
+
+@pytest.fixture(scope="module")
+def page(results: Results) -> Page:
+    return summarise(results)
+
+
+def test_every_empty_cell_of_a_heat_map_has_the_number_of_its_reason(results: Results) -> None:
+    frame = advice.trial_frame(results)
+    _, reasons = heatmaps.support(frame, 0.01)
+    said: dict[str, str] = {}
+
+    for target in ("cpu-1", "cpu-avx2"):
+        here = frame[frame["target"] == target]
+        grid = heatmaps.heatmap(here, reasons, "speedup", model="digits")
+        statuses = {(r["label"], r["backend"]): r for r in here.to_dict("records")}
+        for label, row in zip(grid.rows, grid.cells, strict=True):
+            for backend, cell in zip(grid.columns, row, strict=True):
+                trial = statuses.get((label, backend))
+                if trial is None:
+                    assert cell == Cell("·")
+                elif trial["status"] != "ok":
+                    assert np.isnan(cell.level)
+                    number = int(re.sub(r"\D", "", cell.text))
+                    said[trial["trial"]] = reasons[number - 1]
+                    assert trial["reason"] in reasons[number - 1]
+                else:
+                    assert not np.isnan(cell.level)
+
+    assert len(said) == sum(t.status != "ok" for t in TYPICAL + OLD_MACHINE)
+
+
+def test_a_heat_map_colours_by_how_many_times() -> None:
+    assert [rising(x, RATIOS) for x in (0.1, 0.3, 0.6, 0.9, 1.0, 1.1, 1.5, 3.0, 9.0)] == list(
+        range(9)
+    )
+
+
+def test_several_models_are_columns_and_methods_too_many_are_counted(tmp_path: Path) -> None:
+    trials = [
+        Invented("pytorch", "fp32", 1.0, axes={"samples": n} if n else {}, model=f"m{m}")
+        for m in range(3)
+        for n in range(180)
+    ]
+    frame = advice.trial_frame(sample_results(tmp_path, trials))
+    _, reasons = heatmaps.support(frame, 0.01)
+
+    found = heatmaps.heatmaps(frame, reasons)
+
+    assert [p.name.rpartition("-")[2] for p in found.pictures] == list(heatmaps.METRICS)
+    assert found.left_out == f"{180 - heatmaps.MOST_CELLS // 3} more methods"
+
+
+def test_agreement_is_what_counting_by_hand_gives(results: Results) -> None:
+    frame = advice.trial_frame(results)
+    here = frame[frame["target"] == "cpu-1"]
+    answered, given, reference = fidelity.with_answers(results, here)
+    rows = fidelity.same_method(answered, given)["static-int8"]
+
+    found = fidelity.matrix(rows, given, reference)
+
+    # pytorch loses 5 and wins 3, tflite 4 and 4, onnxruntime 4 and 2; the first ones of each kind
+    different = {
+        ("float", "pytorch"): 8, ("float", "tflite"): 8, ("float", "onnxruntime"): 6,
+        ("pytorch", "tflite"): 2, ("pytorch", "onnxruntime"): 2, ("tflite", "onnxruntime"): 2,
+    }  # fmt: skip
+    assert {pair: shared.n - shared.same for pair, shared in found.items() if shared} == different
+    (shared,) = [s for pair, s in found.items() if pair == ("pytorch", "tflite") and s]
+    assert shared.share == wilson(SAMPLES - 2, SAMPLES)
+
+
+def test_a_pair_is_shown_with_its_count_and_interval(page: Page) -> None:
+    (pair,) = [
+        p for p in page.fidelity[0].pairs
+        if (p.label, p.one, p.other) == ("static-int8", "pytorch", "tflite")
+    ]  # fmt: skip
+
+    assert pair.same == "99.8 %"
+    assert pair.ends == "99.2 to 99.9 %"
+    assert pair.different == f"2 of {SAMPLES}"
+
+
+def test_answers_that_are_all_alike_are_said_and_not_drawn(page: Page) -> None:
+    assert page.fidelity[0].alike == ("fp32", "fp16")
+    assert not {p.label for p in page.fidelity[0].pairs} & {"fp32", "fp16"}
+
+
+def test_a_class_with_few_samples_is_not_judged() -> None:
+    labels = np.repeat([0.0, 1.0], [60, 20])
+    right, wrong = np.ones(80), np.zeros(80)
+
+    (only,) = class_drops(right, wrong, labels)
+
+    assert (only.label, only.drop.interval.value, only.classes) == (0, 1.0, 1)
+
+
+def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
+    trial = TYPICAL[-1]
+    frame = advice.trial_frame(results)
+    _, given, reference = fidelity.with_answers(results, frame[frame["target"] == "cpu-1"])
+
+    found = fidelity.class_drops(given, reference, {trial.id: "it"})
+
+    lost = (found["drop"] * found["n"]).sum()
+    assert round(lost) == trial.lost - trial.won
+    assert set(found["label"]) == set(range(10))
+
+
+def test_the_interesting_trials_begin_with_the_reference_and_its_control(results: Results) -> None:
+    frame = advice.trial_frame(results)
+    here = frame[frame["target"] == "cpu-1"]
+
+    found = interesting(here, "digits/tflite/static-int8/cpu-1", most=4)
+
+    assert found[:3] == [
+        TYPICAL[0].id, TYPICAL[0].id + CONTROL, "digits/tflite/static-int8/cpu-1",
+    ]  # fmt: skip
+    assert len(found) == 4
+
+
+def test_rounds_are_in_the_order_of_time_and_around_their_median(results: Results) -> None:
+    frame = advice.trial_frame(results)
+
+    times = rounds(results, frame[frame["target"] == "cpu-1"], [TYPICAL[0].id])
+
+    assert list(times["place"]) == list(range(GENERATIONS * ROUNDS))
+    slow = times[times["place"] % ROUNDS == 1]
+    assert (slow["off"] > 0.1).all()
+    assert times["off"].median() == 0
+    assert times["ms"].median() == pytest.approx(0.982, rel=0.02)
+
+
+def test_drift_is_the_last_third_against_the_first() -> None:
+    assert drifted(np.array([1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 1.1, 1.1, 1.1])) == pytest.approx(0.1)
+
+
+def test_weights_that_a_batch_norm_was_folded_into_are_not_drawn(results: Results) -> None:
+    seen, held = spans.layers(results, "digits")
+    assert list(seen) == ["conv"]
+    assert {len(scale) for scale in held["scale"]} == {2}
+
+    results.artifacts["fused"] = [
+        ["BatchNormalization"] if kind == "node" else None for kind in results.artifacts["kind"]
+    ]
+    results.artifacts.loc[results.artifacts["kind"] == "node", "layer"] = "conv"
+    folded, _ = spans.layers(results, "digits")
+
+    assert folded == {}
+
+
+def test_channels_share_the_levels_of_the_widest(results: Results) -> None:
+    found = spans.channel_levels(spans.stored(results, "digits"))
+
+    assert sorted(found["levels"]) == [128, 256]
+
+
+def test_sections_without_anything_to_show_are_absent(tmp_path: Path) -> None:
+    bare = summarise(sample_results(tmp_path, TYPICAL))
+
+    assert bare.distributions == ()
+    assert bare.weights == ()
+    assert bare.fidelity == () or bare.fidelity[0].agreement is None
+
+
+def test_figures_are_written_as_files_that_can_be_opened(tmp_path: Path) -> None:
+    small = sample_results(tmp_path / "run", (TYPICAL[0], TYPICAL[6], TYPICAL[10]), detailed=True)
+
+    written = write_figures(small, tmp_path / "slides")
+
+    assert sorted(written) == sorted((tmp_path / "slides").iterdir())
+    names = {path.stem for path in written if path.suffix == ".svg"}
+    assert {path.stem for path in written if path.suffix == ".png"} == names
+    assert {
+        "tradeoff-digits-on-cpu-1",
+        "heatmap",
+        "weights-digits",
+        "agreement-digits-on-cpu-1",
+    } <= names
+    for path in written:
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8")
+            assert ElementTree.fromstring(text).tag.endswith("svg")  # noqa: S314 - our own file
+            assert "var(" not in text
+        else:
+            image = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+            assert image.getpixel((0, 0)) == (255, 255, 255)
+            assert len(image.getcolors(1 << 24) or []) > 10
