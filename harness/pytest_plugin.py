@@ -259,7 +259,7 @@ def _quantbench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         models.update(Experiment.load(path).models)
     return Bench(
         shared / "quantbench", lambda: _progress(config), models,
-        config.stash.get(BASELINE, None), config.stash[GATES] if GATES in config.stash else (),
+        config.stash.get(BASELINE, None), config.stash.get(GATES, ()),
     )  # fmt: skip
 
 
