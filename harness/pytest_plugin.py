@@ -7,7 +7,7 @@ is installed, and therefore imports nothing but pytest before one of its options
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TOLD = ("quality", "quality_drop", "agreement", "sqnr_db", "size_bytes", "integer_macs_fraction")
 """Metrics that every test leaves as properties, for JUnit XML and plugins that read them."""
 BASELINE: pytest.StashKey[Results] = pytest.StashKey()
-GATES: pytest.StashKey[tuple[Gate, ...]] = pytest.StashKey()
+GATES: pytest.StashKey[Sequence[Gate]] = pytest.StashKey()
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def _quantbench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         models.update(Experiment.load(path).models)
     return Bench(
         shared / "quantbench", lambda: _progress(config), models,
-        config.stash.get(BASELINE, None), config.stash.get(GATES, None) or (),
+        config.stash.get(BASELINE, None), config.stash.get(GATES, ()),
     )  # fmt: skip
 
 
