@@ -51,7 +51,7 @@ def distributions(
         Of `harness.frame.trial_frame`.
     """
     found: list[Distribution] = []
-    most = max(4, MOST if len(choices) == 1 else MOST_IN_ALL // len(choices))
+    most = max(4, MOST if len(choices) < 2 else MOST_IN_ALL // max(1, len(choices)))
     for choice in choices:
         if len(found) == MOST_PLACES:
             break

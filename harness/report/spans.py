@@ -185,7 +185,7 @@ def draw_channels(axes: Axes, channels: pd.DataFrame, room: float) -> None:
     shown = shown.assign(bits=np.log2(shown["levels"]))
     sns.boxplot(
         data=shown, x="bits", y="layer", order=layers, ax=axes, whis=(0, 100), width=0.6,
-        color=SERIES[0], linewidth=0.9, linecolor=SERIES[0], fill=False,
+        color=SERIES[0], linewidth=0.9, linecolor=SERIES[0], fill=False, saturation=1,
     )  # fmt: skip
     axes.set_yticks(range(len(layers)), [fit(one_line(name), room) for name in layers])
     axes.set_xticks(range(0, 9, 2), [str(2**n) for n in range(0, 9, 2)])

@@ -81,7 +81,7 @@ def draw_latencies(axes: Axes, times: pd.DataFrame, *, room: float = 230) -> Non
     sns.violinplot(
         data=shown, x="off", y="trial", order=trials, hue="trial", palette=hues, ax=axes, cut=0,
         inner=None, linewidth=0, density_norm="width", width=0.85, alpha=0.3, legend=False,
-        gridsize=48, orient="h",
+        gridsize=48, orient="h", saturation=1,
     )  # fmt: skip
     for place, trial in enumerate(trials):
         own = shown[shown["trial"] == trial]
