@@ -110,10 +110,10 @@ def _failures(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Any text as Markdown that shows it: no markup, no HTML, nobody mentioned, nothing linked.
+    r"""Any text as Markdown that shows it: no markup, no HTML, nobody mentioned, nothing linked.
 
     >>> escaped("a|b *c* <d> @e https://f")
-    'a\\\\|b \\\\*c\\\\* &lt;d&gt; &#64;e https&#58;//f'
+    'a\\|b \\*c\\* &lt;d&gt; &#64;e https&#58;//f'
     """
     shown = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     shown = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", shown)
