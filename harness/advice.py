@@ -234,6 +234,7 @@ def standings(
     def times(size: float, offline: bool) -> Times:
         return round_times(results.samples, size, offline=offline)
 
+    frame, *others = (_needed(known) for known in (frame, *others))
     for (model, target), here in frame.groupby(["model", "target"], sort=False):
         metric, rows = wanted.metric, list(records(here))
         if at_best and here["offline_throughput_per_s"].notna().any():
@@ -248,6 +249,19 @@ def standings(
         yield Standings(
             str(model), str(target), objective, None if at_best else batch, tuple(rows), same
         )
+
+
+def _needed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a choice looks at: rows of few values are made quickly."""
+    measured = [f"{metric}{end}" for metric in _COMPARED for end in ("", "_low", "_high")]
+    return frame[[*_IDENTITY, *(column for column in measured if column in frame)]]
+
+
+_IDENTITY = ("trial", "model", "target", "status", "flags", "batch_size", "offline_batch_size")
+_COMPARED = (
+    "latency_ms", "speedup", "throughput_per_s", "energy_net_j", "offline_throughput_per_s",
+    "offline_speedup", "size_bytes", "quality", "quality_drop", "quality_drop_bound",
+)  # fmt: skip
 
 
 def _at_best(frames: Sequence[pd.DataFrame], metric: str) -> list[dict[str, Any]]:
@@ -383,8 +397,8 @@ def gains(
     mine = next(records(frame[frame["trial"] == trial]), None)
     if mine is None:
         raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, frame['trial'])}")
-    here = (frame["model"] == mine["model"]) & (frame["target"] == mine["target"])
-    rows = {str(row["trial"]): row for row in records(frame[here])}
+    here = frame[(frame["model"] == mine["model"]) & (frame["target"] == mine["target"])]
+    floats = here[(here["method"] == "fp32") & (here["status"] == "ok")].dropna(subset="latency_ms")
     measured = results.measurements
     measured = measured[(measured["trial"] == trial) & (measured["metric"] == "speedup")]
     speedups = {
@@ -396,16 +410,11 @@ def gains(
     }
 
     def fastest(backend: str) -> str | None:
-        floats = [
-            row
-            for row in rows.values()
-            if (row["backend"], row["method"], row["status"]) == (backend, "fp32", "ok")
-            and not math.isnan(row["latency_ms"])
-        ]
-        return str(min(floats, key=lambda row: row["latency_ms"])["trial"]) if floats else None
+        own = floats[floats["backend"] == backend]
+        return str(own.loc[own["latency_ms"].idxmin(), "trial"]) if len(own) else None
 
     wanted: dict[str, str] = {}
-    reference = rows.get(word(mine["reference"]))
+    reference = next(records(here[here["trial"] == word(mine["reference"])]), None)
     if reference is not None:
         wanted[str(reference["trial"])] = "the reference"
         if quickest := fastest(str(reference["backend"])):

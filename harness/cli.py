@@ -224,7 +224,10 @@ def report(
 
 @app.command()
 def advise(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Runs' folders, or experiments' (newest run)."),
+    ],
     max_drop: Annotated[
         str,
         typer.Option(
@@ -270,13 +273,14 @@ def advise(
     from harness import advising
     from harness.advice import recommend
     from harness.constraints import Constraints, parse_drop, parse_size
+    from harness.merging import merge
     from harness.results import load_results
 
     limits = Constraints(
         parse_drop(max_drop), parse_size(max_size) if max_size else None, objective, batch_size,
         target, model,
     )  # fmt: skip
-    found = load_results(run)
+    found = merge([load_results(run) for run in runs])
     choices = recommend(found, limits)
     if as_json:
         text = json.dumps(advising.to_json(found, limits, choices), indent=2, allow_nan=False)

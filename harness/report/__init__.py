@@ -35,6 +35,7 @@ def render(results: Results, path: Path | None = None) -> str:
     from harness.report.choosing import as_script
     from harness.report.summary import summarise
     from harness.report.training import QUALITIES
+    from harness.report.why import MOST as MOST_WHYS
 
     script = _source("report.js")
     page = summarise(results, page=path)
@@ -44,6 +45,7 @@ def render(results: Results, path: Path | None = None) -> str:
         data=Markup(as_script(page.choosing)) if page.cards else "",  # noqa: S704 - escaped there
         qualities=QUALITIES,
         most_in_batches=MOST,
+        most_whys=MOST_WHYS,
         glossary=glossary,
         # our own file, not data: the only text that is not escaped
         script=Markup(script),  # noqa: S704

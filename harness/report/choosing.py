@@ -116,10 +116,9 @@ def _view(
     ties = place.contenders()
     rows = {str(row["trial"]): row for row in place.rows}
     here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
-    base = {str(row["trial"]): row for row in records(here)}
     texts: dict[int, dict[str, Any]] = {}
-    for trial in dict.fromkeys(_chosen(ties, rows)):
-        row, reference = base[trial], verdict.reference_row(base[trial], here)
+    for row in records(here[here["trial"].isin(list(_chosen(ties, rows)))]):
+        trial, reference = str(row["trial"]), verdict.reference_row(row, here)
         # what depends on the objective and batch size comes first
         *first, own, quality, loss = verdict.facts(results, row, here, asked, place.batch_size)
         rate = verdict.fact_of_objective(row, reference, "throughput", place.batch_size)

@@ -151,7 +151,8 @@ def _throughput_fact(row: Row, reference: Row | None, at_best: bool) -> Fact:
 def speed_fact(results: Results, row: Row, frame: pd.DataFrame, batch: int | None) -> Fact:
     """The speed-ups over the reference and the fastest floats, and the latency."""
     gains = advice.gains(results, str(row["trial"]), batch, frame)
-    rows = {str(other["trial"]): other for other in records(frame)}
+    named = frame[frame["trial"].isin([gain.reference for gain in gains])]
+    rows = {str(other["trial"]): other for other in records(named)}
     lines = []
     for gain in gains:
         ends = span(gain.speedup, ratio)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pandas as pd
 
 from harness.explain import baseline, causes, facts
 from harness.frame import records
@@ -26,15 +28,30 @@ class Why:
     causes: tuple[tuple[str, str], ...]
 
 
+MOST = 200
+"""Trials that are explained on one page."""
+
+
 def explanations(results: Results) -> tuple[Why, ...]:
-    """Every trial that was run and has a cause, the slowest against its float model first."""
+    """Trials that were run and have a cause, the slowest against their float model first.
+
+    Of more than `MOST` trials, only the slowest against their float model are looked at.
+    """
     found = []
-    run = results.trials[results.trials["status"].isin(["ok", "no-op", "simulated"])]
-    for row in records(run):
-        reference = baseline(results, row)
-        if reference == row["trial"] or not _executed(results, str(row["trial"])):
+    # a trial's own rows, so that a run of many trials is not searched for each of them
+    artifacts = dict(tuple(results.artifacts.groupby("trial")))
+    measurements = dict(tuple(results.measurements.groupby("trial")))
+    for row, reference in _slowest(results)[:MOST]:
+        own = artifacts.get(row["trial"])
+        if own is None or not (own["kind"] == "executed").any():
             continue
-        known = facts(results, row, reference)
+        both = (str(row["trial"]), reference)
+        alone = replace(
+            results,
+            artifacts=pd.concat([artifacts[name] for name in both if name in artifacts]),
+            measurements=pd.concat([measurements[name] for name in both if name in measurements]),
+        )
+        known = facts(alone, row, reference)
         why = causes(known)
         if why:
             timed = known.speedup == known.speedup
@@ -52,9 +69,24 @@ def explanations(results: Results) -> tuple[Why, ...]:
     return tuple(why for _, why in sorted(found, key=lambda pair: pair[0]))
 
 
-def _executed(results: Results, trial: str) -> bool:
-    own = results.artifacts
-    return bool(((own["trial"] == trial) & (own["kind"] == "executed")).any())
+def _slowest(results: Results) -> list[tuple[Row, str]]:
+    """Trials that were run, each with its float model, the slowest against it first."""
+    rows = results.measurements[results.measurements["metric"] == "latency_ms"]
+    latency = dict(zip(rows["trial"], rows["value"].fillna(0.0), strict=True))
+    floats = results.trials[results.trials["method"] == "fp32"].groupby(["model", "target"])
+    places = {place: replace(results, trials=group) for place, group in floats}
+    found = []
+    for row in records(results.trials[results.trials["status"].isin(RUN)]):
+        place = places.get((row["model"], row["target"]))
+        reference = baseline(place, row) if place else str(row["trial"])
+        if reference != row["trial"]:
+            own, plain = latency.get(row["trial"], 0.0), latency.get(reference, 0.0)
+            found.append((own / plain if plain else 0.0, row, reference))
+    found.sort(key=lambda entry: -entry[0])
+    return [(row, reference) for _, row, reference in found]
+
+
+RUN = ("ok", "no-op", "simulated")
 
 
 def specifications(results: Results) -> dict[str, tuple[str, ...]]:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import advice
-from harness.advice import Choice, pareto, recommend
-from harness.constraints import Constraints
+from harness.advice import Choice, Standings, choose, pareto, recommend
+from harness.constraints import Constraints, parse_drop, parse_size, size_limit
 from harness.errors import BadInput
 from harness.frame import batch_sizes, reference_trial, trial_frame
 from harness.results import SAMPLES, Results
@@ -286,3 +286,103 @@ def test_no_row_beats_the_front_and_the_front_beats_all_others(
 
     for i, point in enumerate(points):
         assert front[i] == (not any(beats(other, point) for other in points))
+
+
+def test_a_size_limit_passes_over_what_is_larger(tmp_path: Path) -> None:
+    small = Invented("tflite", "static-int8", 0.20, 90_000)
+
+    choice = only_choice(tmp_path, [FLOAT, FAST, small], max_size_bytes=100_000.0)
+
+    assert choice.trial == small.id
+    assert [p.reason for p in choice.passed_over] == ["takes 110 kB, more than the 100 kB allowed"]
+    assert choice.reason == "the only measured trial within the allowed loss and size"
+
+
+def test_energy_ties_where_its_windows_overlap_and_the_smaller_file_wins(tmp_path: Path) -> None:
+    frugal = dataclasses.replace(FAST, energy_j=0.0100)
+    smaller = Invented("tflite", "static-int8", 0.2, 90_000, energy_j=0.0101)
+
+    choice = only_choice(tmp_path, [FLOAT, frugal, smaller], objective="energy")
+
+    assert (choice.trial, choice.ties) == (smaller.id, (frugal.id,))
+
+
+def test_without_energy_nothing_is_chosen_by_it_and_the_reason_says_so(tmp_path: Path) -> None:
+    choice = only_choice(tmp_path, [FLOAT, FAST], objective="energy")
+
+    assert choice.trial is None
+    assert "did not measure it" in choice.reason
+
+
+def test_throughput_is_each_at_its_best_or_at_the_batch_size_asked_for(tmp_path: Path) -> None:
+    offline = Invented("tflite", "static-int8", 0.3, 90_000, per_s=90_000.0)
+    trials = [FLOAT, dataclasses.replace(FAST, per_s=20_000.0), offline]
+    results = sample_results(tmp_path, trials, batch_sizes=(1, 8))
+
+    (best,) = recommend(results, Constraints(objective="throughput"))
+    (at_8,) = recommend(results, Constraints(objective="throughput", batch_size=8))
+
+    assert (best.trial, best.batch_size) == (offline.id, None)
+    assert (at_8.trial, at_8.batch_size) == (FAST.id, 8)
+
+
+def test_without_an_offline_scenario_the_best_batch_size_that_was_timed_counts(
+    tmp_path: Path,
+) -> None:
+    results = sample_results(tmp_path, [FLOAT, FAST], batch_sizes=(1, 8))
+
+    (choice,) = recommend(results, Constraints(objective="throughput"))
+
+    assert choice.trial == FAST.id
+    assert choice.front[0] == FAST.id
+
+
+def test_a_batch_size_that_was_not_timed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="batch size 7 was not timed; timed: 1, 8"):
+        recommend(sample_results(tmp_path, [FLOAT], batch_sizes=(1, 8)), Constraints(batch_size=7))
+
+
+@pytest.mark.parametrize("text", ["1", "5", "-1pp", "0.5%", "pp", "nan", "1pp2", ""])
+def test_what_is_no_drop_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="--max-drop takes"):
+        parse_drop(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-2MB", "2 apples", "MB", "1e6", ""])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="--max-size takes"):
+        parse_size(text)
+
+
+@given(st.integers(1, 999), st.sampled_from(["B", "kB", "MB", "GB"]))
+def test_a_size_limit_reads_as_it_was_written(number: int, unit: str) -> None:
+    assert size_limit(parse_size(f"{number}{unit}")) == f"{number} {unit}"
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.floats(0.1, 9, allow_nan=False).map(lambda x: round(x, 1))] * 3),
+        min_size=1, max_size=14, unique=True,
+    ),
+    st.floats(0, 0.09), st.floats(1, 9e5),
+)  # fmt: skip
+def test_whatever_the_limits_the_best_is_a_contender_and_its_ties_are_known(
+    points: list[tuple[float, float, float]], max_drop: float, max_size: float
+) -> None:
+    rows = [
+        {"trial": f"t{i}", "status": "ok", "flags": None, "batch_size": 1, "cost": ms,
+         "latency_ms": ms, "size_bytes": 1e5 * size, "quality": 0.9 - loss / 100,
+         "quality_drop": loss / 100, "quality_drop_bound": loss / 100}
+        for i, (ms, size, loss) in enumerate(points)
+    ]  # fmt: skip
+    rows.sort(key=lambda r: (r["cost"], r["size_bytes"], r["latency_ms"], r["quality_drop_bound"]))
+    near = lambda a, b: abs(a["cost"] - b["cost"]) < 0.5  # noqa: E731
+    place = Standings("m", "t", "latency", 1, tuple(rows), near)
+
+    choice = choose(place, Constraints(max_drop, max_size))
+    known = place.contenders()
+
+    if choice.trial is not None:
+        best = choice.allowed[0]
+        tied = {t for t in known[best] if t in choice.allowed}
+        assert {choice.trial, *choice.ties} == {best, *tied}
