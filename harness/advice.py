@@ -398,7 +398,9 @@ def gains(
     if mine is None:
         raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, frame['trial'])}")
     here = frame[(frame["model"] == mine["model"]) & (frame["target"] == mine["target"])]
-    floats = here[(here["method"] == "fp32") & (here["status"] == "ok")].dropna(subset="latency_ms")
+    # no speed-up is relative to a fine-tuned float: it is another model
+    plain = (here["method"] == "fp32") & (here["training"] == "ptq")
+    floats = here[plain & (here["status"] == "ok")].dropna(subset="latency_ms")
     measured = results.measurements
     measured = measured[(measured["trial"] == trial) & (measured["metric"] == "speedup")]
     speedups = {

@@ -758,4 +758,10 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "models": {
             name: {**m.to_json(), **own.contents(m)} for name, m in experiment.models.items()
         },
+        # a task that has changed gives other samples under the same name
+        "tasks": {
+            name: registry.task(model.task).version
+            for name in dict.fromkeys(t.model for t in experiment.trials)
+            if (model := experiment.models.get(name) or registry.model(name))
+        },
     }

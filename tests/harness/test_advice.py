@@ -218,6 +218,16 @@ def test_gains_name_each_float_once(tmp_path: Path) -> None:
     assert [gain.versus for gain in gains] == ["the reference"]
 
 
+def test_a_fine_tuned_float_hides_no_gain_over_the_plain_one(tmp_path: Path) -> None:
+    plain = Invented("tflite", "fp32", 0.4)
+    tuned = Invented("tflite", "fp32", 0.39, axes={"training": "finetune"})
+    own = Invented("tflite", "static-int8", 0.1)
+
+    gains = advice.gains(sample_results(tmp_path, [FLOAT, plain, tuned, own]), own.id)
+
+    assert [gain.reference for gain in gains] == [FLOAT.id, plain.id]
+
+
 def test_the_reference_is_found_without_the_run_naming_it(tmp_path: Path) -> None:
     results: Results = sample_results(tmp_path, [FAST, FLOAT], run={"reference": None})
 
