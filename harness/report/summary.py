@@ -273,7 +273,9 @@ def _columns(
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
     energy = (
         Column(
-            "Energy", "per inference beyond what the machine takes idling; range of the windows"
+            "Energy",
+            "per inference beyond what the machine takes idling; range of the windows",
+            "J",
         ),
         lambda row: _cell(row, "energy_net_j", joules),
     )
@@ -282,6 +284,7 @@ def _columns(
             "Offline",
             "samples per second at the batch size that suits the trial best, all timed interleaved; "
             "the speed-up over the reference at its own best",
+            "1/s",
         ),
         _offline_cell,
     )
@@ -294,6 +297,7 @@ def _columns(
                 f"Latency{batch}",
                 "median time of the inference call alone, with 95 % interval; below it the bounds of "
                 "its 90th and 99th percentile, where there are calls enough",
+                "ms",
             ),
             _latency_cell,
         ),
@@ -301,6 +305,7 @@ def _columns(
             Column(
                 f"Speed-up{batch}",
                 "time of the reference over time of this trial, paired in rounds",
+                "ratio",
             ),
             _speedup_cell,
         ),
@@ -317,17 +322,20 @@ def _columns(
             _loss_cell,
         ),
         (
-            Column("Agreement", "share of test samples answered as the reference does"),
+            Column("Agreement", "share of test samples answered as the reference does", "fraction"),
             lambda row: _cell(row, "agreement", percent),
         ),
         (
-            Column("SQNR", "float signal over quantization noise at the outputs; 6 dB is one bit"),
+            Column(
+                "SQNR", "float signal over quantization noise at the outputs; 6 dB is one bit", "dB"
+            ),
             lambda row: _cell(row, "sqnr_db", decibels),
         ),
         (
             Column(
                 "Size",
                 "bytes of all files needed at run time; smaller than the same backend's fp32",
+                "bytes",
             ),
             _size_cell,
         ),
@@ -336,6 +344,7 @@ def _columns(
                 "Integer MACs",
                 "share of multiply-accumulates really executed on integers; what the file holds, and "
                 "≠ where another backend's file of the same method holds something else",
+                "fraction",
             ),
             lambda row: _lines_under(_cell(row, "integer_macs_fraction", percent), row),
         ),
@@ -343,6 +352,7 @@ def _columns(
             Column(
                 "Memory",
                 "peak resident memory of a fresh process, runtime included; the model's share of it",
+                "bytes",
             ),
             _memory_cell,
         ),
@@ -350,6 +360,7 @@ def _columns(
             Column(
                 "Activations",
                 "largest sum of bytes of activations that are live at once, of one sample",
+                "bytes",
             ),
             lambda row: _cell(row, "activation_bytes", size),
         ),
@@ -357,11 +368,14 @@ def _columns(
             Column(
                 "Build",
                 "seconds to quantize and convert; before that, to make the float form and to train",
+                "s",
             ),
             _build_cell,
         ),
         (
-            Column("Load", "from the file to a session ready to run, then the first inference"),
+            Column(
+                "Load", "from the file to a session ready to run, then the first inference", "ms"
+            ),
             _load_cell,
         ),
         *counted,
