@@ -13,7 +13,7 @@ from harness.constraints import Constraints
 from harness.frame import Row, control, records
 from harness.report import figures, verdict
 from harness.report.canvas import Picture
-from harness.report.quantities import percent, span
+from harness.report.quantities import percent, size, span
 from harness.results import Results
 from harness.statistics import Interval
 from harness.ties import smallest_claim
@@ -179,9 +179,12 @@ def _pictures(
         )
     shown, known = _worth(timed, place), _worth(known, place)
     chosen = choose(place, limits)
+    sizes = shown["size_bytes"].dropna()
     said = ""
+    if len(sizes):
+        said = f"Areas from {size(sizes.min())} to {size(sizes.max())}. "
     if len(shown) < len(timed):
-        said = f"{len(shown)} of {len(timed)} timed trials are drawn, the fastest and all that could be chosen."
+        said += f"{len(shown)} of {len(timed)} timed trials are drawn, the fastest and all that could be chosen."
     scatter = bars = None
     if len(shown):
         scatter = figures.tradeoff(

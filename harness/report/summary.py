@@ -208,7 +208,9 @@ def _columns(
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
     energy = (
         Column(
-            "Energy", "per inference beyond what the machine takes idling; range of the windows"
+            "Energy",
+            "per inference beyond what the machine takes idling; range of the windows",
+            "J",
         ),
         lambda row: _cell(row, "energy_net_j", joules),
     )
@@ -217,6 +219,7 @@ def _columns(
             "Offline",
             "samples per second at the batch size that suits the trial best, all timed interleaved; "
             "the speed-up over the reference at its own best",
+            "1/s",
         ),
         _offline_cell,
     )
@@ -229,6 +232,7 @@ def _columns(
                 f"Latency{batch}",
                 "median time of the inference call alone, with 95 % interval; below it the bounds of "
                 "its 90th and 99th percentile, where there are calls enough",
+                "ms",
             ),
             _latency_cell,
         ),
@@ -236,6 +240,7 @@ def _columns(
             Column(
                 f"Speed-up{batch}",
                 "time of the reference over time of this trial, paired in rounds",
+                "ratio",
             ),
             _speedup_cell,
         ),
@@ -252,17 +257,20 @@ def _columns(
             _loss_cell,
         ),
         (
-            Column("Agreement", "share of test samples answered as the reference does"),
+            Column("Agreement", "share of test samples answered as the reference does", "fraction"),
             lambda row: _cell(row, "agreement", percent),
         ),
         (
-            Column("SQNR", "float signal over quantization noise at the outputs; 6 dB is one bit"),
+            Column(
+                "SQNR", "float signal over quantization noise at the outputs; 6 dB is one bit", "dB"
+            ),
             lambda row: _cell(row, "sqnr_db", decibels),
         ),
         (
             Column(
                 "Size",
                 "bytes of all files needed at run time; smaller than the same backend's fp32",
+                "bytes",
             ),
             _size_cell,
         ),
@@ -271,6 +279,7 @@ def _columns(
                 "Integer MACs",
                 "share of multiply-accumulates really executed on integers; what the file holds, and "
                 "≠ where another backend's file of the same method holds something else",
+                "fraction",
             ),
             lambda row: _lines_under(_cell(row, "integer_macs_fraction", percent), row),
         ),
@@ -278,6 +287,7 @@ def _columns(
             Column(
                 "Memory",
                 "peak resident memory of a fresh process, runtime included; the model's share of it",
+                "bytes",
             ),
             _memory_cell,
         ),
@@ -285,6 +295,7 @@ def _columns(
             Column(
                 "Activations",
                 "largest sum of bytes of activations that are live at once, of one sample",
+                "bytes",
             ),
             lambda row: _cell(row, "activation_bytes", size),
         ),
@@ -292,11 +303,14 @@ def _columns(
             Column(
                 "Build",
                 "seconds to quantize and convert; before that, to make the float form and to train",
+                "s",
             ),
             _build_cell,
         ),
         (
-            Column("Load", "from the file to a session ready to run, then the first inference"),
+            Column(
+                "Load", "from the file to a session ready to run, then the first inference", "ms"
+            ),
             _load_cell,
         ),
         *counted,
