@@ -98,7 +98,8 @@ def run(
             write_json(store.folder / "machine.json", here)
             write_json(store.folder / "run.json", _description(experiment, store, command))
         description = read_json(store.folder / "run.json")
-        if not description.get("finished"):
+        finished = bool(description.get("finished"))
+        if not finished:
             sweep()
             cells = tuple(plan(experiment))
             context = Context(experiment, cells, store, here, report)
@@ -114,7 +115,10 @@ def run(
         if told != description:
             write_json(store.folder / "run.json", told)
         found = load_results(store.folder)
-        write_report(found, store.folder / "report.html")
+        page = store.folder / "report.html"
+        if told != description or not finished or not page.exists():
+            report.step("writing the report")
+            write_report(found, page)
     return found
 
 
