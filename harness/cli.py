@@ -68,6 +68,16 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
+MaxDrop = Annotated[
+    str,
+    typer.Option(
+        metavar="DROP",
+        help="Largest loss of quality, e.g. 0.5pp (percentage points) or 0.005; its one-sided "
+        "95 % bound on the test samples must stay below.",
+    ),
+]
+
+
 def _version(value: bool) -> None:
     if value:
         out.print(f"quantbench {__version__}")
@@ -188,8 +198,8 @@ def report(
 ) -> None:
     """Write the HTML report of one or several runs, or its short form for a pull request.
 
-    Several runs become one page. Nothing is compared across them: a target that two runs share is
-    told apart by the run's name.
+    Several runs become one page. Nothing is compared across them: a target
+    that two runs share is told apart by the run's name.
 
     [bold]Examples[/bold]
 
@@ -228,14 +238,7 @@ def advise(
         list[Path],
         typer.Argument(metavar="RUN...", help="Runs' folders, or experiments' (newest run)."),
     ],
-    max_drop: Annotated[
-        str,
-        typer.Option(
-            metavar="DROP",
-            help="Largest loss of quality, e.g. 0.5pp (percentage points) or 0.005; its one-sided "
-            "95 % bound on the test samples must stay below.",
-        ),
-    ] = "1pp",
+    max_drop: MaxDrop = "1pp",
     max_size: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Largest size, e.g. 500kB or 2MB. Default: any."),
@@ -256,9 +259,10 @@ def advise(
 ) -> None:
     """Say which trial to ship under your limits, what it gains and costs, and how sure that is.
 
-    The best by the objective among the trials whose loss is surely small enough; what ties with it
-    within noise is named, and the smallest file of those is chosen. The form in the report's page
-    computes the same. Exit code 1 where no trial qualifies for some model and target.
+    The best by the objective among the trials whose loss is surely small
+    enough; what ties with it within noise is named, and the smallest file of
+    those is chosen. The form in the report's page computes the same. Exit
+    code 1 where no trial qualifies for some model and target.
 
     [bold]Examples[/bold]
 
@@ -451,14 +455,7 @@ def tune(
         str, typer.Argument(help="A model's name, or an experiment file (YAML) with one model.")
     ],
     backend: Annotated[str, typer.Option(help="The backend to tune for.")],
-    max_drop: Annotated[
-        str,
-        typer.Option(
-            metavar="DROP",
-            help="Largest loss of quality, e.g. 0.5pp (percentage points) or 0.005; its one-sided "
-            "95 % bound on the test samples must stay below.",
-        ),
-    ] = "1pp",
+    max_drop: MaxDrop = "1pp",
     objective: Annotated[
         Objective, typer.Option(help="What is made small.", show_choices=True)
     ] = Objective.latency,
