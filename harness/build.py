@@ -51,7 +51,7 @@ def data_key(model: Model, load: str, version: str, splits: list[str]) -> str:
     return content_key(
         load=load, version=version, splits=splits, preprocess=[model.preprocess, preprocess],
         inputs=[spec.to_json() for spec in model.inputs], shift=model.shift,
-        source=source_digest(load), packages=_versions("numpy"),
+        source=source_digest(load), writer=source_digest("harness.data"), packages=_versions("numpy"),
     )  # fmt: skip
 
 

@@ -402,6 +402,8 @@ class _Graph:
             return replace(plain, dtype="float32")
         if name == "to" and len(arguments) > 1 and isinstance(arguments[1], int):
             return replace(plain, dtype=_SCALAR_TYPES.get(arguments[1], dtype))
+        if kind.startswith("quantized::") and _by_number(arguments):
+            return _scaled(first, arguments[1]) if name == "mul" and first else plain
         if kind.startswith("quantized::"):
             numbers = [a for a in arguments if isinstance(a, int | float | TensorRecord)]
             return self._activation(*numbers[-2:]) if len(numbers) > 1 else plain
@@ -432,6 +434,25 @@ class _Graph:
         if not isinstance(value, TensorRecord):
             return float(value)
         return float(reduce(getattr, value.name.split("."), self._module).item())
+
+
+def _by_number(arguments: list[Any]) -> bool:
+    """Whether an operator takes a tensor and a number, and so has no scale of its own."""
+    return len(arguments) == 2 and isinstance(arguments[1], int | float)
+
+
+def _scaled(given: TensorRecord, times: float) -> TensorRecord:
+    """A quantized tensor times a number: other scales, the same integers or their mirror.
+
+    Source: PyTorch, aten/src/ATen/native/quantized/cpu/qmul.cpp.
+    """
+    made = replace(given, name="", role=ACTIVATION, shape=(), layer="")
+    if times == 0:
+        return replace(made, scale=(1.0,), zero_point=(0,))
+    zero = given.zero_point
+    if times < 0:
+        zero = tuple(given.qmin + given.qmax - point for point in zero)
+    return replace(made, scale=tuple(abs(times) * step for step in given.scale), zero_point=zero)
 
 
 def _computing(kind: str, role: str, given: str, made: str) -> str:

@@ -479,3 +479,36 @@ def test_an_lstm_in_an_exported_program_is_counted_though_it_has_three_outputs(t
     assert node.weights == 4 * 64 * (64 + 64)
     assert node.macs == 8 * node.weights
     assert not node.integer
+
+
+def halved() -> torch.nn.Module:
+    class Halved(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(self.linear(x) * -0.5)
+
+    return Halved()
+
+
+def halved_state(path: Path) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "linear.weight": rng.normal(size=(64, 64)).astype(np.float32),
+        "linear.bias": np.zeros(64, np.float32),
+    }
+
+
+def test_a_quantized_tensor_times_a_number_has_its_scales_times_that_number(tmp_path):
+    scaled = dataclasses.replace(
+        LINEAR, forms={"torch": f"{__name__}:halved"}, state=f"{__name__}:halved_state"
+    )
+
+    record = record_of(scaled, tmp_path, "static-int8")
+
+    assert "quantized::mul" in [n.kind for n in record.nodes]
+    _, linear, times, _ = [t for t in record.tensors if t.role == "activation" and t.scale]
+    assert times.scale == pytest.approx([0.5 * linear.scale[0]])
+    assert times.zero_point == (linear.qmin + linear.qmax - linear.zero_point[0],)

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from experiments.tasks import cora, fsdd, kws01, planetoid, stsb, text, vww_noise
 from experiments.tasks.mfcc import mfcc
 from harness import registry
-from harness.data import _sample_hashes
+from harness.data import sample_hashes
 from harness.errors import BadInput, DataMissing
 from harness.registry import locate
 
@@ -38,7 +38,7 @@ def test_splits_have_their_sizes_and_share_no_sample(name: str, real_data: Path)
     task = registry.task(name)
     splits = {split: locate(task.load)(split) for split in task.splits}
 
-    hashes = {split: _sample_hashes(samples.inputs) for split, samples in splits.items()}
+    hashes = {split: sample_hashes(samples.inputs) for split, samples in splits.items()}
 
     assert {s: len(splits[s]) for s in SIZES[name]} == SIZES[name]
     for split in set(splits) - {"test"}:

@@ -52,4 +52,4 @@ def _mean(given: list[Any]) -> Any:
 
     x, known = given
     weight = tf.expand_dims(known, 2)
-    return tf.reduce_sum(x * weight, 1) / tf.reduce_sum(weight, 1)
+    return tf.reduce_sum(x * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1)

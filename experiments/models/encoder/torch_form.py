@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, (1 - known) * FAR)
         weight = known.unsqueeze(2)
-        mean = (x * weight).sum(1) / weight.sum(1)
+        mean = (x * weight).sum(1) / weight.sum(1).clamp(min=1)  # a text may be empty
         logits: Tensor = self.head(self.dropout(mean))
         return logits
 
