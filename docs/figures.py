@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,113 @@ TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md")
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
 
-def trials(results: Results) -> str:
-    """A Markdown table of every timed trial, fastest first."""
+def trials(results: Results, model: str = "") -> str:
+    """A Markdown table of every timed trial, fastest first; of one model where one is named."""
+    known = results.trials.set_index("trial")
+    wide = results.measurements.query("metric == 'latency_ms' and value == value")
+    wide = wide[(wide["scenario"] != "offline") & (wide["batch_size"] == wide["batch_size"].min())]
+    names = [n for n in wide.sort_values("value")["trial"] if model in ("", known.loc[n, "model"])]
+    score = {"fraction": "top-1", "spearman": "Spearman"}.get(unit(results, names[0]), "score")
     lines = [
-        "| backend | method | ms | speed-up | top-1 | drop, points | kB | integer MACs |",
+        f"| backend | method | ms | speed-up | {score} | drop, points | kB | integer MACs |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    reference = next(iter(results.run["reference"].values()))
-    wide = results.measurements.query("metric == 'latency_ms' and value == value")
-    for name in wide.sort_values("value")["trial"]:
-        trial = results.trials.set_index("trial").loc[name]
-        speed = "reference" if name == reference else ratio(results, name, reference)
+    references = set(results.run["reference"].values())
+    for name in names:
+        trial = known.loc[name]
+        speed = "reference" if name in references else ratio(results, name)
         lines.append(
             f"| {trial['backend']} | {trial['label']} | {one(results, name, 'latency_ms'):.3f} "
             f"| {speed} | {one(results, name, 'quality'):.2%} | {drop(results, name)} "
             f"| {one(results, name, 'size_bytes') / 1000:.0f} "
             f"| {one(results, name, 'integer_macs_fraction'):.0%} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def unit(results: Results, trial: str) -> str:
+    """The unit of a trial's quality."""
+    return str(rows(results, trial, "quality")["unit"].iloc[0])
+
+
+def grouped(results: Results) -> str:
+    """A table per model, and below it what did not run, with its reason."""
+    parts = []
+    for model in results.trials["model"].unique():
+        here = results.trials[results.trials["model"] == model]
+        other = here[~here["status"].isin(["ok", "no-op"])]
+        reasons = "".join(
+            f"- `{t.backend} {t.label}`: {t.status}, {' '.join(t.reason.split())}\n"
+            for t in other.itertuples()
+        )
+        parts.append(
+            f"**{model}**\n\n{trials(results, model)}" + (f"\n{reasons}" if reasons else "")
+        )
+    return "\n".join(parts)
+
+
+def published_beside(results: Results) -> str:
+    """Published figures and ours: quality, size and the speed-up at each batch size."""
+    lines = [
+        "| published | here | quality, published | here | MB, published | here "
+        "| speed-up, published | here |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results.run["published"]:
+        trial = row["trial"]
+        known = results.trials.set_index("trial").loc[trial]
+        speeds = rows(results, trial, "speedup").dropna(subset=["value"]).sort_values("batch_size")
+        speeds = speeds[speeds["reference"].isin(results.run["reference"].values())]
+        ours = ", ".join(f"{s.value:.2f}x at batch {s.batch_size:.0f}" for s in speeds.itertuples())
+        told = (
+            f"{row['quality']:.1%}" if row["quality"] else "",
+            f"{one(results, trial, 'quality'):.1%}",
+            f"{row['size_bytes'] / 1e6:.2f}" if row["size_bytes"] else "",
+            f"{one(results, trial, 'size_bytes') / 1e6:.2f}",
+            f"{row['speedup']:.2f}x" if row["speedup"] else "",
+            ours,
+        )
+        shown = f"{known['backend']} {known['label']}"
+        lines.append(f"| {row['what']} | {shown} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def seed_claims(results: Results) -> str:
+    """The figures that the course's experiment was built to reach."""
+    known = results.trials.set_index("trial")
+    speed = results.measurements.query("metric == 'latency_ms' and batch_size == 1").dropna(
+        subset=["value"]
+    )
+    names = list(speed.sort_values("value")["trial"])
+    best = next(n for n in names if known.loc[n, "weights"] == "int8")
+    torch = [
+        n for n in names if known.loc[n, ["method", "backend"]].tolist() == ["fp32", "pytorch"]
+    ]
+    eager, fastest = "cifar-cnn/pytorch/fp32/cpu-1", torch[0]
+    size = one(results, best, "size_bytes") / one(results, eager, "size_bytes")
+    loss = rows(results, best, "quality_drop").iloc[0]
+    return (
+        f"- Best artifact: `{best}`, {size:.3f} of PyTorch's fp32 file, {ratio(results, best, eager)} "
+        f"against PyTorch fp32 eager and {ratio(results, best, fastest)} against the fastest PyTorch fp32 "
+        f"(`{fastest}`); one thread, batch 1.\n"
+        f"- It {loss['verdict']} accuracy: {100 * loss['value']:.2f} points lost "
+        f"[{100 * loss['low']:.2f}, {100 * loss['high']:.2f}].\n"
+    )
+
+
+def reproduced() -> str:
+    """Published float scores beside those of the published runs, in every framework."""
+    lines = ["| model | framework | published | here | apart, points |", "|---|---|---|---|---|"]
+    known = ("resnets_cifar10", "mlperf_tiny", "transformers", "gnn")
+    for experiment in (name for name in known if (REFERENCE / name).exists()):
+        results = load_results(REFERENCE / experiment)
+        for row in results.run["published"]:
+            model, backend, *_ = row["trial"].split("/")
+            here = one(results, row["trial"], "quality")
+            lines.append(
+                f"| {model} | {backend} | {row['quality']:.2%} | {here:.2%} "
+                f"| {100 * abs(here - row['quality']):.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -66,10 +157,12 @@ def one(results: Results, trial: str, metric: str) -> float:
     return float(rows(results, trial, metric)["value"].iloc[0])
 
 
-def ratio(results: Results, trial: str, reference: str) -> str:
-    """A speed-up with its interval, like ``12.1x [11.9, 12.4]``."""
-    found = rows(results, trial, "speedup").query("reference == @reference").iloc[0]
-    return f"{found['value']:.2f}x [{found['low']:.2f}, {found['high']:.2f}]"
+def ratio(results: Results, trial: str, reference: str = "") -> str:
+    """A speed-up with its interval, like ``12.1x [11.9, 12.4]``; over the run's own reference."""
+    found = rows(results, trial, "speedup")
+    wanted = {reference} if reference else set(results.run["reference"].values())
+    row = found[found["reference"].isin(wanted)].sort_values("batch_size").iloc[0]
+    return f"{row['value']:.2f}x [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def drop(results: Results, trial: str) -> str:
@@ -409,6 +502,21 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "calibrators": lambda: block("calibrators", calibrators),
     "samples": lambda: block("calibration_samples", samples),
     "drift": lambda: block("drift", drift),
+    "seed-claims": lambda: block("seed_cifar10", seed_claims),
+    "seed-published": lambda: block("seed_cifar10", published_beside),
+    "seed": lambda: block("seed_cifar10", trials),
+    "reproduced": reproduced,
+    **{
+        name: partial(block, name, grouped)
+        for name in (
+            "resnets_cifar10",
+            "mobilenet_v2",
+            "mlperf_tiny",
+            "rnn",
+            "transformers",
+            "gnn",
+        )
+    },
     "resnet20-claims": lambda: block("resnet20_cifar10", resnet20_claims),
 }
 

@@ -67,7 +67,7 @@ def test_a_published_run_is_whole_and_without_failures(folder):
 def test_every_published_run_is_there():
     assert [path.name for path in PUBLISHED] == [
         "calibration_samples", "calibrators", "drift", "methods_resnet20", "qat_resnet20",
-        "quickstart", "resnet20_cifar10",
+        "quickstart", "resnet20_cifar10", "seed_cifar10",
     ]  # fmt: skip
 
 
@@ -86,6 +86,21 @@ def test_post_training_int8_loses_little_in_every_framework():
         assert fp32 - int8 <= 0.003
     sizes = found.measurements.query("metric == 'size_bytes'").set_index("trial")["value"]
     assert sizes["resnet20/tflite/static-int8/cpu-1"] <= 0.29 * sizes["resnet20/tflite/fp32/cpu-1"]
+
+
+def test_the_course_s_network_is_a_quarter_of_its_size_and_four_times_as_fast():
+    found = load_results(ROOT / "results" / "reference" / "seed_cifar10")
+    rows = found.measurements.query("batch_size == 1 or batch_size != batch_size")
+    size, speed, drop = (
+        rows[rows["metric"] == metric].set_index("trial")
+        for metric in ("size_bytes", "speedup", "quality_drop")
+    )
+    eager, best = (f"cifar-cnn/{t}/cpu-1" for t in ("pytorch/fp32", "tflite/dynamic-int8"))
+
+    assert size.loc[best, "value"] <= 0.26 * size.loc[eager, "value"]
+    assert speed[speed["reference"] == eager].loc[best, "low"] >= 4
+    assert drop.loc[best, "verdict"] == "keeps"
+    assert len(found.run["published"]) == 4
 
 
 def test_qat_keeps_the_accuracy_of_its_control_and_beats_post_training_at_four_bits():
