@@ -219,17 +219,17 @@ def report(
 
     found = merge([load_results(run) for run in runs])
     page = (found.folder if len(runs) == 1 else Path()) / "report.html"
-    for written in write_figures(found, figures) if figures else ():
-        out.print(f"figure: {written}", markup=False, soft_wrap=True)
     if form is Format.html:
         out.print(f"report: {write_report(found, output or page)}", markup=False, soft_wrap=True)
-        return
-    text = brief(found, report=str(page) if page.exists() else "")
-    if output is None:
-        out.print(text, markup=False, soft_wrap=True)
     else:
-        write_atomically(output, text)
-        out.print(f"report: {output}", markup=False, soft_wrap=True)
+        text = brief(found, report=str(page) if page.exists() else "")
+        if output is None:
+            out.print(text, markup=False, soft_wrap=True)
+        else:
+            write_atomically(output, text)
+            out.print(f"report: {output}", markup=False, soft_wrap=True)
+    for written in write_figures(found, figures) if figures else ():
+        out.print(f"figure: {written}", markup=False, soft_wrap=True)
 
 
 @app.command()

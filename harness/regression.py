@@ -369,7 +369,9 @@ def verdict(change: Interval, metric: str) -> str:
     if change.excludes(0.0):
         return BETTER if (change.value > 0) == quantity.higher else WORSE
     near = max(SAME[quantity.unit], 1.5 * TWO_RUNS.get(metric, 0.0))
-    return SAME_AS if change.low >= -near and change.high <= near else UNDECIDED
+    # of ratios 5 % more is as far as 1 / 1.05 less, so that the way back is the way there
+    below = near / (1 + near) if quantity.unit == PERCENT else near
+    return SAME_AS if change.low >= -below and change.high <= near else UNDECIDED
 
 
 def least(metric: str, controls: Iterable[Interval | None]) -> float:

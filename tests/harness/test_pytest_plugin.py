@@ -25,6 +25,13 @@ INSTALLED = any(
 PLUGIN = ("-p", "no:anyio", *(() if INSTALLED else ("-p", "harness.pytest_plugin")))
 
 
+@pytest.fixture(autouse=True)
+def no_outer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs inside are no workers of pytest-xdist, whatever runs these tests."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester, experiment_file):
     """A function that runs pytest on an experiment of the fake framework, as a user would."""

@@ -290,7 +290,7 @@ def test_other_test_samples_are_not_paired():
 SWAPPED = {"better": "worse", "worse": "better", "missing": "new", "new": "missing"}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.floats(0.02, 5.0), st.floats(0.02, 5.0), st.integers(1_000, 10**6),
     st.integers(1_000, 10**6), st.integers(0, 200), st.integers(0, 200), st.floats(0.001, 0.2),
