@@ -22,7 +22,7 @@ MOST_PASSED = 6
 """Trials passed over that a card names."""
 MOST_MARKS = 60
 """Trials in one figure: those that a choice may fall on, then the fastest."""
-MOST_DRAWN = 240
+MOST_DRAWN = 160
 """Trials in all figures of a page; the models and targets after that are in the table alone."""
 STATES = (
     "recommended", "as good within noise", "on the front", "allowed", "too large",
