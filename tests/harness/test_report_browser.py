@@ -425,10 +425,10 @@ def test_a_heading_says_how_its_column_was_measured(browser: Any, report: Path) 
 
 def test_selects_filter_by_backend_method_status_and_choice(browser: Any, report: Path) -> None:
     with Visit(browser, report, **SETTINGS["light"]) as visit:
-        visit.page.get_by_label("Backend", exact=True).select_option("tflite")
-        visit.page.get_by_label("Status", exact=True).select_option("ok")
+        visit.page.get_by_role("combobox", name="Backend").select_option("tflite")
+        visit.page.get_by_role("combobox", name="Status").select_option("ok")
         both = visit.column(1)
-        visit.page.get_by_label("Choice", exact=True).select_option("recommended")
+        visit.page.get_by_role("combobox", name="Choice").select_option("recommended")
         chosen = visit.column(1)
         visit.page.get_by_label("Largest loss of quality").fill("5")
         follows = visit.column(1)
@@ -442,7 +442,7 @@ def test_the_csv_holds_the_shown_rows_and_no_formula(
     browser: Any, hostile: Path, tmp_path: Path
 ) -> None:
     with Visit(browser, hostile, **SETTINGS["light"]) as visit:
-        visit.page.get_by_label("Status", exact=True).select_option("ok")
+        visit.page.get_by_role("combobox", name="Status").select_option("ok")
         with visit.page.expect_download() as download:
             visit.page.get_by_role("button", name="Download CSV").click()
         download.value.save_as(tmp_path / "trials.csv")
