@@ -3,10 +3,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check validate publish timings figures tutorial
+.PHONY: help install report test test-all check validate publish timings figures tutorial
 
 help:  ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 install: $(VENV)/.installed  ## Create .venv and install everything into it
 
@@ -19,7 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 report: install  ## Run the quickstart experiment and write its HTML report
 	$(BIN)/quantbench run experiments/quickstart.yaml
 
-test: install  ## Run every test
+test: install  ## Run the tests, but for the longest
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
+
+test-all: install  ## Run every test
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install  ## Linter, formatter and type checker

@@ -141,6 +141,7 @@ def test_the_keras_form_is_the_same_function(name: str, real_data: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ten_seeds_of_the_graph_network_have_the_published_mean(real_data: Path) -> None:
     from experiments.models.gcn import SEEDS, of_seed
 

@@ -18,6 +18,7 @@ QUICK = Precision("quick", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_tune_finds_the_planted_layer_and_recovers_the_accuracy(monkeypatch, tmp_path):
     backend = registry.backend("onnxruntime")
     if missing := missing_packages((*backend.packages, "torch")):

@@ -97,6 +97,7 @@ def test_the_page_is_that_of_the_matrix_and_whole() -> None:
         assert {c.row for c in matrix.capabilities if c.backend == name} == rows
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_cut_of_the_probe_finds_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

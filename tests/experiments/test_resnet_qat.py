@@ -27,6 +27,7 @@ precision: {name: test, generations: 1, max_generations: 1, rounds: 6, warmup_s:
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.long
 def test_qat_on_real_images_keeps_the_accuracy(real_data: Path, tmp_path: Path) -> None:
     missing = missing_packages([*backend("pytorch").packages, *backend("tflite").packages])
     if missing:
