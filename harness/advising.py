@@ -17,7 +17,7 @@ from harness.advice import Choice
 from harness.constraints import Constraints
 from harness.frame import Row, interval, records, trial_frame
 from harness.report import verdict
-from harness.report.quantities import joules, milliseconds, per_second, size
+from harness.report.quantities import joules, milliseconds, per_second, place_name, size
 from harness.results import Results
 
 MOST = 6
@@ -38,7 +38,7 @@ def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: 
         rows = {str(row["trial"]): row for row in records(here)}
         row = rows[choice.trial] if choice.trial else None
         out.print()
-        place = verdict.place_name(choice.model, choice.target)
+        place = place_name(choice.model, choice.target)
         out.print(Text(f"{place}: {verdict.headline(row)}", style="bold"))
         out.print(f"{choice.reason[:1].upper()}{choice.reason[1:]}.", markup=False)
         if row is not None:

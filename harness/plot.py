@@ -87,8 +87,8 @@ def heatmap(
     from harness.report import grids, heatmaps
 
     whole, choice = _place(results, model, target)
-    _, reasons = heatmaps.support(trial_frame(results), LARGEST_DROP)
     frame = trial_frame(results)
+    _, reasons = heatmaps.support(frame, LARGEST_DROP)
     frame = frame[frame["target"] == choice.target]
     if backend is not None:
         _known("backend", backend, frame["backend"])

@@ -13,8 +13,7 @@ from harness.report.quantities import (
     MISSING,
     Formatter,
     one_line,
-    percent,
-    plain,
+    quality_writer,
     ratio,
     size,
     span,
@@ -61,12 +60,12 @@ def beside(results: Results) -> tuple[Line, ...]:
 
 def _line(row: Published, tables: Tables) -> Line:
     trial = next(iter(tables.values())).get(row.trial)
-    share = trial is None or trial["quality_unit"] in ("", "fraction")
+    unit = "" if trial is None else str(trial["quality_unit"])
     return Line(
         one_line(row.what),
         one_line(row.source),
         MISSING if trial is None else one_line(f"{trial['backend']} {trial['label']}"),
-        _pair(row.quality, trial, "quality", percent if share else plain),
+        _pair(row.quality, trial, "quality", quality_writer(unit)),
         _pair(row.size_bytes, trial, "size_bytes", size),
         _speed(row, tables),
     )

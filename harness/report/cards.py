@@ -13,7 +13,7 @@ from harness.constraints import Constraints
 from harness.frame import Row, control, records
 from harness.report import figures, verdict
 from harness.report.canvas import Picture
-from harness.report.quantities import percent, size, span
+from harness.report.quantities import percent, place_name, size, span
 from harness.results import Results
 from harness.statistics import Interval
 from harness.ties import smallest_claim
@@ -98,7 +98,7 @@ def _card(
     return Card(
         model=place.model,
         target=place.target,
-        place=verdict.place_name(place.model, place.target),
+        place=place_name(place.model, place.target),
         headline=verdict.headline(row),
         spoken=spoken,
         reason=choice.reason,

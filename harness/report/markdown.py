@@ -12,7 +12,7 @@ from harness.merging import parts
 from harness.report import verdict
 from harness.report.glossary import STATUS_MEANING
 from harness.report.provenance import listed
-from harness.report.quantities import milliseconds, one_line, ratio, size
+from harness.report.quantities import milliseconds, one_line, place_name, ratio, size
 from harness.results import FAILURES, Results
 
 MOST = 8
@@ -38,7 +38,7 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
         here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
         rows: dict[str, Row] = {str(row["trial"]): row for row in records(here)}
         row = rows[choice.trial] if choice.trial else None
-        name = escaped(verdict.place_name(place.model, place.target))
+        name = escaped(place_name(place.model, place.target))
         spoken = verdict.in_short(row, verdict.reference_row(row, here)) if row is not None else ""
         said = f"{escaped(verdict.headline(row))}{f': {spoken}' if spoken else ''}"
         lines += [

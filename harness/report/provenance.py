@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ import pandas as pd
 from harness.frame import Row
 from harness.merging import parts
 from harness.report import verdict
-from harness.report.quantities import one_line, percent, size
+from harness.report.quantities import one_line, percent, size, text_of
 from harness.results import SCHEMAS, Results
 
 
@@ -48,8 +47,8 @@ def provenances(results: Results, page: Path | None) -> tuple[Provenance, ...]:
     return tuple(
         Provenance(
             name=one_line(part.name),
-            experiment=one_line(text(part.run.get("experiment")) or "experiment"),
-            machine=one_line(text(part.machine.get("cpu")) or "machine not recorded"),
+            experiment=one_line(text_of(part.run.get("experiment")) or "experiment"),
+            machine=one_line(text_of(part.machine.get("cpu")) or "machine not recorded"),
             date=_date(part.run.get("created")),
             precision=one_line(_precision(part.run)) or "not recorded",
             preview=_preview(part.run),
@@ -62,8 +61,8 @@ def provenances(results: Results, page: Path | None) -> tuple[Provenance, ...]:
             run_facts=_run_facts(
                 part.run, results.trials[results.trials["trial"].isin(part.trials)]
             ),
-            command=text(part.run.get("command")),
-            experiment_text=text(part.run.get("experiment_text")),
+            command=text_of(part.run.get("command")),
+            experiment_text=text_of(part.run.get("experiment_text")),
         )
         for part in parts(results)
     )
@@ -82,7 +81,7 @@ def _files(folder: Path, page: Path | None) -> tuple[tuple[str, str], ...]:
 
 def _precision(run: Row) -> str:
     value = run.get("precision")
-    return text(value.get("name") if isinstance(value, Mapping) else value)
+    return text_of(value.get("name") if isinstance(value, Mapping) else value)
 
 
 def _preview(run: Row) -> str:
@@ -124,7 +123,7 @@ _PROTOCOL: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 def _protocol(run: Row) -> tuple[tuple[str, str], ...]:
     pairs = []
     for key, value in (run.get("protocol") or {}).items():
-        name, write = _PROTOCOL.get(key, (str(key).replace("_", " "), text))
+        name, write = _PROTOCOL.get(key, (str(key).replace("_", " "), text_of))
         if key != "name":
             pairs.append((one_line(name), one_line(write(value))))
     return tuple(pairs)
@@ -144,32 +143,32 @@ def _machine_facts(machine: Row) -> tuple[tuple[str, str], ...]:
         "source commit": machine.get("git_commit"),
         "fingerprint": machine.get("fingerprint"),
     }
-    return tuple((k, one_line(text(v)) or "not recorded") for k, v in facts.items())
+    return tuple((k, one_line(text_of(v)) or "not recorded") for k, v in facts.items())
 
 
 def _run_facts(run: Row, frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     seeds = sorted({int(s) for s in frame["seed"].dropna()})
     references = (run.get("reference") or {}).items()
     facts = [
-        ("run", text(run.get("run"))),
-        ("made by quantbench", text(run.get("quantbench"))),
-        ("seed of the run", text(run.get("seed"))),
+        ("run", text_of(run.get("run"))),
+        ("made by quantbench", text_of(run.get("quantbench"))),
+        ("seed of the run", text_of(run.get("seed"))),
         ("seeds of the trials", ", ".join(map(str, seeds))),
-        *((f"reference of {key}", text(trial)) for key, trial in references),
+        *((f"reference of {key}", text_of(trial)) for key, trial in references),
     ]
     return tuple((one_line(k), one_line(v) or "not recorded") for k, v in facts)
 
 
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     items = value.items() if isinstance(value, Mapping) else ()
-    return tuple((one_line(str(k)), one_line(text(v))) for k, v in items)
+    return tuple((one_line(str(k)), one_line(text_of(v))) for k, v in items)
 
 
 def _date(created: Any) -> str:
     try:
         when = datetime.fromisoformat(str(created))
     except ValueError:
-        return one_line(text(created)) or "date not recorded"
+        return one_line(text_of(created)) or "date not recorded"
     zone = f" {when.tzname()}" if when.tzinfo else ""
     return f"{when.day} {when:%B %Y, %H:%M}{zone}"
 
@@ -179,10 +178,3 @@ def listed(value: Any) -> list[Any]:
     if value is None or isinstance(value, float | str):
         return []
     return list(value)
-
-
-def text(value: Any) -> str:
-    """A value of a file as text; empty for null."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value)

@@ -26,7 +26,7 @@ from harness.report.fidelity import Fidelity, fidelity
 from harness.report.figures import palette
 from harness.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from harness.report.heatmaps import HeatMaps, Matrix, heatmaps, support
-from harness.report.provenance import Provenance, listed, provenances, text
+from harness.report.provenance import Provenance, listed, provenances
 from harness.report.quantities import (
     MISSING,
     Formatter,
@@ -36,16 +36,18 @@ from harness.report.quantities import (
     one_line,
     per_second,
     percent,
+    place_name,
     ratio,
     seconds,
     size,
     span,
+    text_of,
 )  # fmt: skip
 from harness.report.ranges import ranges
 from harness.report.spans import Weights, weights
 from harness.report.sweeps import sweeps
 from harness.report.training import Training, training
-from harness.report.verdict import loss_writer, place_name, quality_writer
+from harness.report.verdict import loss_writer, quality_writer
 from harness.report.why import Why, explanations, specifications
 from harness.results import FAILURES, Results
 
@@ -344,7 +346,7 @@ def _trial_rows(
                 place=place_name(row["model"], row["target"]) + _seed(row, frame),
                 status=status,
                 mark=STATUS_MARK.get(status, "✗"),
-                reason=one_line(text(row["reason"])),
+                reason=one_line(text_of(row["reason"])),
                 flags=tuple(map(_flag, listed(row["flags"]))),
                 cells=tuple(cells),
                 state=(state := states[row["trial"]]),
@@ -381,7 +383,7 @@ def _seed(row: Row, frame: pd.DataFrame) -> str:
 def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
     found = interval(row, metric)
     if found is None:
-        return Cell(MISSING, _lines(one_line(text(row[f"{metric}_reason"]), 120)))
+        return Cell(MISSING, _lines(one_line(text_of(row[f"{metric}_reason"]), 120)))
     return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
 
 
@@ -401,7 +403,7 @@ def _latency_cell(row: Row) -> Cell:
 
 def _quality_cell(row: Row) -> Cell:
     cell = _cell(row, "quality", quality_writer(row))
-    notes = _lines(text(row["quality_reason"])) if cell.sort else ()
+    notes = _lines(text_of(row["quality_reason"])) if cell.sort else ()
     return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 
@@ -438,7 +440,9 @@ def _loss_cell(row: Row) -> Cell:
     bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
     kept = row["quality_kept_verdict"] if verdict == "keeps" else verdict
-    return Cell(cell.text, _lines(bound, kept, text(row["quality_drop_reason"])), cell.sort, tone)
+    return Cell(
+        cell.text, _lines(bound, kept, text_of(row["quality_drop_reason"])), cell.sort, tone
+    )
 
 
 def _size_cell(row: Row) -> Cell:

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,6 +15,7 @@ from harness import advice
 from harness.constraints import Constraints, size_limit
 from harness.frame import Row, interval, records, word
 from harness.merging import parts
+from harness.report import quantities
 from harness.report.quantities import (
     MISSING,
     Formatter,
@@ -24,8 +24,6 @@ from harness.report.quantities import (
     one_line,
     per_second,
     percent,
-    plain,
-    points,
     ratio,
     size,
     span,
@@ -287,11 +285,6 @@ def name(row: Row) -> str:
     return one_line(f"{row['backend']} {row['label']}")
 
 
-def place_name(model: Any, target: Any) -> str:
-    """A model on a target."""
-    return f"{one_line(model)} on {one_line(target)}"
-
-
 def shown(row: Row, metric: str, write: Formatter) -> str:
     """A metric as text, or the sign of what is missing."""
     value = row[metric]
@@ -300,12 +293,12 @@ def shown(row: Row, metric: str, write: Formatter) -> str:
 
 def quality_writer(row: Row) -> Formatter:
     """How a quality is written: a share as such, anything else as a number."""
-    return percent if row["quality_unit"] in ("", "fraction") else plain
+    return quantities.quality_writer(row["quality_unit"])
 
 
 def loss_writer(row: Row) -> Formatter:
     """How a loss of quality is written."""
-    return points if row["quality_unit"] in ("", "fraction") else plain
+    return quantities.loss_writer(row["quality_unit"])
 
 
 def with_size(row: Row) -> str:
