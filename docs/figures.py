@@ -130,6 +130,26 @@ def seed_claims(results: Results) -> str:
     )
 
 
+def within(results: Results) -> str:
+    """Each framework's static int8 against the fastest float32 of the same framework."""
+    lines = [
+        "| backend | method | times smaller | speed-up over its own fastest fp32 | drop, points |",
+        "|---|---|---|---|---|",
+    ]
+    known = results.trials[results.trials["status"] == "ok"]
+    for backend, group in known.groupby("backend", sort=False):
+        floats = group[group["method"] == "fp32"]["trial"]
+        fastest = min(floats, key=lambda t: one(results, t, "latency_ms"))
+        size = one(results, fastest, "size_bytes")
+        for trial in group[group["method"] == "static-int8"].itertuples():
+            smaller = size / one(results, trial.trial, "size_bytes")
+            lines.append(
+                f"| {backend} | {trial.label} | {smaller:.2f}x "
+                f"| {ratio(results, trial.trial, fastest)} | {drop(results, trial.trial)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def reproduced() -> str:
     """Published float scores beside those of the published runs, in every framework."""
     lines = ["| model | framework | published | here | apart, points |", "|---|---|---|---|---|"]
@@ -505,6 +525,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "seed-claims": lambda: block("seed_cifar10", seed_claims),
     "seed-published": lambda: block("seed_cifar10", published_beside),
     "seed": lambda: block("seed_cifar10", trials),
+    "mobilenet-within": lambda: block("mobilenet_v2", within),
     "reproduced": reproduced,
     **{
         name: partial(block, name, grouped)

@@ -32,11 +32,7 @@ def made(function: str) -> Path:
     BadInput
         If it fails, with the reason.
     """
-    key = content_key(
-        function=function, source=source_digest(function.partition("(")[0]),
-        packages=installed_packages(),
-    )  # fmt: skip
-    folder = entry("made", key)
+    folder = _folder(function)
     if not folder.exists():
         shown = function if len(function) < 100 else function.partition("(")[0]
         print(f"making {shown}: once, then it is cached", file=sys.stderr)
@@ -45,6 +41,19 @@ def made(function: str) -> Path:
         if ending.status != "ok":
             raise BadInput(ending.reason)
     return folder / (folder / NAME).read_text(encoding="utf-8")
+
+
+def unmade(locator: str) -> bool:
+    """Whether asking for the file of a locator would first make it; nothing is made here."""
+    before, called, function = locator.partition(f"{__name__}:made(")
+    return not before and bool(called) and not _folder(function.removesuffix(")")).exists()
+
+
+def _folder(function: str) -> Path:
+    source = source_digest(function.partition("(")[0])
+    return entry(
+        "made", content_key(function=function, source=source, packages=installed_packages())
+    )
 
 
 def _run(function: str, folder: Path, logs: Path) -> Ending:

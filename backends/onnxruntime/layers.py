@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import ModelProto
 
 from backends.onnxruntime import form
-from harness.errors import BadInput, did_you_mean
+from harness.layers import computed
 from harness.method import Method
 from harness.model import Model
 from harness.weights import state_of
@@ -29,16 +27,11 @@ class Choice:
         Raises
         ------
         BadInput
-            If a name or pattern names no layer, or a layer has no node of its own.
+            If a name or pattern names no layer, or none that has a node of its own.
         """
-        chosen = matching(axis, getattr(self.method, axis), self.layers)
         owners = {node.name: owner(node.name, self.layers) for node in model.graph.node}
-        lost = set(chosen) - set(owners.values())
-        if lost:
-            raise BadInput(
-                f"{axis}: the ONNX graph has no node of its own for {sorted(lost)}; "
-                "name the layer around it"
-            )
+        patterns = getattr(self.method, axis)
+        chosen = computed(axis, patterns, self.layers, set(owners.values()))
         return [name for name, layer in owners.items() if layer in chosen]
 
 
@@ -48,23 +41,6 @@ def of_model(model: Model) -> tuple[str, ...]:
         return _of_graph(form.read(Path(model.forms["onnx"])))
     keys = (key.rpartition(".") for key, array in state_of(model).items() if array.ndim > 1)
     return tuple(dict.fromkeys(path for path, _, name in keys if path and "weight" in name))
-
-
-def matching(axis: str, patterns: Iterable[str], layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers that any of the names or ``*`` patterns of ``axis`` names.
-
-    Raises
-    ------
-    BadInput
-        If a pattern names none.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        named = fnmatch.filter(layers, pattern)
-        if not named:
-            raise BadInput(f"{axis}: no layer '{pattern}'.{did_you_mean(pattern, layers)}")
-        found.update(dict.fromkeys(named))
-    return tuple(found)
 
 
 def owner(node: str, layers: tuple[str, ...]) -> str | None:

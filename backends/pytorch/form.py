@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import BadInput, did_you_mean
+from harness.errors import BadInput
+from harness.layers import matching as named
 from harness.model import Model
 from harness.registry import locate
 from harness.tensors import Arrays, TensorSpec, decode, encode
@@ -55,23 +55,8 @@ def layers(module: nn.Module) -> tuple[str, ...]:
 
 
 def matching(axis: str, patterns: Iterable[str], module: nn.Module) -> tuple[str, ...]:
-    """The layers that names or ``*`` patterns of ``axis`` name.
-
-    Raises
-    ------
-    BadInput
-        If a pattern names none.
-    """
-    known = layers(module)
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        found = fnmatch.filter(known, pattern)
-        if not found:
-            raise BadInput(
-                f"{axis} names '{pattern}', which is no layer.{did_you_mean(pattern, known)}"
-            )
-        chosen.update(dict.fromkeys(found))
-    return tuple(chosen)
+    """The layers of a module that an axis names; raises `BadInput` where there are none."""
+    return named(axis, patterns, layers(module))
 
 
 def stored(spec: TensorSpec) -> TensorSpec:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backends.tflite.flatbuffer import dtype_name, operator_name
-from harness.errors import BadInput, did_you_mean
+from harness.layers import computed
 from harness.tensors import Arrays
 
 # operator -> the position of its weights among its inputs
@@ -48,23 +47,6 @@ def of_state(state: Arrays) -> tuple[str, ...]:
     )
 
 
-def matching(axis: str, patterns: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The known layers that an axis names, each once, in the order of the axis.
-
-    Raises
-    ------
-    BadInput
-        If a name or pattern is that of no layer; says which is nearest.
-    """
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        found = fnmatch.filter(known, pattern)
-        if not found:
-            raise BadInput(f"{axis}: no layer '{pattern}'.{did_you_mean(pattern, known)}")
-        chosen.update(dict.fromkeys(found))
-    return tuple(chosen)
-
-
 def operators(file: Any, known: Sequence[str]) -> dict[str, Operator]:
     """The operators of a parsed file (``ModelT``) by the layer whose weights they hold.
 
@@ -87,15 +69,10 @@ def operators(file: Any, known: Sequence[str]) -> dict[str, Operator]:
     return found
 
 
-def named(axis: str, patterns: Iterable[str], file: Any, known: Sequence[str]) -> list[Operator]:
+def named(axis: str, patterns: Sequence[str], file: Any, known: Sequence[str]) -> list[Operator]:
     """The operators of the layers that an axis names; raises `BadInput` where there are none."""
-    chosen, every = matching(axis, patterns, known), operators(file, known)
-    if lost := [layer for layer in chosen if layer not in every]:
-        raise BadInput(
-            f"{axis}: the converter left no operator of its own for layer '{lost[0]}'; "
-            f"leave it out of {axis}"
-        )
-    return [every[layer] for layer in chosen]
+    every = operators(file, known)
+    return [every[layer] for layer in computed(axis, patterns, known, every)]
 
 
 def _layer(tensor: str, known: Sequence[str]) -> str | None:

@@ -535,7 +535,7 @@ def test_keep_float_of_a_layer_without_a_node_of_its_own_says_so(with_onnx):
     choice = layers.Choice(method("static-int8", keep_float=["linear.inner"]),
                            ("linear", "linear.inner"))  # fmt: skip
 
-    with pytest.raises(BadInput, match=r"no node of its own for \['linear\.inner'\]"):
+    with pytest.raises(BadInput, match=r"no operator of its own for layer 'linear\.inner'"):
         choice.nodes(graph, "keep_float")
 
 

@@ -103,10 +103,12 @@ def test_missing_data_is_a_row_that_says_what_to_download(tmp_path):
     assert "Traceback" not in found.stderr + found.stdout
 
 
-def test_doctor_names_backends_targets_and_what_is_missing():
-    found = quantbench("doctor", QUANTBENCH_DATA="/nonexistent")
+def test_doctor_names_backends_targets_and_what_is_missing_and_trains_nothing(tmp_path):
+    found = quantbench("doctor", QUANTBENCH_DATA="/nonexistent", QUANTBENCH_CACHE=str(tmp_path))
 
     assert found.returncode == 0
+    assert "model cifar-cnn: its weights are made when they are first used" in found.stdout
+    assert "making" not in found.stderr
     for word in ("pytorch on cpu-avx2", "tflite on cuda", "model resnet20", "cache"):
         assert word in found.stdout
 

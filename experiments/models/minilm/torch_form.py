@@ -75,13 +75,22 @@ class Attention(nn.Module):
         self.self = SelfAttention()
         self.output = Output(WIDTH)
 
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Map float [n, length, width] to the same."""
+        out: Tensor = self.output(self.self(x, bias), x)
+        return out
+
 
 class Intermediate(nn.Module):
-    """The wide layer."""
+    """The wide layer and its activation function."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dense = nn.Linear(WIDTH, WIDE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float [n, length, width] to [n, length, 1536]."""
+        return functional.gelu(self.dense(x))
 
 
 class Layer(nn.Module):
@@ -95,8 +104,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map float [n, length, width] to the same."""
-        x = self.attention.output(self.attention.self(x, bias), x)
-        out: Tensor = self.output(functional.gelu(self.intermediate.dense(x)), x)
+        x = self.attention(x, bias)
+        out: Tensor = self.output(self.intermediate(x), x)
         return out
 
 
@@ -106,6 +115,12 @@ class Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.ModuleList(Layer() for _ in range(LAYERS))
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Map float [n, length, width] to the same."""
+        for layer in self.layer:
+            x = layer(x, bias)
+        return x
 
 
 class SentenceEncoder(nn.Module):
@@ -120,8 +135,7 @@ class SentenceEncoder(nn.Module):
         """Embeddings float [n, 384] of words int [n, 64]; ``mask`` float [n, 64], 1 for words."""
         x, weight = self.embeddings(ids), mask.unsqueeze(2)
         bias = ((1 - mask) * FAR).unsqueeze(1).unsqueeze(1)
-        for layer in self.encoder.layer:
-            x = layer(x, bias)
+        x = self.encoder(x, bias)
         mean = (x * weight).sum(1) / weight.sum(1)
         return mean / torch.sqrt((mean * mean).sum(1, keepdim=True))
 
