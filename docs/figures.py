@@ -10,6 +10,7 @@ times a diagnosis of ResNet-20 in each backend and publishes its page.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -25,7 +26,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness import registry
 from harness.diagnosis import diagnose, requests
+from harness.metrics import FIDELITY
 from harness.report import write_diagnosis, write_report
 from harness.results import SCHEMAS, Results, find_run, load_results
 
@@ -33,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 DIAGNOSIS = REFERENCE / "diagnose_resnet20"
 TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md")
+SCORES = {"top1": "top-1", "f1": "macro F1", "spearman": "Spearman", "pairs": "Spearman",
+          FIDELITY: "same as fp32"}  # fmt: skip
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -42,7 +47,7 @@ def trials(results: Results, model: str = "") -> str:
     wide = results.measurements.query("metric == 'latency_ms' and value == value")
     wide = wide[(wide["scenario"] != "offline") & (wide["batch_size"] == wide["batch_size"].min())]
     names = [n for n in wide.sort_values("value")["trial"] if model in ("", known.loc[n, "model"])]
-    score = {"fraction": "top-1", "spearman": "Spearman"}.get(unit(results, names[0]), "score")
+    score = SCORES[registry.task(known.loc[names[0], "task"]).metric]
     lines = [
         f"| backend | method | ms | speed-up | {score} | drop, points | kB | integer MACs |",
         "|---|---|---|---|---|---|---|---|",
@@ -55,14 +60,14 @@ def trials(results: Results, model: str = "") -> str:
             f"| {trial['backend']} | {trial['label']} | {one(results, name, 'latency_ms'):.3f} "
             f"| {speed} | {one(results, name, 'quality'):.2%} | {drop(results, name)} "
             f"| {one(results, name, 'size_bytes') / 1000:.0f} "
-            f"| {one(results, name, 'integer_macs_fraction'):.0%} |"
+            f"| {share(one(results, name, 'integer_macs_fraction'))} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def unit(results: Results, trial: str) -> str:
-    """The unit of a trial's quality."""
-    return str(rows(results, trial, "quality")["unit"].iloc[0])
+def share(value: float) -> str:
+    """A share in per cent; ``?`` where the runtime does not show it."""
+    return "?" if math.isnan(value) else f"{value:.0%}"
 
 
 def grouped(results: Results) -> str:
@@ -182,7 +187,13 @@ def ratio(results: Results, trial: str, reference: str = "") -> str:
     found = rows(results, trial, "speedup")
     wanted = {reference} if reference else set(results.run["reference"].values())
     row = found[found["reference"].isin(wanted)].sort_values("batch_size").iloc[0]
-    return f"{row['value']:.2f}x [{row['low']:.2f}, {row['high']:.2f}]"
+    value, low, high = (times(row[column]) for column in ("value", "low", "high"))
+    return f"{value}x [{low}, {high}]"
+
+
+def times(ratio: float) -> str:
+    """A ratio with two decimals, a small one with two digits."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def drop(results: Results, trial: str) -> str:

@@ -276,6 +276,7 @@ def build(
         artifact = tool.quantize(described, chosen, samples, temporary)
         built_s = time.monotonic() - started
         read = tool.inspect(artifact, tool.layers(described))
-        record = {**read.to_json(), "weight_bytes": read.weight_bytes, "built_s": built_s}
+        weighed = {"weight_bytes": read.weight_bytes, "gzip_bytes": artifact.gzip_bytes()}
+        record = {**read.to_json(), **weighed, "built_s": built_s}
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return record

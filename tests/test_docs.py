@@ -17,6 +17,18 @@ ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PUBLISHED = sorted(path.parent for path in (ROOT / "results" / "reference").glob("*/run.json"))
 
+# a mask of -10,000 stretches the ranges of attention's scores; TFLiteConverter's int8 GRU crashes
+STATIC = "{}/{}/static-int8/cpu-1"
+KNOWN_FAILURES = {
+    "rnn": {"gru/tflite/static-int8/cpu-1"},
+    "transformers": {
+        *(STATIC.format("minilm", b) for b in ("pytorch", "tflite", "onnxruntime")),
+        *(STATIC.format("bert-tiny-sst2", b) for b in ("pytorch", "tflite")),
+        *(STATIC.format("bert-tiny-trec", b) for b in ("pytorch", "tflite")),
+        STATIC.format("bert-tiny-emotion", "tflite"),
+    },
+}
+
 
 def test_the_numbers_in_the_texts_are_those_of_the_published_runs():
     found = subprocess.run(
@@ -56,18 +68,21 @@ def test_every_experiment_file_is_valid(path):
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
-def test_a_published_run_is_whole_and_without_failures(folder):
+def test_a_published_run_is_whole_and_fails_only_where_that_is_known(folder):
     found = load_results(folder)
+    failed = found.trials[found.trials["status"].isin(FAILURES)]
 
-    assert not found.trials["status"].isin(FAILURES).any()
+    assert set(failed["trial"]) == KNOWN_FAILURES.get(folder.name, set())
+    assert failed["reason"].str.len().gt(20).all()
     assert all(len(getattr(found, name)) for name in SCHEMAS if name != "training")
     assert (folder / "report.html").exists()
 
 
 def test_every_published_run_is_there():
     assert [path.name for path in PUBLISHED] == [
-        "calibration_samples", "calibrators", "drift", "methods_resnet20", "qat_resnet20",
-        "quickstart", "resnet20_cifar10", "seed_cifar10",
+        "calibration_samples", "calibrators", "drift", "gnn", "methods_resnet20", "mlperf_tiny",
+        "mobilenet_v2", "qat_resnet20", "quickstart", "resnet20_cifar10", "resnets_cifar10", "rnn",
+        "seed_cifar10", "transformers",
     ]  # fmt: skip
 
 
@@ -86,6 +101,50 @@ def test_post_training_int8_loses_little_in_every_framework():
         assert fp32 - int8 <= 0.003
     sizes = found.measurements.query("metric == 'size_bytes'").set_index("trial")["value"]
     assert sizes["resnet20/tflite/static-int8/cpu-1"] <= 0.29 * sizes["resnet20/tflite/fp32/cpu-1"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "scores"),
+    [
+        ("resnets_cifar10", {"resnet20": 0.9173, "resnet32": 0.9263, "resnet56": 0.9339}),
+        ("mlperf_tiny", {"mlperf-ic": 0.8719, "mlperf-kws": 0.913}),
+        ("transformers", {"minilm": 0.8203}),
+        ("gnn", {"gcn": 0.828}),  # one seed; ten of them are another test
+    ],
+)
+def test_float_scores_are_reproduced_in_every_framework(experiment, scores):
+    quality = quality_of(load_results(ROOT / "results" / "reference" / experiment))
+
+    for model, published in scores.items():
+        for backend in ("pytorch", "tflite", "onnxruntime"):
+            assert quality[f"{model}/{backend}/fp32/cpu-1"] == pytest.approx(published, abs=0.003)
+
+
+def test_mobilenet_in_int8_is_smaller_and_faster_at_under_a_point_of_loss():
+    found = load_results(ROOT / "results" / "reference" / "mobilenet_v2")
+    rows = found.measurements
+    size, drop = (
+        rows[rows["metric"] == metric].set_index("trial")["value"]
+        for metric in ("size_bytes", "quality_drop")
+    )
+    speed = rows[rows["metric"] == "speedup"].set_index(["trial", "reference"])["low"]
+
+    for backend in ("pytorch", "tflite", "onnxruntime"):
+        fp32, int8 = (f"mobilenet-v2/{backend}/{m}/cpu-1" for m in ("fp32", "static-int8"))
+        assert size[fp32] / size[int8] > 2.5
+        assert speed[int8, fp32] > 1.4
+        assert drop[int8] < 0.01
+
+
+def test_linear_layers_alone_keep_transformers_usable_where_static_int8_of_all_does_not():
+    quality = quality_of(load_results(ROOT / "results" / "reference" / "transformers"))
+
+    for backend in ("pytorch", "tflite", "onnxruntime"):
+        whole, linear = (
+            quality[f"minilm/{backend}/static-int8{axes}/cpu-1"] for axes in ("", "+only=*")
+        )
+        assert linear - whole > 0.3
+        assert linear > 0.75
 
 
 def test_the_course_s_network_is_a_quarter_of_its_size_and_four_times_as_fast():

@@ -15,7 +15,7 @@ VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _CONTROL_FLOW = ("WHILE", "IF", "CALL", "CALL_ONCE")
 
 
-def executed(interpreter: Any, kernels: str) -> tuple[Operation, ...]:
+def executed(interpreter: Any, kernels: str, shaped: Any) -> tuple[Operation, ...]:
     """What an interpreter executes in one inference, node by node; call it after an invoke.
 
     Empty where the graph branches or loops: LiteRT does not show how often a subgraph ran. A
@@ -27,6 +27,9 @@ def executed(interpreter: Any, kernels: str) -> tuple[Operation, ...]:
         Allocated for one sample and invoked once, so that every shape is known.
     kernels : str
         Which kernels run the nodes that no delegate took: ``builtin`` or ``reference``.
+    shaped : ai_edge_litert.interpreter.Interpreter
+        The same of the same file without delegates: of tensors inside a delegate, whose shapes depend
+        on the input's, LiteRT goes on showing those that the file was converted with.
     """
     nodes = interpreter._get_ops_details()
     if any(node["op_name"] in _CONTROL_FLOW for node in nodes):
@@ -35,7 +38,7 @@ def executed(interpreter: Any, kernels: str) -> tuple[Operation, ...]:
     own = [node for node in nodes if node["op_name"] != "DELEGATE"]
     found = []
     for tensor in interpreter.get_input_details():
-        size = _size(interpreter, int(tensor["index"]))
+        size = _size(shaped, int(tensor["index"]))
         dtype = np.dtype(tensor["dtype"]).name
         written = {str(tensor["index"]): size}
         found.append(Operation(tensor["name"], "input", 0, dtype, role=INPUT, writes=written))
@@ -43,7 +46,7 @@ def executed(interpreter: Any, kernels: str) -> tuple[Operation, ...]:
     computed = {name: name for operation in found for name in operation.writes}
     for node in own:
         engine = "xnnpack" if node["index"] in taken else kernels
-        operation = _operation(interpreter, node, engine, computed)
+        operation = _operation(shaped, node, engine, computed)
         computed |= {name: name for name in operation.writes}
         if node["op_name"] in VIEWS and operation.reads:
             computed[str(node["outputs"][0])] = operation.reads[0]

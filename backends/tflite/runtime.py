@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from backends.tflite.executed import delegated, executed
@@ -83,10 +84,16 @@ class LiteRTRuntime:
         self, artifact: Artifact, target: Target, inputs: Arrays
     ) -> tuple[Operation, ...]:
         """What one inference of one sample executes; empty for graphs with loops (see `executed`)."""
+        session = shaped = self._invoked(artifact, target, inputs)
+        if delegated(session.interpreter._get_ops_details()):
+            shaped = self._invoked(artifact, replace(target, optimize=False), inputs)
+        return executed(session.interpreter, _own_kernels(target), shaped.interpreter)
+
+    def _invoked(self, artifact: Artifact, target: Target, inputs: Arrays) -> LiteRTSession:
         session = self.load(artifact, target, 1)
         session.bind(inputs)
         session.run()
-        return executed(session.interpreter, _own_kernels(target))
+        return session
 
 
 class LiteRTSession:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from harness.assembly.view import Row, View
 from harness.build import HISTOGRAMS
@@ -39,7 +37,7 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
         if view.built.get("status") != "ok":
             continue
         artifact = Artifact.open(entry("artifacts", view.built["artifact"]), verify=False)
-        zipped = sum(_gzip_bytes(artifact.folder / name) for name in artifact.files)
+        zipped = view.built["record"]["gzip_bytes"]
         held = view.built["record"]["weight_bytes"]
         size = artifact.size_bytes
         row: Row = {"trial": view.id, "scenario": "artifact"}
@@ -104,10 +102,6 @@ def _unknown(level: str, record: Record, operations: Sequence[Operation]) -> str
     if not record.nodes:
         return "the file holds weights alone, no graph"
     return "the file does not hold all shapes"
-
-
-def _gzip_bytes(path: Path) -> int:
-    return len(gzip.compress(path.read_bytes(), compresslevel=9, mtime=0))
 
 
 def artifacts(views: Iterable[View]) -> list[Row]:

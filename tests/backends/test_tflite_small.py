@@ -91,6 +91,16 @@ def lengths(arrays: Arrays) -> Any:
     return Model(places, layers.Dense(32, name="first")(places), name="lengths")
 
 
+def places(arrays: Arrays) -> Any:
+    """Two linear layers at each of five places."""
+    from tf_keras import Input, Model, activations, layers
+
+    given = Input((5, 64), name="places")
+    x = layers.Dense(32, name="first")(given)
+    x = layers.Activation(activations.gelu)(x)
+    return Model(given, layers.Dense(6, name="second")(x), name="places")
+
+
 SMALL = Model(
     name="small",
     task="none",
@@ -388,6 +398,26 @@ def test_a_flattened_tensor_is_its_own_memory_no_more(tmp_path):
     assert not reshape.writes
     # the image and the convolution's 8 maps; then these, flattened in place, and 6 logits
     assert activation_bytes(ran) == 4 * max(3 * 36 + 8 * 36, 8 * 36 + 6)
+
+
+def test_multiplications_inside_a_delegate_are_those_of_the_input_s_shape(tmp_path):
+    # XNNPACK takes the linear layers, and LiteRT goes on showing them one row instead of five
+    model = replace(
+        SMALL,
+        name="places",
+        inputs=(TensorSpec("places", (None, 5, 64), "float32"),),
+        outputs=(TensorSpec("out", (None, 5, 6), "float32"),),
+        forms={"keras": f"{__name__}:places"},
+    )
+    rows = np.random.default_rng(2).standard_normal((8, 5, 64)).astype(np.float32)
+    data = Data(Samples({"places": rows}, np.zeros(8)), None, 0)
+    axes = {"samples": 8, "io": "float32", "only": ["first", "second"]}
+    artifact = TfliteQuantizer().quantize(model, method("static-int8", **axes), data, tmp_path)
+
+    ran = LiteRTRuntime().operations(artifact, CPU, {"places": rows[:1]})
+
+    multiplied = [(op.dtype, op.macs, op.engine) for op in ran if op.role == "multiply"]
+    assert multiplied == [("int8", 5 * 64 * 32, "xnnpack"), ("int8", 5 * 32 * 6, "xnnpack")]
 
 
 def test_every_tensor_that_is_read_was_written(build):
