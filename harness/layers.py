@@ -29,7 +29,7 @@ def matching(axis: str, patterns: Iterable[str], known: Sequence[str]) -> tuple[
 
 
 def computed(
-    axis: str, patterns: Sequence[str], known: Sequence[str], found: Collection[str]
+    axis: str, patterns: Sequence[str], known: Sequence[str], found: Collection[str | None]
 ) -> tuple[str, ...]:
     """The layers that ``axis`` names and a file computes on their own (``found``).
 
