@@ -166,8 +166,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._names[place] = f"{name}:{len(writes)}"
             elif not mutable or place not in self._names:
                 continue  # a view, or a change of something that is no activation
-            if tensor.untyped_storage().nbytes():
-                writes[self._names[place]] = tensor.untyped_storage().nbytes()
+            if size := sum(part.untyped_storage().nbytes() for part in _parts(tensor)):
+                writes[self._names[place]] = size
         return tuple(reads), writes
 
     def _engine(self, kind: str) -> str:
@@ -194,7 +194,22 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return _parts(tensor)[-1].untyped_storage().data_ptr()
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in memory that a tensor is made of: itself, or places and values of a sparse one."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)
+
+
+_ADDING = ("addmm", "baddbmm", "_sparse_addmm")
+_PRODUCTS = ("mm", "addmm", "_sparse_addmm", "_sparse_mm")
 
 
 def _idle(role: str) -> str:
@@ -215,8 +230,8 @@ def multiplications(
     macs = _macs(func, args, kwargs, output)
     if not macs:
         return 0, ""
-    # the first argument of addmm and baddbmm is what is added
-    return macs, dtype_name(args[1 if name in ("addmm", "baddbmm") else 0].dtype)
+    # the first argument of addmm and its like is what is added
+    return macs, dtype_name(args[1 if name in _ADDING else 0].dtype)
 
 
 def _macs(func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> int:
@@ -245,6 +260,12 @@ def _macs(func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -
         return _attention(args[0], (args[3], args[5], args[14], args[16]))
     if name == "_native_multi_head_attention":
         return _attention(args[0], (args[5], args[7]))
+    if name in _PRODUCTS:
+        factors = args[name in _ADDING :][:2]
+        if sparse := [t for t in factors if t.layout is not torch.strided]:
+            # a sparse matrix multiplies where it has a value, each with a row or column of the other
+            width = output.shape[-1] if sparse[0] is factors[0] else output.shape[-2]
+            return int(_parts(sparse[0])[-1].numel() * width)
     if func.overloadpacket in flop_registry:
         return int(flop_registry[func.overloadpacket](*args, **kwargs, out_val=output)) // 2
     return 0

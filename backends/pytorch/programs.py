@@ -214,7 +214,8 @@ class _Program:
             node,
             dtype=dtype,
             scales=kinds.scales(node.kind, dtype, self._method),
-            macs=self._macs(name, node.name, operand, other),
+            # a file does not say how many values a sparse matrix has
+            macs=None if "sparse" in given else self._macs(name, node.name, operand, other),
             weights=weight.elements if weight else 0,
             weight_dtype=weight.dtype if weight else "",
             layer=weight.layer if weight else "",
@@ -372,6 +373,7 @@ _OPERANDS: Mapping[str, tuple[str, str]] = {
     "addmm": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
     "matmul": ("self", "other"),
+    "_sparse_mm": ("sparse", "dense"),
     "scaled_dot_product_attention": ("query", "key"),
 }
 

@@ -108,11 +108,13 @@ def points(x: float) -> str:
 def ratio(x: float) -> str:
     """How many times.
 
-    >>> ratio(11.76), ratio(0.4)
-    ('11.8×', '0.40×')
+    >>> ratio(11.76), ratio(0.4), ratio(0.0127)
+    ('11.8×', '0.40×', '0.013×')
     """
     if not math.isfinite(x):
         return number(x)
+    if 0 < x < 0.0995:
+        return f"{x:.2g}×"
     return f"{x:.0f}×" if x >= 99.5 else (f"{x:.1f}×" if x >= 9.95 else f"{x:.2f}×")
 
 

@@ -200,6 +200,8 @@ def quality_fact(row: Row, reference: Row | None) -> Fact:
     if found is not None and (ends := span(found, write)):
         samples = "" if math.isnan(row["quality_n"]) else f", {row['quality_n']:.0f} test samples"
         lines.append(f"{ends} with 95 % confidence{samples}")
+    if why := quantities.text_of(row["quality_reason"]):
+        lines.append(why)
     if reference is not None and not row["is_reference"]:
         lines.append(f"float reference: {shown(reference, 'quality', write)}")
     if not math.isnan(row["agreement"]):

@@ -512,3 +512,59 @@ def test_a_quantized_tensor_times_a_number_has_its_scales_times_that_number(tmp_
     _, linear, times, _ = [t for t in record.tensors if t.role == "activation" and t.scale]
     assert times.scale == pytest.approx([0.5 * linear.scale[0]])
     assert times.zero_point == (linear.qmin + linear.qmax - linear.zero_point[0],)
+
+
+# --- a sparse adjacency --------------------------------------------------------------------------
+
+NODES, EDGES, HIDDEN = 40, 160, 64
+
+
+class Graph(torch.nn.Module):
+    """A linear layer, and a product with a sparse matrix of edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(32, HIDDEN)
+        self.register_buffer("edges", torch.randint(0, NODES, (2, EDGES)))
+        self.register_buffer("strength", torch.rand(EDGES))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        graph = torch.sparse_coo_tensor(self.edges, self.strength, (NODES, NODES))
+        return torch.sparse.mm(graph, self.linear(features[0])).unsqueeze(0)
+
+
+def graph() -> torch.nn.Module:
+    return Graph()
+
+
+def graph_state(path: Path) -> dict[str, np.ndarray]:
+    return seeded(f"{__name__}:graph")
+
+
+GRAPH = dataclasses.replace(
+    LINEAR,
+    inputs=(TensorSpec("features", (1, NODES, 32), "float32"),),
+    outputs=(TensorSpec("out", (1, NODES, HIDDEN), "float32"),),
+    state=f"{__name__}:graph_state",
+    forms={"torch": f"{__name__}:graph"},
+)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+@pytest.mark.parametrize("name", ["fp32", "dynamic-int8"])
+def test_a_sparse_matrix_multiplies_where_it_has_values_and_in_float(name, tmp_path):
+    operations = operations_of(GRAPH, tmp_path, name)
+
+    linear, sparse = (op for op in operations if op.role == "multiply")
+    assert (linear.macs, sparse.macs) == (NODES * 32 * HIDDEN, EDGES * HIDDEN)
+    assert linear.dtype == ("float32" if name == "fp32" else "uint8")
+    assert sparse.dtype == "float32"
+    assert sum(sparse.writes.values()) == 4 * NODES * HIDDEN
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_a_file_with_a_sparse_product_is_read_and_does_not_guess_its_multiplications(tmp_path):
+    record = record_of(GRAPH, tmp_path, "weight-only-int8")
+
+    unknown = [node.kind for node in record.nodes if node.role == "multiply" and node.macs is None]
+    assert unknown == ["torch.ops.aten._sparse_mm.default"]
