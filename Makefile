@@ -20,10 +20,10 @@ report: install  ## Run the quickstart experiment and write its HTML report
 	$(BIN)/quantbench run experiments/quickstart.yaml
 
 test: install  ## Run the tests, but for the longest
-	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-all: install  ## Run every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff check .

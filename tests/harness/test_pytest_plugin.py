@@ -324,7 +324,8 @@ def test_a_session_gives_what_was_scored(own_tests):
             loaded = session(small, batch_size=4)
             loaded.bind({"x": small.inputs()["x"][4:8]})
             loaded.run()
-            assert np.array_equal(loaded.read()["y"], small.outputs()["y"][4:8])
+            # not the same to the bit: a matrix product of another size adds in another order
+            assert np.allclose(loaded.read()["y"], small.outputs()["y"][4:8], rtol=1e-5, atol=1e-6)
             assert loaded.effective == {"threads": "1"}
             with pytest.raises(BadInput, match="x"):
                 loaded.bind({"x": np.zeros((4, 3), np.float32)})
