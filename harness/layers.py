@@ -29,7 +29,7 @@ def matching(axis: str, patterns: Iterable[str], known: Sequence[str]) -> tuple[
 
 
 def computed(
-    axis: str, patterns: Sequence[str], known: Sequence[str], found: Collection[str | None]
+    axis: str, patterns: Iterable[str], known: Sequence[str], found: Collection[str | None]
 ) -> tuple[str, ...]:
     """The layers that ``axis`` names and a file computes on their own (``found``).
 
@@ -44,11 +44,14 @@ def computed(
     >>> computed("only", ["*"], ["places", "linear"], {"linear"})
     ('linear',)
     """
+    chosen: dict[str, None] = {}
     for pattern in patterns:
         named = matching(axis, [pattern], known)
-        if not any(layer in found for layer in named):
+        left = [layer for layer in named if layer in found]
+        if not left:
             raise BadInput(
                 f"{axis}: the file has no operator of its own for layer '{named[0]}'; "
                 f"leave it out of {axis}, or name the layer around it"
             )
-    return tuple(layer for layer in matching(axis, patterns, known) if layer in found)
+        chosen.update(dict.fromkeys(left))
+    return tuple(chosen)

@@ -209,7 +209,8 @@ def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 _ADDING = ("addmm", "baddbmm", "_sparse_addmm")
-_PRODUCTS = ("mm", "addmm", "_sparse_addmm", "_sparse_mm")
+_MAYBE_SPARSE = ("mm", "addmm", "_sparse_addmm")
+"""Products of which one matrix may be sparse; `torch.sparse.mm` reaches the dispatcher as the last."""
 
 
 def _idle(role: str) -> str:
@@ -260,7 +261,7 @@ def _macs(func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -
         return _attention(args[0], (args[3], args[5], args[14], args[16]))
     if name == "_native_multi_head_attention":
         return _attention(args[0], (args[5], args[7]))
-    if name in _PRODUCTS:
+    if name in _MAYBE_SPARSE:
         factors = args[name in _ADDING :][:2]
         if sparse := [t for t in factors if t.layout is not torch.strided]:
             # a sparse matrix multiplies where it has a value, each with a row or column of the other

@@ -10,7 +10,7 @@ RECURRENT = ("aten::quantized_lstm", "aten::quantized_gru")
 _MULTIPLY = re.compile(
     r"(_|mkldnn_)?convolution(_pointwise\w*)?|convolution_overrideable|(thnn_|_slow_|slow_)?conv\w*"
     r"|(mkldnn_|_mkl_)?linear\w*|_linear_pointwise\w*|qconv\w*|qlinear\w*"
-    r"|mm|_sparse_mm|_sparse_addmm|bmm|addmm|addmv|mv|baddbmm|matmul\w*|einsum|_int_mm|_weight_int\dpack_mm\w*|gemm_4bit"
+    r"|mm|_sparse_mm|bmm|addmm|addmv|mv|baddbmm|matmul\w*|einsum|_int_mm|_weight_int\dpack_mm\w*|gemm_4bit"
     r"|(quantized_)?(lstm|gru)|rnn_(tanh|relu)|mkldnn_rnn_layer"
     r"|_?scaled_dot_product_\w*attention\w*|_native_multi_head_attention"
     r"|_transformer_encoder_layer_fwd"

@@ -24,12 +24,12 @@ def executed(interpreter: Any, kernels: str, shaped: Any) -> tuple[Operation, ..
     Parameters
     ----------
     interpreter : ai_edge_litert.interpreter.Interpreter
-        Allocated for one sample and invoked once, so that every shape is known.
+        Allocated for one sample; tells the nodes, and which of them a delegate took.
     kernels : str
         Which kernels run the nodes that no delegate took: ``builtin`` or ``reference``.
     shaped : ai_edge_litert.interpreter.Interpreter
-        The same of the same file without delegates: of tensors inside a delegate, whose shapes depend
-        on the input's, LiteRT goes on showing those that the file was converted with.
+        Tells shapes, after one invoke: of the same file without delegates. Of tensors inside a delegate,
+        whose shapes depend on the input's, LiteRT goes on showing those that the file was converted with.
     """
     nodes = interpreter._get_ops_details()
     if any(node["op_name"] in _CONTROL_FLOW for node in nodes):
@@ -75,23 +75,23 @@ def delegated(nodes: list[dict[str, Any]]) -> frozenset[int]:
 
 
 def _operation(
-    interpreter: Any, node: dict[str, Any], engine: str, computed: Mapping[str, str]
+    shaped: Any, node: dict[str, Any], engine: str, computed: Mapping[str, str]
 ) -> Operation:
     """A node as executed.
 
     ``computed`` are the tensors written before it, with whose memory they are; all others are
     constants.
     """
-    inputs = tuple(_operand(interpreter, int(i)) if i >= 0 else None for i in node["inputs"])
+    inputs = tuple(_operand(shaped, int(i)) if i >= 0 else None for i in node["inputs"])
     first = int(node["outputs"][0])
-    known = Node(node["op_name"], inputs, _operand(interpreter, first))
+    known = Node(node["op_name"], inputs, _operand(shaped, first))
     reads = tuple(computed[str(i)] for i in node["inputs"] if str(i) in computed)
     dtype, scales = known.computes
     constant = known.role in (DEQUANTIZE, CAST) and not reads
     view = node["op_name"] in VIEWS and bool(reads)
     outputs = () if constant or view else node["outputs"]
     return Operation(
-        name=interpreter._get_tensor_details(first, subgraph_index=0)["name"],
+        name=shaped._get_tensor_details(first, subgraph_index=0)["name"],
         kind=known.kind,
         macs=known.macs,
         dtype=dtype,
@@ -100,7 +100,7 @@ def _operation(
         scales=scales,
         weights=sum(w.elements for w in known.weights) if len(reads) < 2 else 0,
         reads=reads,
-        writes={str(i): _size(interpreter, int(i)) for i in outputs},
+        writes={str(i): _size(shaped, int(i)) for i in outputs},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def operators(file: Any, known: Sequence[str]) -> dict[str, Operator]:
     return found
 
 
-def named(axis: str, patterns: Sequence[str], file: Any, known: Sequence[str]) -> list[Operator]:
+def named(axis: str, patterns: Iterable[str], file: Any, known: Sequence[str]) -> list[Operator]:
     """The operators of the layers that an axis names; raises `BadInput` where there are none."""
     every = operators(file, known)
     return [every[layer] for layer in computed(axis, patterns, known, every)]
