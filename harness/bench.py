@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.cache import content_key, entry
 from harness.clock import warm_workers
 from harness.data import read_split
@@ -35,7 +33,7 @@ from harness.results import FAILURES, Results
 from harness.runner import score
 from harness.store import Store
 from harness.target import presets
-from harness.tensors import Array
+from harness.tensors import Array, read_arrays
 from harness.timing import Timing
 
 TIMES = ("speedup", "latency_ms")
@@ -105,7 +103,7 @@ class Quantized:
         """Outputs over the test split by name, float, first axis the samples in the task's order."""
         state = Store(self.results.folder).get("score", self.trial.id) or {}
         folder = entry("scores", state["score"])
-        return {s.name: np.load(folder / f"{s.name}.npy") for s in self.cell.model.outputs}
+        return read_arrays(folder)
 
     def agreement(self, other: Quantized) -> float:
         """Share of the test samples to which both give the same class.

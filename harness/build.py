@@ -26,7 +26,7 @@ from harness.protocol import Backend, Converter, Quantizer, Trainer, file_sha256
 from harness.ready import PRESET
 from harness.registry import locate
 from harness.score import peak_rss_bytes, status_bytes
-from harness.tensors import Array
+from harness.tensors import Array, save_arrays
 from harness.training import Course
 from harness.weights import weights_by_layer
 
@@ -202,8 +202,7 @@ def simulate(
         for name, array in tool.outputs(described, chosen, batch).items():
             pieces[name].append(array)
     with filling(Path(folder)) as temporary:
-        for name, parts in pieces.items():
-            np.save(temporary / f"{name}.npy", np.concatenate(parts))
+        save_arrays(temporary, {name: np.concatenate(parts) for name, parts in pieces.items()})
 
 
 def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from harness.model import Model
 from harness.registry import locate
 from harness.shift import Shift
 from harness.task import Data, Samples
-from harness.tensors import Array
+from harness.tensors import Array, open_arrays, save_arrays
 
+LABELS = "labels.npy"
 HASHES = "hashes.npy"
 """Of the samples of a split, uint8 [n, 16]."""
 
@@ -55,9 +56,8 @@ def write(
                 spec.check(inputs[spec.name])
             target = temporary / split
             target.mkdir()
-            for spec in described.inputs:
-                np.save(target / f"{spec.name}.npy", np.ascontiguousarray(inputs[spec.name]))
-            np.save(target / "labels.npy", samples.labels)
+            save_arrays(target, {spec.name: inputs[spec.name] for spec in described.inputs})
+            np.save(target / LABELS, samples.labels)
             np.save(target / HASHES, np.array([list(h) for h in sorted(seen[split])], np.uint8))
             sizes[split] = len(samples)
         for split in seen.keys() - {"test"}:
@@ -96,11 +96,14 @@ def sample_hashes(inputs: Mapping[str, Array]) -> set[bytes]:
 
 def read_split(folder: Path, split: str, model: Model) -> Samples:
     """A split that `write` has written, memory-mapped."""
-    inputs = {
-        spec.name: np.load(folder / split / f"{spec.name}.npy", mmap_mode="r")
-        for spec in model.inputs
-    }
-    return Samples(inputs, np.load(folder / split / "labels.npy"))
+    inputs = open_arrays(folder / split, [spec.name for spec in model.inputs])
+    return Samples(inputs, read_labels(folder, split))
+
+
+def read_labels(folder: Path, split: str) -> Array:
+    """The labels of a split that `write` has written."""
+    labels: Array = np.load(folder / split / LABELS)
+    return labels
 
 
 def calibration_data(

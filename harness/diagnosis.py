@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from harness import machine, registry
 from harness.cache import content_key
 from harness.calibration import Histogram, squared_error
+from harness.data import read_labels
 from harness.errors import BadInput, NotComparable, did_you_mean
 from harness.experiment import Experiment, Limits, Trial
 from harness.files import write_json
@@ -433,7 +434,7 @@ class _Patient:
     def _quality(self, floats: Arrays, outputs: Arrays) -> Row:
         model = self.source.cell.model
         name, output = registry.task(model.task).metric, model.outputs[0].name
-        labels = np.load(self.source.data / "test" / "labels.npy")[: len(outputs[output])]
+        labels = read_labels(self.source.data, "test")[: len(outputs[output])]
         if name == FIDELITY:
             name, labels = answers(floats[output])
         metric = metric_of(name)

@@ -1,7 +1,8 @@
-"""Files: written whole or not at all."""
+"""Files: written whole or not at all, and never under a name that came from outside."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
+
+
+def stored_as(name: str) -> str:
+    """The name under which whatever is called ``name`` is stored: 16 hexadecimal digits of its hash.
+
+    Tensors, trials and comparisons are called what a file or a user calls them: ``scale_0/tmp``,
+    ``../../climbed``, two hundred letters. Such a name never becomes a part of a path; it is kept
+    inside a file, beside what is stored.
+    """
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def is_plain(name: str) -> bool:
+    """Whether ``name`` names a file directly in a folder, and cannot lead out of it."""
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\\0")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from harness.files import stored_as
 from harness.target import COMMON_ENVIRONMENT
 from harness.training import PROGRESS
 from harness.worker import PARENT
@@ -80,7 +81,9 @@ class Process:
         self, job: Job, folder: Path, *, stdin: int | None = None, stdout: int | None = None
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in job.name)[-150:]
+        # for people to read; two names that read the same are still two files
+        words = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "_" for c in job.name)
+        stem = f"{words[-120:]}-{stored_as(job.name)}"
         self.job = job
         self.path = folder / f"{stem}.json"
         self.log = folder / f"{stem}.log"

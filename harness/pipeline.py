@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness import registry
 from harness.build import (
     ENVIRONMENT,
@@ -40,7 +38,7 @@ from harness.results import read_json
 from harness.score import SUMMARY
 from harness.store import Store
 from harness.target import Target, usable_cpus
-from harness.tensors import Array
+from harness.tensors import Array, read_arrays
 from harness.training import JOURNAL, LOSSES
 
 SPLITS = ["calibration", "test"]
@@ -277,7 +275,7 @@ class Pipeline:
             if method.training == "finetune":
                 return self._convert(cell, then)
             model = self._trained(cell)
-            outputs = entry("simulated", self._training_key(cell))
+            outputs = entry("simulations", self._training_key(cell))
             simulation = self._job(
                 f"simulate {cell.trial.id}", "harness.build:simulate",
                 self.experiment.limits.score_s,
@@ -478,8 +476,7 @@ class Pipeline:
 
     def outputs(self, cell: Cell) -> dict[str, Array]:
         """A scored cell's outputs over the test split, by output name."""
-        folder = entry("scores", self._score_key(cell))
-        return {spec.name: np.load(folder / f"{spec.name}.npy") for spec in cell.model.outputs}
+        return read_arrays(entry("scores", self._score_key(cell)))
 
     def _after_score(self, cell: Cell, ending: Ending) -> list[Job]:
         trial = cell.trial
@@ -506,11 +503,9 @@ class Pipeline:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
         parity_state = self.store.get("parity", cell.model.name) or {}
         score = parity_state["forms"][parity_state["reference"]]["score"]
+        reference = read_arrays(entry("scores", score))
         own = self.outputs(cell)
-        return min(
-            sqnr_db(np.load(entry("scores", score) / f"{name}.npy"), array)
-            for name, array in own.items()
-        )
+        return min(sqnr_db(reference[name], array) for name, array in own.items())
 
     def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:
         """Status of a scored artifact: ``invalid``, ``no-op`` or ``ok``, with the reason."""

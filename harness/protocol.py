@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import BadArtifact
+from harness.files import is_plain
 from harness.method import Method
 from harness.model import Model
 from harness.record import Operation, Record
@@ -198,6 +199,12 @@ class Artifact:
                 sha256=data["sha256"],
                 **specs,
             )
+            strange = next((name for name in artifact.files if not is_plain(name)), None)
+            if strange is not None:
+                raise BadArtifact(
+                    f"artifact {folder} lists the file {strange!r}, which is not in its folder; "
+                    "it was not made by quantbench, or was altered: delete it"
+                )
             if verify:
                 for name in artifact.files:
                     if file_sha256(folder / name) != artifact.sha256[name]:

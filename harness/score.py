@@ -19,7 +19,7 @@ from harness.errors import BadInput
 from harness.files import filling
 from harness.protocol import Artifact, Runtime, Session
 from harness.target import Target
-from harness.tensors import Array
+from harness.tensors import Array, open_arrays, save_arrays
 
 SUMMARY = "score.json"
 
@@ -68,18 +68,14 @@ def score(
         "peak_rss_bytes": peak_rss_bytes(),
     }
     with filling(Path(folder)) as temporary:
-        for name, array in outputs.items():
-            np.save(temporary / f"{name}.npy", array)
+        save_arrays(temporary, outputs)
         (temporary / SUMMARY).write_text(json.dumps(summary), encoding="utf-8")
     return summary
 
 
 def open_inputs(folder: Path, artifact: Artifact) -> dict[str, Array]:
     """The split's input arrays, memory-mapped."""
-    return {
-        spec.name: np.load(folder / f"{spec.name}.npy", mmap_mode="r")
-        for spec in artifact.task_inputs
-    }
+    return open_arrays(folder, [spec.name for spec in artifact.task_inputs])
 
 
 def run_all(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
-from harness.files import write_json
+from harness.files import stored_as, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ class Store:
 
     def path(self, phase: str, name: str) -> Path:
         """Where a step's state is kept."""
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        return self.folder / "state" / phase / f"{digest}.json"
+        return self.folder / "state" / phase / f"{stored_as(name)}.json"
 
     def get(self, phase: str, name: str) -> dict[str, Any] | None:
         """The state of a finished step, or None."""

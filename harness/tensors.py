@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import BadInput
+from harness.files import stored_as
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -117,3 +120,29 @@ def decode(array: Array, task: TensorSpec, stored: TensorSpec) -> Array:
     if stored.scale is not None:
         moved = (moved.astype(np.float32) - (stored.zero_point or 0)) * np.float32(stored.scale)
     return np.array(moved, dtype=task.dtype, order="C")
+
+
+NAMES = "names.json"
+"""In a folder of arrays: what each file's array is called."""
+
+
+def save_arrays(folder: Path, arrays: Arrays) -> None:
+    """Write each array as ``.npy`` under a name of ours, and what they are called in `NAMES`."""
+    for name, array in arrays.items():
+        np.save(folder / f"{stored_as(name)}.npy", np.ascontiguousarray(array), allow_pickle=False)
+    text = json.dumps({stored_as(name): name for name in arrays}, indent=1)
+    (folder / NAMES).write_text(text, encoding="utf-8")
+
+
+def open_arrays(folder: Path, names: Iterable[str]) -> dict[str, Array]:
+    """Some of the arrays that `save_arrays` has written, by their names, memory-mapped."""
+    return {
+        name: np.load(folder / f"{stored_as(name)}.npy", mmap_mode="r", allow_pickle=False)
+        for name in names
+    }
+
+
+def read_arrays(folder: Path) -> dict[str, Array]:
+    """All arrays that `save_arrays` has written, by their names, in the order of writing."""
+    names = json.loads((folder / NAMES).read_text(encoding="utf-8")).values()
+    return {name: np.load(folder / f"{stored_as(name)}.npy", allow_pickle=False) for name in names}

@@ -22,7 +22,7 @@ from harness.cache import content_key, entry, source_digest
 from harness.calibration import Observation
 from harness.data import calibration_data, read_split
 from harness.errors import QuantbenchError
-from harness.files import filling, write_json
+from harness.files import filling, stored_as, write_json
 from harness.jobs import Ending, Job, run_jobs
 from harness.method import Method
 from harness.model import Model
@@ -35,7 +35,7 @@ from harness.score import run_all
 from harness.store import Store
 from harness.target import Target
 from harness.task import Data, Samples
-from harness.tensors import Array, Arrays
+from harness.tensors import Array, Arrays, read_arrays, save_arrays
 from harness.training import tell
 
 TARGET = Target("cpu-1")
@@ -99,7 +99,7 @@ class Answer:
         return cls(
             found["status"],
             found["reason"],
-            {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))},
+            read_arrays(folder) if found["status"] == "ok" else {},
             Record.from_json(record) if record else None,
         )
 
@@ -125,7 +125,7 @@ def answer(
         Told the worker's name and how far it is.
     """
     store.logs.mkdir(parents=True, exist_ok=True)
-    current = store.logs / f"{source.cell.backend.name}-{CURRENT}"
+    current = store.logs / f"{stored_as(source.cell.backend.name)}-{CURRENT}"
     current.unlink(missing_ok=True)
 
     def jobs() -> list[Job]:
@@ -256,8 +256,7 @@ def _answer(
         _leave(folder, "failed", f"{type(error).__name__}: {first}"[:300])
         return
     with filling(folder) as made:
-        for name, array in outputs.items():
-            np.save(made / f"{name}.npy", array)
+        save_arrays(made, outputs)
         told = {
             "status": "ok", "reason": "", "record": record.to_json(),
             "seconds": time.monotonic() - started,

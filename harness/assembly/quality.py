@@ -13,6 +13,7 @@ import pyarrow as pa
 from harness import registry, statistics
 from harness.assembly.view import Row, View, bounds
 from harness.cache import entry
+from harness.data import read_labels
 from harness.experiment import Experiment
 from harness.method import RECIPE
 from harness.metrics import (
@@ -28,7 +29,7 @@ from harness.metrics import (
 from harness.results import PREDICTIONS
 from harness.statistics import Interval, PairedDrop
 from harness.store import Store
-from harness.tensors import Array
+from harness.tensors import Array, read_arrays
 
 MANY_SAMPLES = 1000
 """Fewer test samples are said beside the score, with what they can tell apart."""
@@ -48,7 +49,7 @@ def quality(
         if not view.has_outputs:
             continue
         task, model = registry.task(view.cell.model.task), view.cell.model
-        labels = np.load(Path(view.scored["data"]) / "test" / "labels.npy")
+        labels = read_labels(Path(view.scored["data"]), "test")
         if model.name not in floats:
             floats[model.name] = _Float.of(view, views, store, task.metric, labels)
         full, outputs = floats[model.name], view.outputs()[model.outputs[0].name]
@@ -92,7 +93,7 @@ class _Float:
         state = store.get("parity", view.cell.model.name) or {}
         form = state["forms"][state["reference"]]
         score = form["score"]
-        outputs = np.load(entry("scores", score) / f"{view.cell.model.outputs[0].name}.npy")
+        outputs = read_arrays(entry("scores", score))[view.cell.model.outputs[0].name]
         same = [v.id for v in views if v.scored.get("score") == score]
         backend = str(state["reference"]).partition(" ")[0]
         name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
@@ -117,8 +118,8 @@ def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:
     peak = view.scored["summary"]["peak_rss_bytes"]
     yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
     if "simulation" in view.built:
-        folder = entry("simulated", view.built["simulation"])
-        fake = full.judge(np.load(folder / f"{view.cell.model.outputs[0].name}.npy"))
+        outputs = read_arrays(entry("simulations", view.built["simulation"]))
+        fake = full.judge(outputs[view.cell.model.outputs[0].name])
         told = {**row, "metric": "fake_quantized_quality", "unit": full.unit}
         yield {**told, **_score_interval(fake)}
 

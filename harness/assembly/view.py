@@ -14,6 +14,7 @@ from harness.plan import Cell, float_form
 from harness.record import Operation
 from harness.statistics import Interval
 from harness.store import Store
+from harness.tensors import read_arrays
 
 Row = dict[str, Any]
 
@@ -45,7 +46,7 @@ class View:
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Its outputs on the test split, by name."""
         folder = entry("scores", self.scored["score"])
-        return {s.name: np.load(folder / f"{s.name}.npy") for s in self.cell.model.outputs}
+        return read_arrays(folder)
 
     def operations(self) -> tuple[Operation, ...]:
         """What its runtime executed."""

@@ -467,3 +467,35 @@ def test_a_model_of_ones_own_is_diagnosed_and_tuned(folder):
     assert set(found.ranking("onnxruntime")["layer"]) == {"first", "second"}
     assert set(tuned.candidates["status"]) == {"ok", "simulated"}
     assert tuned.chosen.startswith("build/onnxruntime/")
+
+
+@pytest.mark.parametrize("name", ["../../../climbed", "save_infer_model/scale_0.tmp_1"])
+def test_an_output_called_like_a_path_writes_nothing_elsewhere(folder, name):
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], [name])], "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "net.onnx")
+    before = set(folder.parent.iterdir())
+
+    path = written(
+        folder,
+        "model: {onnx: net.onnx}\ntask: {arrays: data.npz}\nbackends: [onnxruntime]\n"
+        "methods: [fp32, static-int8: {samples: 8}]\nprecision: preview\n",
+    )
+
+    results = run(path, results=folder / "results")
+
+    assert set(results.trials["status"]) == {"ok"}, results.trials["reason"].tolist()
+    assert set(folder.parent.iterdir()) == before
+    assert not list(folder.rglob("climbed*"))
+    assert not list(folder.rglob("scale_0*"))
+    sqnr = results.measurements.query("metric == 'sqnr_db'").set_index("trial")["value"]
+    int8 = next(trial for trial in sqnr.index if "static-int8" in trial)
+    assert 10 < sqnr[int8] < 80, "int8 is compared with fp32, not with itself"

@@ -108,11 +108,11 @@ class FakeQuantizer:
             details["range"] = f"{low} {high}"
         if method.weights == "int4":
             details["simulated"] = "the fake multiplies no 4-bit integers"
-        return Artifact(folder, files, "fakery", (X,), (Y,), (X,), (Y,), details).save()
+        return Artifact(folder, files, "fakery", *(model.inputs, model.outputs) * 2, details).save()
 
     def observe(self, model: Model, method: Method, data: Data, see: See) -> None:
         for batch in data.calibration.batches(4):
-            see("x", batch["x"])
+            see("x", batch[model.inputs[0].name])
 
     def levels(self, method: Method) -> int:
         return 256
@@ -152,7 +152,7 @@ class FakeTrainer:
             assert len(data.calibration) == method.samples
         for epoch in course.epochs():
             for step in course.steps(epoch):
-                x = step.inputs["x"]
+                x = step.inputs[model.inputs[0].name]
                 scores = np.exp(x @ fake_quantized(w, method))
                 shares = scores / scores.sum(1, keepdims=True)
                 loss = -np.log(shares[np.arange(len(x)), step.labels]).mean()
@@ -169,7 +169,7 @@ class FakeTrainer:
 
     def outputs(self, model: Model, method: Method, inputs: Arrays) -> Arrays:
         w = np.load(Path(model.trained) / "w.npy")
-        return {"y": inputs["x"] @ fake_quantized(w, method)}
+        return {model.outputs[0].name: inputs[model.inputs[0].name] @ fake_quantized(w, method)}
 
 
 def fake_quantized(w: np.ndarray, method: Method) -> np.ndarray:
@@ -232,7 +232,7 @@ class FakeSession:
 
     def bind(self, inputs) -> None:
         check_inputs(self.inputs, inputs, self._batch)
-        self._x = inputs["x"].copy()
+        self._x = inputs[self.inputs[0].name].copy()
 
     def run(self) -> None:
         self._calls += 1
@@ -254,4 +254,4 @@ class FakeSession:
         return self._calls == 60 and "batch" in Path(sys.argv[-1]).name
 
     def read(self):
-        return {"y": self._y}
+        return {self.outputs[0].name: self._y}

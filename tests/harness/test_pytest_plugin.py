@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness import Experiment
+from harness.files import stored_as
 from harness.results import write_table
 from harness.runner import run, score
 from tests.test_architecture import FRAMEWORKS
@@ -190,7 +191,7 @@ def test_what_is_as_good_as_the_baseline_passes(suite, baseline):
 
 
 def test_a_lost_accuracy_fails(suite, baseline, fakery):
-    for path in (fakery / "cache" / "scores").glob("*/y.npy"):
+    for path in (fakery / "cache" / "scores").glob(f"*/{stored_as('y')}.npy"):
         outputs = np.load(path)
         outputs[:20] = -outputs[:20]  # float form and artifact alike: nothing is lost against fp32
         np.save(path, outputs)
@@ -228,7 +229,7 @@ def test_a_file_that_grew_fails_unless_the_gates_allow_it(suite, baseline, faker
 
 def test_a_quality_beyond_the_margin_fails_without_a_baseline(suite, fakery):
     suite()
-    scores = (fakery / "cache" / "scores").glob("*/y.npy")
+    scores = (fakery / "cache" / "scores").glob(f"*/{stored_as('y')}.npy")
     last = max(scores, key=lambda path: path.stat().st_mtime_ns)  # of static-int8, after fp32
     outputs = np.load(last)
     outputs[:60] = outputs[:60, ::-1]
