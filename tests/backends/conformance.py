@@ -304,6 +304,7 @@ class Conformance:
 
             assert list(plain) == list(ours)
             for key, array in plain.items():
+                # the same file in the same kernels; a plain call may split the work otherwise
                 np.testing.assert_allclose(ours[key], array, rtol=1e-6, atol=1e-6, err_msg=name)
 
     def test_a_batch_gives_what_its_samples_give_one_by_one(self, artifact, runtime):
@@ -316,6 +317,7 @@ class Conformance:
         for i in range(3):
             alone = outputs_of(single, {name: array[i : i + 1] for name, array in inputs.items()})
             for name, array in alone.items():
+                # kernels for another batch size add float32 in another order
                 np.testing.assert_allclose(together[name][i : i + 1], array, rtol=1e-5, atol=1e-5)
 
     # --- bad input ---

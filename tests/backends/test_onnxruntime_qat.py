@@ -94,7 +94,11 @@ def test_activations_of_4_bits_are_clipped_to_them(tmp_path):
 
     trained = locate(BACKEND.trainer)().outputs(model, method, beyond)["logits"]
     assert "4-bit" in artifact.details["simulated"]
-    np.testing.assert_allclose([found.min(), found.max()], [trained.min(), trained.max()])
+    # two frameworks round a product of float32 differently: 1.1e-7 was seen; a range that was not
+    # taken over differs by a step of 4 bits, a fifteenth
+    np.testing.assert_allclose(
+        [found.min(), found.max()], [trained.min(), trained.max()], rtol=1e-5
+    )
 
 
 def test_a_finetune_is_exported_with_its_own_weights(tmp_path):

@@ -182,6 +182,7 @@ def test_a_bias_is_int32_with_the_input_s_scale_times_the_weights(build):
         image = next(t for t in record.tensors if t.name.startswith("image_q") or t.name == "image_QuantizeLinear_Output")  # fmt: skip
 
         assert (found.dtype, found.shape, found.bytes, found.bits) == ("int32", (48,), 192, 32)
+        # the same scale computed in float32 here and there: 1.2e-7 and a little
         np.testing.assert_allclose(found.scale, np.array(kernel.scale) * image.scale[0], rtol=1e-6)
     assert bias(record_of(build("dynamic-int8")), "conv").dtype == "float32"
 

@@ -301,6 +301,7 @@ def test_torch_s_own_attention_is_converted_for_every_batch_size(tmp_path):
     session = onnxruntime.InferenceSession(path)
     for size in (1, 2, 3):
         (out,) = session.run(None, {"tokens": x[:size].numpy()})
+        # two frameworks add float32 in another order; a wrong layer is off by its whole output
         np.testing.assert_allclose(out, module(x[:size]).detach(), atol=1e-5)
 
 
@@ -640,7 +641,9 @@ def test_several_inputs_and_outputs_of_free_length_equal_torch(build):
             larger, tags = mixed()(*(torch.from_numpy(inputs[n]) for n in ("tokens", "image")))
 
         assert outputs["tags"].shape == (3, length, 9)
+        # two frameworks add float32 in another order; a wrong layer is off by its whole output
         np.testing.assert_allclose(outputs["larger"], larger.numpy(), atol=1e-5)
+        # as above
         np.testing.assert_allclose(outputs["tags"], tags.numpy(), atol=1e-5)
 
 

@@ -95,6 +95,7 @@ def test_scales_in_the_file_are_those_of_the_injected_ranges(route, model, tmp_p
     # 7 bits for engine x86, whose sums saturate without VNNI
     grid = Grid(8 if route == "pt2e" else 7, signed=False)
     wanted = [from_range(low, high, grid) for low, high in ranges.values()]
+    # the same scale computed in float32 here and there: 1.2e-7 and a little
     np.testing.assert_allclose([s for s, _ in found], [a.scale for a in wanted], rtol=1e-6)
     assert [z for _, z in found] == [int(a.zero_point) for a in wanted]
 
@@ -259,6 +260,7 @@ def test_weights_alone_are_those_of_the_integer_model_and_activations_stay_float
     whole = made(CONVOLUTIONAL, a_method("static-int8"), tmp_path / "whole")
     scale = next(t.scale for t in QUANTIZER.inspect(whole).tensors if t.name == "head.weight")
     steps = weight / np.array(scale, np.float32)[:, None]
+    # up to 127 steps in float32: 1.5e-5; what was not rounded is off by half a step
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
 
 

@@ -264,6 +264,7 @@ def test_float_outputs_equal_a_plain_call_at_any_batch_size(model, route, tmp_pa
         for name, want in plain(model, inputs).items():
             got = outputs_of(artifact, inputs)[name]
             assert got.dtype == np.float32
+            # kernels for another batch size, and traced code, add float32 in another order
             np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -287,6 +288,7 @@ def test_a_shared_weight_is_stored_once(tmp_path):
     inputs = inputs_of(TIED, 2)
 
     assert QUANTIZER.inspect(artifact).weight_bytes == {"float32": 4 * (4 * 4 + 3 * 4)}
+    # the same weights in the same kernels; a copy that was not tied is off by far more
     np.testing.assert_allclose(
         outputs_of(artifact, inputs)["logits"], plain(TIED, inputs)["logits"], atol=1e-6
     )
@@ -528,6 +530,7 @@ def test_compiled_code_equals_eager_and_hides_no_multiplication(tmp_path):
     got = outputs_of(artifact, inputs)["logits"]
     operations = RUNTIME.operations(artifact, CPU, inputs)
 
+    # compiled kernels add float32 in another order
     np.testing.assert_allclose(got, plain(CONVOLUTIONAL, inputs)["logits"], atol=1e-5)
     assert sum(op.macs for op in operations) == FIRST + SECOND + HEAD
     assert any(op.engine == "onednn" and op.macs == FIRST for op in operations)

@@ -255,6 +255,7 @@ def test_a_slice_takes_every_sample_of_a_batch(tmp_path):
 
     assert artifact.inputs[0].shape[0] is None
     wanted = x[:, ::2, ::2] @ np.ones((4, 3))
+    # float32 against NumPy's float64 sums of 4 numbers
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 

@@ -266,6 +266,7 @@ def test_inputs_and_outputs_are_stored_as_the_method_says(built, io):
     assert (stored.scale is None) == (io == "float32")
     int8 = outputs(built(model, "static-int8", io="int8"), inputs)["out"]
     step = built(model, "static-int8", io="int8").outputs[0].scale
+    # the same integers, read back through another dtype: a step at most, and float32 of the step
     np.testing.assert_allclose(outputs(artifact, inputs)["out"], int8, atol=1.01 * step)
 
 

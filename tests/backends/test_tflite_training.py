@@ -214,6 +214,7 @@ def test_training_lowers_the_loss_and_a_finetune_changes_the_file(tmp_path):
     artifact = locate(BACKEND.quantizer)().quantize(model, longer, data(), tmp_path / "built")
     session = locate(BACKEND.runtime)().load(artifact, Target("cpu-1"), 4)
     simulated = locate(BACKEND.trainer)().outputs(model, longer, images(4))
+    # two kernels add float32 in another order; untrained weights are off by far more
     np.testing.assert_allclose(
         outputs_of(session, images(4))["logits"], simulated["logits"], atol=1e-5
     )

@@ -76,6 +76,7 @@ def test_the_keras_form_is_the_same_function(model: Model) -> None:
     keras = locate(model.forms["keras"])(state_of(model))
 
     got = np.asarray(keras(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x, training=False))
+    # two frameworks add float32 in another order; a wrong layer is off by its whole output
     np.testing.assert_allclose(got, torch_logits(model, "torch"), atol=1e-5)
     weighted = {layer.name for layer in keras.layers if layer.get_weights()}
     assert weighted == {name.partition(".")[0] for name in SHAPES[model.name.lower()]}

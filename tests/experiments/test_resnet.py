@@ -73,7 +73,9 @@ def test_preprocessing_normalizes_each_channel() -> None:
     image = resnet.preprocess({"image": pixels})["image"]
     assert image.dtype == np.float32
     assert pixels.max() == 255
+    # the published numbers have five digits after the point
     np.testing.assert_allclose(image[0, :, 0, 0], [-2.11790, -2.03571, -1.80444], atol=1e-5)
+    # as above
     np.testing.assert_allclose(image[1, :, 9, 9], [2.24891, 2.42857, 2.64000], atol=1e-5)
 
 

@@ -51,4 +51,5 @@ def test_qat_on_real_images_keeps_the_accuracy(real_data: Path, tmp_path: Path) 
         backend=found.training["trial"].map(rows["backend"]),
     ).query("method == 'fp32'")
     losses = tuned.pivot_table(index="step", columns="backend", values="loss")
+    # float32 gradients of two frameworks drift apart over the steps; another recipe is off by tens of per cent
     np.testing.assert_allclose(losses["tflite"], losses["pytorch"], rtol=0.01)
