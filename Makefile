@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test test-all check validate publish timings figures tutorial
+.PHONY: help install report test test-long test-all check validate publish timings figures tutorial
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,11 +19,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 report: install  ## Run the quickstart experiment and write its HTML report
 	$(BIN)/quantbench run experiments/quickstart.yaml
 
-test: install  ## Run the tests, but for the longest
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+TESTS := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-all: install  ## Run every test
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: install  ## Run the tests, but for the long ones
+	$(TESTS) -m "not long"
+
+test-long: install  ## Run real models, long simulations, whole matrices and kills
+	$(TESTS) -m long
+
+test-all: test test-long  ## Run every test
 
 check: install  ## Linter, formatter and type checker
 	$(BIN)/ruff check .

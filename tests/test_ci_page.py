@@ -110,7 +110,7 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_job_runs_in_a_fresh_clone(clone):
     for step in STEPS:
         if step.get("name") in ("Install", "Comment") or "run" not in step:

@@ -183,7 +183,7 @@ def test_the_kernel_is_this_interpreter_and_a_figure_that_cannot_be_drawn_fails(
 # --- as it runs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_notebook_runs_from_nothing_and_draws_its_pictures(execute, executed):
     found = sections(executed)
@@ -192,7 +192,7 @@ def test_the_notebook_runs_from_nothing_and_draws_its_pictures(execute, executed
     assert named_machines(words(execute.stored(executed))) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_bits_and_the_steps_are_what_the_text_says(facts):
     assert facts["formats"] == {"fp32": True, "fp16": True, "bf16": True}
     assert facts["half_a_step"] <= 0.5 + 1e-4  # an error is itself rounded to float32
@@ -202,7 +202,7 @@ def test_the_bits_and_the_steps_are_what_the_text_says(facts):
     assert facts["sqnr"]["per-channel"] > facts["sqnr"]["per-tensor"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_calibrators_clip_as_the_text_says(facts):
     for name in ("blocks.4.conv1", "blocks.2.conv2"):
         widest = facts["ranges"][f"{name}, minmax"]
@@ -214,7 +214,7 @@ def test_calibrators_clip_as_the_text_says(facts):
     assert four < 0.75 * eight
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_trials_behave_as_the_text_says(facts):
     backends = ("pytorch", "tflite", "onnxruntime")
 
@@ -231,7 +231,7 @@ def test_the_trials_behave_as_the_text_says(facts):
     assert facts["causes"][0] == "dynamic-convolutions"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_choice_is_within_the_limit_and_the_strict_one_is_the_reference(facts):
     assert facts["bound"] <= 0.01
     assert facts["own"][facts["chosen"]][1] > 1

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,36 @@ STYLE: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Picture:
-    """A figure in two widths, and its title for readers who cannot see it.
+    """A figure in two widths, each drawn when it is first looked at.
 
-    ``name`` is unique in the page; ``draw`` makes it again, of a width in inches.
+    Parameters
+    ----------
+    title : str
+        For readers who cannot see it.
+    name : str
+        Unique in the page.
+    draw : callable
+        Makes the figure, of a width in inches.
+    labels : mapping
+        What opens the groups of the drawing whose ids are the keys.
     """
 
     title: str
-    wide: Markup
-    narrow: Markup
     name: str
     draw: Callable[[float], Figure] = field(repr=False, compare=False)
+    labels: Mapping[str, Markup] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def wide(self) -> Markup:
+        """As an SVG element for a wide page."""
+        return drawn(self, WIDE, "wide")
+
+    @cached_property
+    def narrow(self) -> Markup:
+        """As an SVG element for a phone."""
+        return drawn(self, NARROW, "narrow")
 
 
 def fit(text: str, width: float, points: float = 9.0) -> str:
@@ -157,12 +176,14 @@ def picture(
     name: str,
     labels: Mapping[str, Markup] | None = None,
 ) -> Picture:
-    """The drawing in both widths; ``labels`` open the groups whose ids are their keys."""
-    known = labels or {}
+    """The drawing, not drawn yet; ``labels`` open the groups whose ids are their keys."""
+    return Picture(title, name, draw, labels or {})
+
+
+def drawn(shown: Picture, width: float, suffix: str) -> Markup:
+    """A picture as an SVG element, ``width`` in inches."""
     with styled():
-        wide = _svg(draw(WIDE), f"{name}-wide", title, known)
-        narrow = _svg(draw(NARROW), f"{name}-narrow", title, known)
-    return Picture(title, wide, narrow, name, draw)
+        return _svg(shown.draw(width), f"{shown.name}-{suffix}", shown.title, shown.labels)
 
 
 @contextmanager

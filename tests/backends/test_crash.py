@@ -24,7 +24,7 @@ precision: {name: test, generations: 1, max_generations: 1, rounds: 6, warmup_s:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_int8_calibration_of_a_gru_crashes_tensorflow_and_costs_one_trial(tmp_path, monkeypatch):
     known = {"models": {"gru": gru.MODEL}, "tasks": {"sequences": gru.TASK}}
     installed = registry._entry_points

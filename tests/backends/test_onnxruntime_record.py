@@ -507,8 +507,8 @@ def test_resnet_20_with_int8_activations_tells_which_convolutions_stay_float(res
     assert not any(node.reason for node in record.nodes)
 
 
+@pytest.mark.long
 @pytest.mark.data
-@pytest.mark.slow
 @pytest.mark.parametrize("calibrator", ["moving-average", "percentile", "entropy"])
 def test_native_calibrators_differ_on_resnet_20(resnet, calibrator):
     usual, found = (

@@ -92,7 +92,7 @@ def status(found) -> dict[str, str]:
     return dict(zip(found.trials["trial"], found.trials["status"], strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_documented_example_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
     text = PAGE.read_text(encoding="utf-8")
@@ -114,6 +114,7 @@ def test_the_documented_example_runs_as_it_stands(tmp_path, monkeypatch):
     assert "onnxruntime static-int8" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_weights_that_a_function_builds_are_made_once_and_shared(folder):
     path = written(
         folder,
@@ -149,6 +150,7 @@ def test_without_labels_the_quality_is_fidelity_and_the_report_says_so(folder):
         assert "no labels: against the answers of the float model" in part
 
 
+@pytest.mark.long
 def test_several_inputs_a_metric_and_a_preprocessing_of_ones_own(folder):
     rng = np.random.default_rng(1)
     weight = rng.random((64, 5)).astype(np.float32)
@@ -366,6 +368,7 @@ def test_every_trial_of_an_own_model_is_planned_with_it(folder):
     assert json.loads(json.dumps(cells[2].model.to_json()))["name"] == "mine"
 
 
+@pytest.mark.long
 def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folder):
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
@@ -400,6 +403,7 @@ def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folde
     assert floats.nunique() == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("collection", ["torchvision", "timm"])
 def test_a_zoo_is_asked_for_its_architecture_with_seeded_weights(folder, monkeypatch, collection):
     """By stand-ins of the two packages: their builds for this PyTorch are not always to be had."""
@@ -438,6 +442,7 @@ def save_weights(folder: Path, seed: int) -> None:
     np.savez(folder / "w.npz", **state)
 
 
+@pytest.mark.long
 def test_the_same_file_with_other_weights_is_another_run(folder):
     path = written(folder, OWN)
 
@@ -452,6 +457,7 @@ def test_the_same_file_with_other_weights_is_another_run(folder):
     assert set(first.trials["sha256"]).isdisjoint(other.trials["sha256"])
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_is_diagnosed_and_tuned(folder):
     path = written(folder, OWN)
     save_weights(folder, 0)

@@ -603,6 +603,7 @@ def test_training_lowers_the_loss_and_the_artifact_is_the_trained_model(tmp_path
         assert np.abs(after["logits"] - before["logits"]).max() > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("route", ["fx", "pt2e"])
 def test_the_fake_quantized_outputs_are_near_those_of_the_integers(route, tmp_path):
     method = a_method("qat-int8", route=route)

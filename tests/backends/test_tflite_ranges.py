@@ -139,6 +139,7 @@ def test_what_cannot_be_injected_is_refused_with_a_way_out(axes, words):
     assert reason.count("; use ") == 1
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_calibrators_give_different_ranges_on_resnet_20(tmp_path):
     if not (os.environ.get("QUANTBENCH_DATA") or os.environ.get("CI")):

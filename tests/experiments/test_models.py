@@ -65,7 +65,7 @@ def torch_outputs(model: Model, inputs: Arrays) -> Array:
     return np.concatenate(pieces)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCORES)
 def test_the_published_score_is_reproduced(name: str, real_data: Path) -> None:
     model = registry.model(name)
@@ -79,7 +79,7 @@ def test_the_published_score_is_reproduced(name: str, real_data: Path) -> None:
     assert found.score == pytest.approx(published, abs=max(tolerance, 1e-12))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", OURS)
 def test_a_model_of_our_own_training_is_worth_quantizing(name: str, real_data: Path) -> None:
     model = registry.model(name)

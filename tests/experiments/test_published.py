@@ -33,7 +33,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Results:
         return run(path, results=folder / "results")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fresh_quickstart_passes_the_portable_gates_against_the_published_run(fresh):
     published = load_results(ROOT / "results" / "reference" / "quickstart")
 

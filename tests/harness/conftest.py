@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from harness import registry
 from tests.harness import fake
@@ -24,6 +25,16 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **known: dict[str, An
     )
     monkeypatch.setenv("QUANTBENCH_CACHE", str(folder / "cache"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def words_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without drawing their pictures, which take most of the time.
+
+    Tests that are marked ``pictures`` draw them, and so do fixtures of a whole module.
+    """
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("harness.report.canvas.drawn", lambda *asked: Markup("<svg></svg>"))
 
 
 @pytest.fixture

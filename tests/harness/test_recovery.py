@@ -26,7 +26,7 @@ precision: {name: test, generations: 2, max_generations: 2, rounds: 3, warmup_s:
 DETERMINISTIC = ["trial", "status", "stage", "reason", "artifact", "sha256", "parity_max_abs"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_random_kills_change_nothing_that_is_deterministic(tmp_path):
     for package in ("torch", "tensorflow", "onnxruntime"):
         pytest.importorskip(package)

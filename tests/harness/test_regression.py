@@ -311,7 +311,9 @@ def test_the_way_back_is_the_way_there(
         if a.change is None or b.change is None:
             continue
         if a.unit == "%":
+            # the same arithmetic in float64, there and back
             assert math.isclose((1 + a.change.value) * (1 + b.change.value), 1.0, rel_tol=1e-9)
+            # as above
             assert math.isclose((1 + a.change.low) * (1 + b.change.high), 1.0, rel_tol=1e-9)
         else:
             assert a.change.value == pytest.approx(-b.change.value, abs=1e-12)

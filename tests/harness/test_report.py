@@ -87,6 +87,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     return render(hostile_results(tmp_path_factory.mktemp("hostile")))
 
 
+@pytest.mark.pictures
 def test_the_report_is_written_whole_and_the_same_each_time(tmp_path: Path) -> None:
     results = sample_results(tmp_path / "run", TYPICAL)
 
@@ -261,6 +262,7 @@ def test_a_run_with_nothing_recorded_about_it_still_has_a_report(tmp_path: Path)
     assert "not recorded" in text
 
 
+@pytest.mark.pictures
 def test_a_run_without_measurements_of_time_still_has_a_report(tmp_path: Path) -> None:
     results = sample_results(tmp_path, TYPICAL)
     rows = results.measurements
@@ -272,7 +274,8 @@ def test_a_run_without_measurements_of_time_still_has_a_report(tmp_path: Path) -
     assert "not timed" in text
 
 
-@pytest.mark.slow
+@pytest.mark.pictures
+@pytest.mark.long
 def test_200_trials_stay_under_3_megabytes(tmp_path: Path) -> None:
     trials = [
         dataclasses.replace(t, model=f"model{m}", target=target)

@@ -30,7 +30,7 @@ from harness.results import Results
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 from tests.harness.test_report import HOSTILE, hostile_results
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.pictures]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 900}},
@@ -488,7 +488,7 @@ def test_hostile_names_stay_text_in_what_the_script_writes(browser: Any, hostile
 # --- many trials, no trial, and people who do not see -----------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_2000_trials_open_within_3_seconds(browser: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     trials = [

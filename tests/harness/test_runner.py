@@ -238,6 +238,7 @@ run(sys.argv[2], results=folder / "results")
 """
 
 
+@pytest.mark.long
 def test_a_run_killed_at_any_moment_continues_and_loses_nothing(experiment_file, fakery):
     path = experiment_file("[fp32, fp16, {static-int8: {samples: [4, 8, 16]}}]")
     (fakery / "whole").mkdir()
@@ -480,6 +481,7 @@ def test_the_last_words_of_a_converter_that_crashed_come_with_advice(troubled):
     assert "take another route or backend" in found[2]
 
 
+@pytest.mark.pictures
 def test_the_report_tells_what_training_gained_against_its_control(trained):
     from harness.report.summary import summarise
 

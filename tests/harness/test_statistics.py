@@ -311,6 +311,7 @@ def coverage(runs: int, **noise: float) -> float:
     return held / runs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("between", "within"), [(0.005, 0.007), (0.01, 0.01), (0.01, 0.03), (0.002, 0.03)]
 )

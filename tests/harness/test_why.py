@@ -86,6 +86,7 @@ def test_specifications_tell_levels_and_mark_methods_that_are_not_the_same(resul
     assert "digits/tflite/fp32/cpu-1" not in held
 
 
+@pytest.mark.pictures
 def test_a_sweep_over_samples_and_shifted_models_become_pictures(tmp_path):
     swept = tuple(
         Invented(backend, "static-int8", 0.1, sqnr_db=20.0 + count**0.5, axes={"samples": count})
@@ -145,6 +146,7 @@ def calibrated(tmp_path, kept: dict[str, float]):
     )
 
 
+@pytest.mark.pictures
 def test_ranges_of_several_calibrators_become_two_pictures(tmp_path):
     results = calibrated(tmp_path, {"minmax": 1.0, "percentile": 0.5, "mse": 0.75})
 
