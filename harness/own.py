@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,13 @@ def _is_own(torch: str) -> bool:
 
 
 def _name(kind: str, value: str) -> str:
-    return value.rpartition(":")[2] if kind == "torch" else Path(value).stem
+    """A name by the pattern that written ones obey: a slash in it would be read as part of an id.
+
+    >>> _name("torch", "hf:models/tiny"), _name("onnx", "my nets/float (2).onnx")
+    ('tiny', 'float-2')
+    """
+    last = PurePath(value.rpartition(":")[2]).name if kind == "torch" else Path(value).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._") or "model"
 
 
 def _inputs(entry: Mapping[str, Any], task: str) -> tuple[TensorSpec, ...]:

@@ -376,7 +376,7 @@ def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folde
         intermediate_size=32, max_position_embeddings=16, num_labels=3,
         architectures=["BertForSequenceClassification"],
     )  # fmt: skip
-    config.save_pretrained(folder / "bert")
+    config.save_pretrained(folder / "models" / "bert")
     rng = np.random.default_rng(0)
     ids, mask = rng.integers(0, 50, (260, 8)), np.ones((260, 8), np.int64)
     mask[::2, 6:] = 0
@@ -387,7 +387,7 @@ def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folde
     )  # fmt: skip
     path = written(
         folder,
-        "model: {torch: 'hf:bert'}\ntask: {arrays: text.npz}\n"
+        "model: {torch: 'hf:models/bert'}\ntask: {arrays: text.npz}\n"
         "backends: [pytorch, onnxruntime, tflite]\nprecision: preview\n"
         "methods: [fp32: {backends: [pytorch, onnxruntime]}, dynamic-int8: {backends: [pytorch]}, "
         "fp32: {route: litert-torch, backends: [tflite]}]\n",
@@ -396,6 +396,8 @@ def test_a_hugging_face_folder_brings_its_head_and_runs_in_every_framework(folde
     found = run(path, results=folder / "results")
 
     assert set(status(found).values()) == {"ok"}
+    # a slash in the name would be taken for a part of the trials' ids
+    assert set(found.trials["model"]) == {"bert"}
     scores = found.measurements.query("metric == 'quality'")
     # one seeded network in three frameworks
     floats = scores[scores["trial"].str.contains("fp32")]["value"]
