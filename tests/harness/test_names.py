@@ -90,7 +90,6 @@ def test_an_artifact_that_names_a_file_elsewhere_is_refused(experiment_file, fak
 WATCH = """
 import os, sys
 _log = os.open(os.environ["WRITES"], os.O_WRONLY | os.O_APPEND)
-_own = os.getpid
 def _see(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes)):
         path, mode, flags = arguments
@@ -108,7 +107,6 @@ RUN = """
 import dataclasses, sys
 from pathlib import Path
 import pytest
-from harness.tensors import TensorSpec
 from tests.harness import conftest, fake
 patch, folder = pytest.MonkeyPatch(), Path(sys.argv[1])
 x = dataclasses.replace(fake.X, name="../../../climbed-in")
