@@ -35,17 +35,17 @@ check: install  ## Linter, formatter and type checker
 	$(BIN)/mypy
 
 validate: install  ## Measure what the numbers are worth on this machine (about 35 minutes)
-	$(BIN)/python -m experiments.validation
+	$(BIN)/python -m quantbench_experiments.validation
 
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
-	$(BIN)/python docs/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)
+	$(BIN)/python tools/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)
 
 timings: install  ## Time the quickstart and a diagnosis, and publish both
-	$(BIN)/python docs/figures.py time
-	$(BIN)/python docs/figures.py diagnose
+	$(BIN)/python tools/figures.py time
+	$(BIN)/python tools/figures.py diagnose
 
 figures: install  ## Write the numbers of the published runs into README and docs
-	$(BIN)/python docs/figures.py write
+	$(BIN)/python tools/figures.py write
 
 tutorial: install  ## Run docs/tutorial.ipynb and store its outputs (about four minutes)
-	$(BIN)/python docs/execute.py
+	$(BIN)/python tools/execute.py

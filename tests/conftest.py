@@ -1,8 +1,17 @@
-"""The order of all tests."""
+"""What all tests share: their order, and the path that workers import fakes from."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+
+ROOT = str(Path(__file__).parents[1])
+# workers import the fakes of these tests, wherever a test runs
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), ROOT])
+)
 
 LONGEST = (
     "test_tutorial.py", "test_own_models.py", "test_models.py", "test_runner.py", "test_recovery.py",

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from harness import registry
+from quantbench.backend_api import registry
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("harness", "backends", "experiments")
+ROOTS = {
+    "quantbench": "harness",
+    "quantbench_backends": "backends",
+    "quantbench_experiments": "experiments",
+}
 FRAMEWORKS: Mapping[str, frozenset[str]] = {
     "pytorch": frozenset({"torch", "torchao", "torchvision"}),
     "tflite": frozenset(
@@ -23,11 +30,37 @@ FRAMEWORKS: Mapping[str, frozenset[str]] = {
 }
 """Packages by the backend whose framework they are."""
 
+ORDER: Sequence[frozenset[str]] = tuple(
+    frozenset(floor.split())
+    for floor in (
+        "cli testing",
+        "api",
+        "report",
+        "studies",
+        "analysis",
+        "runs",
+        "experiment",
+        "results",
+        "steps",
+        "execution",
+        "backend_api",
+        "units",
+        "stats",
+        "spec",
+        "system",
+        "errors __init__",
+    )
+)
+"""Packages of the engine, top to bottom: each imports only those on floors below."""
+LIGHT = ("spec", "backend_api", "execution", "steps", "system")
+"""What workers and devices import: NumPy and the standard library."""
+
 SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for part in PARTS
-    for path in sorted((ROOT / part).rglob("*.py"))
+    ".".join(path.relative_to(ROOT / folder).with_suffix("").parts).removesuffix(".__init__"): path
+    for package, folder in ROOTS.items()
+    for path in sorted((ROOT / folder / package).rglob("*.py"))
 }
+ENGINE = [name for name in SOURCES if name.partition(".")[0] == "quantbench"]
 
 
 def imported(source: str) -> Iterator[str]:
@@ -84,52 +117,142 @@ def test_the_reader_sees_every_way_to_import(source):
 
 
 def test_the_reader_has_read_the_whole_source():
-    assert {"harness.protocol", "backends.pytorch.session", "experiments.models.digits"} <= set(
-        SOURCES
-    )
-    assert "torch" in packages("backends.pytorch.session")
-    assert "harness" in packages("backends.pytorch.session")
+    known = {"quantbench.spec.model", "quantbench_backends.pytorch.session", "quantbench_experiments.models.digits"}  # fmt: skip
+    assert known <= set(SOURCES)
+    assert {"torch", "quantbench"} <= packages("quantbench_backends.pytorch.session")
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name.startswith("harness")])
-def test_the_harness_imports_no_framework_no_backend_and_no_experiment(module):
-    assert not frameworks(module)
-    assert not packages(module) & {"backends", "experiments", "tests"}
+def test_the_engine_imports_no_framework_no_backend_and_no_experiment():
+    for module in ENGINE:
+        assert not frameworks(module), module
+        assert not packages(module) & {*set(ROOTS) - {"quantbench"}, "tests", "tools"}, module
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if not name.startswith("harness")])
-def test_backends_and_experiments_know_only_themselves_and_the_harness(module):
-    part, _, rest = module.partition(".")
-    others = {"backends", "experiments", "tests"} - {part}
-
-    assert not packages(module) & others
-    if part == "backends" and rest:
-        own = ".".join(module.split(".")[:2])
-        inside = {name for name in imports(module) if name.startswith("backends.")}
-        assert all(name == own or name.startswith(f"{own}.") for name in inside)
+def floor(package: str) -> int:
+    return next(i for i, packages in enumerate(ORDER) if package in packages)
 
 
-def test_only_form_converters_import_two_frameworks():
-    mixed = {module for module in SOURCES if len(frameworks(module)) > 1}
+def package_of(module: str) -> str:
+    """``quantbench.spec.model`` -> ``spec``."""
+    return [*module.split("."), "__init__"][1]
 
-    assert mixed <= converters()
+
+def test_each_package_of_the_engine_imports_only_those_below_it():
+    for module in ENGINE:
+        if module == "quantbench":
+            continue  # names the API, which is imported when it is asked for
+        own = package_of(module)
+        for name in imports(module):
+            if not name.startswith("quantbench.") or name == "quantbench.__version__":
+                continue
+            other = package_of(name)
+            assert other == own or floor(other) > floor(own), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "module", [n for n in SOURCES if n.startswith("backends.") and n not in converters()]
-)
-def test_a_backend_imports_its_own_framework_only(module):
-    assert frameworks(module) <= {module.split(".")[1]}
+def test_modules_of_a_package_import_each_other_in_no_circle():
+    graph = {
+        module: {name for name in imports(module) if name in SOURCES and SOURCES[name].name != "__init__.py"}
+        for module in ENGINE
+    }  # fmt: skip
+    TopologicalSorter(graph).prepare()  # raises CycleError and names the circle
+
+
+def test_every_package_has_one_doorway_that_says_what_it_is_for():
+    for package in frozenset().union(*ORDER) - {"api", "errors", "__init__"}:
+        door = ast.parse(SOURCES[f"quantbench.{package}"].read_text(encoding="utf-8"))
+        assert ast.get_docstring(door), package
+        if package != "testing":  # pytest loads its plugin by name
+            assert any("__all__" in ast.unparse(node) for node in door.body), package
+
+
+def test_what_a_doorway_names_is_taken_there():
+    """Other packages ask at the door; what is not named there is a matter of the package."""
+    for package in frozenset().union(*ORDER) - {"api", "errors", "__init__", "testing", "cli"}:
+        face = set(importlib.import_module(f"quantbench.{package}").__all__)
+        for module in [*ENGINE, *(m for m in SOURCES if m not in ENGINE)]:
+            if package_of(module) == package and module in ENGINE:
+                continue
+            for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+                if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"quantbench.{package}.")):  # fmt: skip
+                    continue
+                past = {alias.name for alias in node.names} & face
+                assert not past, f"{module} takes {past} past the door of {package}"
+
+
+def test_backends_and_experiments_know_only_themselves_and_the_engine():
+    for module in SOURCES:
+        root, _, rest = module.partition(".")
+        if root == "quantbench":
+            continue
+        assert not packages(module) & ({*ROOTS, "tests", "tools"} - {root, "quantbench"}), module
+        if root == "quantbench_backends" and rest:
+            own = ".".join(module.split(".")[:2])
+            inside = {name for name in imports(module) if name.startswith(f"{root}.")}
+            assert all(name == own or name.startswith(f"{own}.") for name in inside), module
+
+
+def test_a_backend_imports_its_own_framework_only_and_a_converter_two():
+    for module in SOURCES:
+        if module in converters():
+            assert len(frameworks(module)) <= 2, module
+        elif module.startswith("quantbench_backends."):
+            assert frameworks(module) <= {module.split(".")[1]}, module
+        else:
+            assert len(frameworks(module)) <= 1, module
 
 
 def test_every_backend_has_its_frameworks_named_here():
     assert set(registry.names("backends")) == set(FRAMEWORKS)
 
 
-@pytest.mark.parametrize("module", SOURCES)
-def test_a_module_is_named_after_what_it_is_and_says_so(module):
-    assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc", "base"}
-    assert ast.get_docstring(ast.parse(SOURCES[module].read_text(encoding="utf-8")))
+def test_a_module_is_named_after_what_it_is_and_says_so():
+    for module, path in SOURCES.items():
+        assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "misc", "base"}
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), module
+
+
+def locators() -> Iterator[str]:
+    """Every locator that a registered backend, converter, model or task has."""
+    for name in registry.names("backends"):
+        backend = registry.backend(name)
+        yield from filter(None, (backend.quantizer, backend.runtime, backend.trainer))
+        yield from (f"{backend.own}:{function}" for function in ("outputs",) if backend.own)
+    for entry in registry._entry_points("quantbench.converters").values():
+        yield entry.load().convert
+    for name in registry.names("models"):
+        model = registry.model(name)
+        # what is made or asked of a file: the locator within
+        inner = (text.removesuffix(")").partition(":made(")[2] for text in (model.weights,))
+        yield from (text for text in inner if ":" in text)
+        texts = (model.weights, model.state, model.preprocess, *model.forms.values(), *model.ready.values())  # fmt: skip
+        yield from (text for text in texts if ":" in text)
+    for name in registry.names("tasks"):
+        task = registry.task(name)
+        yield task.load
+        if ":" in task.metric:
+            yield task.metric
+
+
+def test_every_locator_names_a_function_or_a_class():
+    """Read, not imported: the forms need their frameworks."""
+    found = sorted(set(locators()))
+    assert len(found) > 40
+    for text in found:
+        module, _, attribute = text.partition(":")
+        name = attribute.partition("(")[0]
+        assert module in SOURCES, text
+        tree = ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+        taken = (alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)  # fmt: skip
+        defined = {getattr(node, "name", "") for node in tree.body} | {a.asname or a.name for a in taken}  # fmt: skip
+        assert name in defined, text
+
+
+def test_no_locator_of_the_engine_is_typed():
+    for module in ENGINE:
+        for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                typed = re.fullmatch(r"quantbench(\.[a-z_]+)+:\w+.*", node.value)
+                assert not typed, f"{module} types {node.value}: use locator(function)"
 
 
 # --- tried in fresh processes ---
@@ -153,31 +276,33 @@ def test_the_process_shows_what_it_imports():
     assert {"numpy", "pandas"} <= brought_by("import pandas")
 
 
-def test_importing_the_harness_imports_nothing_else():
-    assert brought_by("import harness") == {"harness"}
+def test_importing_the_package_imports_nothing_else():
+    assert brought_by("import quantbench") == {"quantbench"}
 
 
-def test_a_worker_imports_numpy_and_the_standard_library_only():
-    modules = "harness.worker, harness.score, harness.burst, harness.startup, harness.protocol"
+@pytest.mark.parametrize("package", LIGHT)
+def test_a_light_package_brings_numpy_and_nothing_else(package):
+    modules = [m for m in ENGINE if package_of(m) == package]
 
-    assert brought_by(f"import {modules}") == {"harness", "numpy"}
+    assert brought_by(f"import {', '.join(modules)}") <= {"quantbench", "numpy"}
 
 
 @pytest.mark.parametrize("name", registry.names("backends"))
 def test_a_backend_s_runtime_module_adds_only_itself_to_a_worker(name):
-    locator = registry.backend(name).runtime
+    text = registry.backend(name).runtime
 
-    brought = brought_by(f"from harness.score import load_runtime\nload_runtime({locator!r})")
+    brought = brought_by(f"from quantbench.system import locate\nlocate({text!r})()")
 
-    assert brought == {"harness", "numpy", "backends"}
+    assert brought == {"quantbench", "numpy", "quantbench_backends"}
 
 
 def test_describing_everything_imports_no_framework():
     code = (
-        "from harness import registry\n"
+        "from quantbench.backend_api import registry\n"
+        "from quantbench.system import locate\n"
         "for name in registry.names('backends'):\n"
         "    found = registry.backend(name)\n"
-        "    registry.locate(found.quantizer)(), registry.locate(found.runtime)()\n"
+        "    locate(found.quantizer)(), locate(found.runtime)()\n"
         "for name in registry.names('models'): registry.model(name)\n"
         "for name in registry.names('tasks'): registry.task(name)\n"
         "registry.converter('torch', 'onnx')\n"

@@ -14,8 +14,8 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from harness import gates
-from harness.cli import app
+from quantbench.analysis import gates
+from quantbench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "ci.md").read_text()
@@ -32,9 +32,10 @@ COMMANDS = [
     if line.startswith(("quantbench ", "pytest "))
 ]
 INSTALLED = any(
-    point.value == "harness.pytest_plugin" for point in metadata.entry_points(group="pytest11")
+    point.value == "quantbench.testing.pytest_plugin"
+    for point in metadata.entry_points(group="pytest11")
 )
-PLUGIN = () if INSTALLED else ("-p", "harness.pytest_plugin")
+PLUGIN = () if INSTALLED else ("-p", "quantbench.testing.pytest_plugin")
 
 
 def test_the_job_uses_actions_of_a_pinned_major_version():
@@ -85,7 +86,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tests" / "test_quantized.py").write_text(TESTS)
     (folder / "bin").mkdir()
     for name, command in (
-        ("quantbench", "-c 'from harness.cli import main; main()'"),
+        ("quantbench", "-c 'from quantbench.cli.app import main; main()'"),
         ("pytest", f"-m pytest -p no:anyio -p no:cacheprovider {' '.join(PLUGIN)}"),
     ):
         path = folder / "bin" / name

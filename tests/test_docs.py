@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import QuantbenchError
-from harness.experiment import Experiment
-from harness.results import FAILURES, SCHEMAS, load_results
+from quantbench.errors import QuantbenchError
+from quantbench.experiment import Experiment
+from quantbench.results import FAILURES, SCHEMAS, load_results
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +33,7 @@ KNOWN_FAILURES = {
 
 def test_the_numbers_in_the_texts_are_those_of_the_published_runs():
     found = subprocess.run(
-        [sys.executable, "docs/figures.py", "check"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "tools/figures.py", "check"], cwd=ROOT, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
 
@@ -41,11 +41,8 @@ def test_the_numbers_in_the_texts_are_those_of_the_published_runs():
 
 
 def test_a_changed_number_is_noticed(tmp_path):
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import figures
-    finally:
-        sys.path.pop(0)
+    from tools import figures
+
     text = (ROOT / "README.md").read_text()
 
     changed = text.replace("| onnxruntime | fp32 |", "| onnxruntime | fp32! |")

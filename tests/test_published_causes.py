@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.explain import explain
-from harness.results import load_results
+from quantbench.analysis import explain
+from quantbench.results import load_results
 
 RUN = Path(__file__).parents[1] / "results" / "reference" / "methods_resnet20"
 

@@ -52,11 +52,8 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def execute():
-    sys.path.insert(0, str(DOCS))
-    try:
-        import execute
-    finally:
-        sys.path.pop(0)
+    from tools import execute
+
     return execute
 
 

@@ -22,24 +22,35 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from harness.errors import BadArtifact, BadInput, QuantbenchError
-from harness.method import AXES, CHOICES, PRESETS, Method, preset
-from harness.metrics import sqnr_db
-from harness.model import Model
-from harness.protocol import (
-    MANIFEST,
+from quantbench.backend_api import (
     Artifact,
     Backend,
+    Course,
     Quantizer,
     Runtime,
     Session,
+    integer_macs_fraction,
+    missing_packages,
 )
-from harness.record import integer_macs_fraction
-from harness.registry import converter, locate, missing_packages
-from harness.target import COMMON_ENVIRONMENT, Target, presets
-from harness.task import Data, Samples
-from harness.tensors import Array, Arrays
-from harness.training import Course
+from quantbench.backend_api.artifact import MANIFEST
+from quantbench.backend_api.registry import converter
+from quantbench.errors import BadArtifact, BadInput, QuantbenchError
+from quantbench.spec import (
+    AXES,
+    PRESETS,
+    Array,
+    Arrays,
+    Data,
+    Method,
+    Model,
+    Samples,
+    Target,
+    preset,
+    presets,
+)
+from quantbench.spec.method import CHOICES
+from quantbench.stats import sqnr_db
+from quantbench.system import COMMON_ENVIRONMENT, locate
 from tests.backends.samples import SAMPLES, Sample, numpy_forms
 
 ROOT = Path(__file__).parents[2]
@@ -500,7 +511,7 @@ class Conformance:
 
         code = (
             "import json, sys; from pathlib import Path\n"
-            "from harness.registry import backend\n"
+            "from quantbench.backend_api.registry import backend\n"
             "from tests.backends.conformance import build, method_of, with_form\n"
             "from tests.backends.samples import SAMPLES\n"
             "chosen, folder, hashes = backend(sys.argv[1]), Path(sys.argv[2]), {}\n"
@@ -602,7 +613,7 @@ class Conformance:
         """Reasons for every preset with every axis changed, and what asking has imported."""
         code = (
             "import json, sys\n"
-            "from harness.registry import backend\n"
+            "from quantbench.backend_api.registry import backend\n"
             "from tests.backends.conformance import every_reason\n"
             "reasons = every_reason(backend(sys.argv[1]))\n"
             "print(json.dumps([reasons, sorted({m.partition('.')[0] for m in sys.modules})]))\n"
@@ -866,12 +877,12 @@ RUN = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from harness.protocol import Artifact
-from harness.score import load_runtime
-from harness.target import Target
+from quantbench.backend_api.protocol import Artifact
+from quantbench.system.locators import locate
+from quantbench.spec.target import Target
 
 locator, target, batch, *folders = sys.argv[1:]
-runtime, where = load_runtime(locator), Target.from_json(json.loads(target))
+runtime, where = locate(locator)(), Target.from_json(json.loads(target))
 for i, folder in enumerate(folders):
     artifact = Artifact.open(Path(folder))
     inputs = {spec.name: np.load(f"{batch}/{spec.name}.npy") for spec in artifact.task_inputs}

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.method import Method
-from harness.model import Model
-from harness.protocol import Artifact, Backend
-from harness.registry import locate
+from quantbench.backend_api import Artifact, Backend
+from quantbench.spec import Method, Model
+from quantbench.system import locate
 from tests.backends.conformance import build, with_form
 from tests.backends.samples import SAMPLES
 

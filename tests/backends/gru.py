@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.model import Model
-from harness.task import Samples, Task
-from harness.tensors import Arrays, TensorSpec
+from quantbench.spec import Arrays, Model, Samples, Task, TensorSpec
 
 HERE = "tests.backends.gru"
 X, Y = TensorSpec("x", (None, 8, 4), "float32"), TensorSpec("y", (None, 3), "float32")

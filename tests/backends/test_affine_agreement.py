@@ -5,7 +5,7 @@ What was measured on x86-64 (torch 2.13, onnxruntime 1.31, LiteRT 2.3, TensorFlo
 ========================================  =====================  ================================
 quantizer                                 ties                   quotient
 ========================================  =====================  ================================
-harness.affine, ONNX QuantizeLinear       half to even           x / scale
+quantbench.stats.affine, ONNX QuantizeLinear       half to even           x / scale
 torch fake_quantize, torchao              half to even           x * (1 / scale)
 torch.quantize_per_tensor                 half to even, the      x * (1 / scale)
                                           zero point included
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.affine import (
+from quantbench.stats.affine import (
     Affine,
     Grid,
     dequantize,

@@ -9,8 +9,9 @@ import warnings
 import numpy as np
 import pytest
 
-from harness.calibration import Histogram, estimate, squared_error
-from harness.method import preset
+from quantbench.backend_api import Histogram, squared_error
+from quantbench.backend_api.calibration import estimate
+from quantbench.spec import preset
 
 RNG = np.random.default_rng(0)
 SIGNED = RNG.laplace(size=(64, 4000)).astype(np.float32)

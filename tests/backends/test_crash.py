@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import registry
-from harness.registry import missing_packages
-from harness.runner import exit_code, run
+from quantbench import run
+from quantbench.backend_api import missing_packages, registry
+from quantbench.runs import exit_code
 from tests.backends import gru
 
 pytestmark = pytest.mark.skipif(

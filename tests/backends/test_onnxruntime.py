@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.registry import backend, converter, locate
-from harness.target import no_gpu, presets
-from harness.tensors import Arrays
+from quantbench.backend_api import backend
+from quantbench.backend_api.registry import converter
+from quantbench.spec import Arrays, presets
+from quantbench.system import locate, no_gpu
 from tests.backends.conformance import (
     Cell,
     Conformance,

@@ -11,18 +11,13 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from backends.onnxruntime import BACKEND, calibration, from_torch
-from backends.onnxruntime.quantizer import OnnxQuantizer
-from backends.onnxruntime.runtime import OnnxRuntime
-from harness.errors import BadInput
-from harness.method import Method, preset
-from harness.metrics import sqnr_db
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import integer_macs_fraction
-from harness.target import Target
-from harness.task import Data, Samples
-from harness.tensors import TensorSpec
+from quantbench.backend_api import Artifact, integer_macs_fraction
+from quantbench.errors import BadInput
+from quantbench.spec import Data, Method, Model, Samples, Target, TensorSpec, preset
+from quantbench.stats import sqnr_db
+from quantbench_backends.onnxruntime import BACKEND, calibration, from_torch
+from quantbench_backends.onnxruntime.quantizer import OnnxQuantizer
+from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 
 CPU = Target("cpu")
 

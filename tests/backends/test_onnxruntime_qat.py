@@ -10,18 +10,16 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from backends.onnxruntime import integers
-from backends.onnxruntime.runtime import OnnxRuntime
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import integer_macs_fraction
-from harness.registry import backend, locate
-from harness.weights import FINETUNED
+from quantbench.backend_api import FINETUNED, Artifact, backend, integer_macs_fraction
+from quantbench.spec import Model
+from quantbench.system import locate
+from quantbench_backends.onnxruntime import qdq_constants
+from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 from tests.backends.conformance import CPU, build, method_of, outputs_of, with_form
 from tests.backends.samples import SAMPLES
 
 BACKEND = backend("onnxruntime")
-RESTORED = "backends.pytorch.qat:restored"
+RESTORED = "quantbench_backends.pytorch.qat:restored"
 pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated"),
     pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per"),
@@ -105,13 +103,15 @@ def test_a_finetune_is_exported_with_its_own_weights(tmp_path):
     method = method_of(BACKEND, "fp32", {"training": "finetune", "learning_rate": 0.01})
     model = with_form(BACKEND, SAMPLES["conv"].model, method, tmp_path)
 
-    kernel = locate("harness.weights:state_of")(model)["second.weight"]
+    kernel = locate("quantbench.backend_api.float_weights:state_of")(model)["second.weight"]
 
     (tmp_path / "built").mkdir()
     artifact = build(BACKEND, model, method, tmp_path / "built")
     assert (Path(model.trained) / FINETUNED).exists()
     np.testing.assert_array_equal(constants(artifact)["second.weight"], kernel)
-    before = locate("harness.weights:state_of")(dataclasses.replace(model, trained=""))
+    before = locate("quantbench.backend_api.float_weights:state_of")(
+        dataclasses.replace(model, trained="")
+    )
     assert not np.array_equal(before["second.weight"], kernel)
 
 
@@ -141,12 +141,12 @@ def linear_of_three_axes() -> onnx.GraphProto:
 
 def test_weights_and_biases_become_integers_of_the_right_scales():
     graph = linear_of_three_axes()
-    weight = integers.Weight(
+    weight = qdq_constants.Weight(
         np.array([[1, 2], [3, 4], [5, 6]], np.int8),
         np.array([1.0, 1.0, 0.125], np.float32), np.zeros(3, np.int8), 0,
     )  # fmt: skip
 
-    integers.store(graph, {"w": weight})
+    qdq_constants.store(graph, {"w": weight})
 
     found = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     np.testing.assert_array_equal(found["gemm_weight_quantized"], weight.values)
@@ -167,9 +167,9 @@ def test_weights_and_biases_become_integers_of_the_right_scales():
 def test_a_bias_beyond_32_bits_is_clipped():
     graph = linear_of_three_axes()
     tiny = np.full(3, 1e-12, np.float32)
-    weight = integers.Weight(np.ones((3, 2), np.int8), tiny, np.zeros(3, np.int8), 0)
+    weight = qdq_constants.Weight(np.ones((3, 2), np.int8), tiny, np.zeros(3, np.int8), 0)
 
-    integers.store(graph, {"w": weight})
+    qdq_constants.store(graph, {"w": weight})
 
     found = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     assert found["gemm_bias_quantized"].tolist() == [2**31 - 1, -(2**31), 2**31 - 1]

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from backends.onnxruntime import BACKEND, from_torch
-from backends.onnxruntime import observe as observation
-from backends.onnxruntime.quantizer import OnnxQuantizer
-from backends.onnxruntime.runtime import OnnxRuntime
-from harness.affine import Grid, from_range
-from harness.errors import BadInput
-from harness.method import Method, preset
-from harness.metrics import sqnr_db
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import Record, executed
-from harness.target import Target
+from quantbench.backend_api import Artifact, Record, executed
+from quantbench.errors import BadInput
+from quantbench.spec import Method, Model, Target, preset
+from quantbench.stats import sqnr_db
+from quantbench.stats.affine import Grid, from_range
+from quantbench_backends.onnxruntime import BACKEND, from_torch
+from quantbench_backends.onnxruntime import observe as observation
+from quantbench_backends.onnxruntime.quantizer import OnnxQuantizer
+from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 from tests.backends.test_onnxruntime_record import (
     IMAGES,
     LAYERS,

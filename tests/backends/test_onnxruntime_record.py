@@ -13,15 +13,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from backends.onnxruntime import BACKEND, from_torch, wire
-from backends.onnxruntime.inspect import weight_ends
-from backends.onnxruntime.quantizer import OnnxQuantizer
-from backends.onnxruntime.runtime import OnnxRuntime
-from harness.method import Method, preset
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import (
-    Coverage,
+from quantbench.backend_api import (
+    Artifact,
     NodeRecord,
     Operation,
     Record,
@@ -30,9 +23,12 @@ from harness.record import (
     executed,
     serialized,
 )
-from harness.target import Target
-from harness.task import Data, Samples
-from harness.tensors import TensorSpec
+from quantbench.backend_api.artifact_record import Coverage
+from quantbench.spec import Data, Method, Model, Samples, Target, TensorSpec, preset
+from quantbench_backends.onnxruntime import BACKEND, from_torch, protobuf_reader
+from quantbench_backends.onnxruntime.artifact_record import weight_ends
+from quantbench_backends.onnxruntime.quantizer import OnnxQuantizer
+from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 
 CPU = Target("cpu")
 X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="ARM multiplies int8 by int8")
@@ -394,7 +390,7 @@ def test_edges_read_without_onnx_are_those_that_onnx_reads(build):
     path = build("weight-only-int4").path
     graph = onnx.load(path).graph
 
-    found = wire.read(path)
+    found = protobuf_reader.read(path)
 
     assert found.inputs == ("image",)
     assert found.outputs == ("logits",)
@@ -427,8 +423,8 @@ RESNET_CHANNELS = 16 + 6 * 16 + 6 * 32 + 6 * 64 + 10
 def resnet(tmp_path_factory):
     if not (os.environ.get("QUANTBENCH_DATA") or os.environ.get("CI")):
         pytest.skip("no CIFAR-10; see docs/data.md")
-    from experiments.models.resnet import RESNET20, preprocess
-    from experiments.tasks.cifar10 import load
+    from quantbench_experiments.models.resnet import RESNET20, preprocess
+    from quantbench_experiments.tasks.cifar10 import load
 
     folder = tmp_path_factory.mktemp("resnet")
     path = from_torch.convert(RESNET20, folder)

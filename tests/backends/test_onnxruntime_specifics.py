@@ -17,19 +17,22 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from backends.onnxruntime import BACKEND, FROM_TORCH, executed, from_torch, layers, nodes, session
-from backends.onnxruntime.methods import METHODS
-from backends.onnxruntime.quantizer import OnnxQuantizer
-from backends.onnxruntime.runtime import OnnxRuntime
-from harness.errors import BadArtifact, BadInput, TargetNotApplied
-from harness.method import Method, preset
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import integer_macs_fraction
-from harness.registry import locate
-from harness.target import Target, no_gpu
-from harness.task import Data, Samples
-from harness.tensors import TensorSpec
+from quantbench.backend_api import Artifact, integer_macs_fraction
+from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
+from quantbench.spec import Data, Method, Model, Samples, Target, TensorSpec, preset
+from quantbench.system import locate, no_gpu
+from quantbench_backends.onnxruntime import (
+    BACKEND,
+    FROM_TORCH,
+    executed_operations,
+    from_torch,
+    layers,
+    nodes,
+    session,
+)
+from quantbench_backends.onnxruntime.methods import METHODS
+from quantbench_backends.onnxruntime.quantizer import OnnxQuantizer
+from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 
 CPU = Target("cpu")
 PLAIN = Target("plain", optimize=False)
@@ -336,9 +339,9 @@ def test_multiplications_equal_the_hand_count_whatever_the_layout(build, name, f
 def test_filled_up_channels_are_not_counted(build):
     artifact = build("fp32")
 
-    found = executed.profiled(artifact, CPU, one()).nodes
+    found = executed_operations.profiled(artifact, CPU, one()).nodes
 
-    if not any(map(executed.is_blocked, found)):
+    if not any(map(executed_operations.is_blocked, found)):
         pytest.skip("ONNX Runtime uses no blocked layout on this CPU")
     assert sum(map(nodes.macs, found)) > MACS
     assert sum(op.macs for op in OnnxRuntime().operations(artifact, CPU, one())) == MACS
@@ -702,9 +705,9 @@ def test_a_session_imports_neither_torch_nor_onnx(build):
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from backends.onnxruntime.runtime import OnnxRuntime\n"
-        "from harness.protocol import Artifact\n"
-        "from harness.target import Target\n"
+        "from quantbench_backends.onnxruntime.runtime import OnnxRuntime\n"
+        "from quantbench.backend_api.protocol import Artifact\n"
+        "from quantbench.spec.target import Target\n"
         "assert 'onnxruntime' not in sys.modules\n"
         "artifact = Artifact.open(Path(sys.argv[1]))\n"
         "inputs = {'image': np.zeros((1, 3, 6, 6), np.float32)}\n"
@@ -726,7 +729,7 @@ def test_a_session_imports_neither_torch_nor_onnx(build):
 def test_importing_the_backend_imports_no_framework():
     code = (
         "import sys\n"
-        "import backends.onnxruntime, backends.onnxruntime.quantizer, backends.onnxruntime.runtime\n"
+        "import quantbench_backends.onnxruntime, quantbench_backends.onnxruntime.quantizer, quantbench_backends.onnxruntime.runtime\n"
         "print([m for m in ('torch', 'onnx', 'onnxruntime') if m in sys.modules])\n"
     )
 

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from harness import registry
-from harness.diagnosis import diagnose, requests
-from harness.errors import BadExperiment
-from harness.experiment import Experiment
-from harness.method import preset
-from harness.plan import plan
-from harness.report import render
-from harness.runner import run
-from harness.tuning import Budget, tune
+from quantbench import run
+from quantbench.backend_api import registry
+from quantbench.errors import BadExperiment
+from quantbench.experiment import Experiment
+from quantbench.experiment.plan import plan
+from quantbench.report import render
+from quantbench.spec import preset
+from quantbench.studies import Budget, diagnose, requests, tune
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-models.md"
 NETS = """
@@ -102,7 +101,7 @@ def test_the_documented_example_runs_as_it_stands(tmp_path, monkeypatch):
 
     for command in commands.strip().splitlines():
         program, *rest = command.split()
-        main = "import sys; from harness.cli import main; sys.exit(main())"
+        main = "import sys; from quantbench.cli.app import main; sys.exit(main())"
         known = {"python": [sys.executable], "quantbench": [sys.executable, "-c", main]}
         done = subprocess.run(
             [*known[program], *rest], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -318,7 +317,7 @@ def test_images_from_folders_and_from_tables_are_the_same(folder):
     import pyarrow.parquet as pq
     from PIL import Image
 
-    from harness import dataset
+    from quantbench.experiment import user_data
 
     rng = np.random.default_rng(2)
     rows = []
@@ -334,10 +333,10 @@ def test_images_from_folders_and_from_tables_are_the_same(folder):
     normalize = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
     def loaded(entry, split="test"):
-        from harness import registry
+        from quantbench.backend_api import registry
 
-        task = registry.task(dataset.locator({**entry, "normalize": normalize}, folder))
-        from harness.registry import locate
+        task = registry.task(user_data.locator({**entry, "normalize": normalize}, folder))
+        from quantbench.system import locate
 
         return task, locate(task.load)(split)
 

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 import pytest
 
-from harness.registry import backend, locate
-from harness.target import Target, no_gpu, presets
+from quantbench.backend_api import backend
+from quantbench.spec import Target, presets
+from quantbench.system import locate, no_gpu
 from tests.backends.conformance import Cell, Conformance, NotBuilt, Refusal, grid
 from tests.backends.samples import EAGER, SAMPLES, state, weights
 
 torch = pytest.importorskip("torch")
 
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - needs torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from backends.pytorch.exported import quietly  # noqa: E402 - needs torch
+from quantbench_backends.pytorch.exported import quietly
 
 pytestmark = [
     # the attempts call what the backend calls, where it silences them

@@ -11,19 +11,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from backends.pytorch import session  # noqa: E402
-from harness.affine import Grid, from_range  # noqa: E402
-from harness.errors import BadInput  # noqa: E402
-from harness.method import Method, preset  # noqa: E402
-from harness.metrics import sqnr_db  # noqa: E402
-from harness.model import Model  # noqa: E402
-from harness.protocol import Artifact  # noqa: E402
-from harness.registry import locate  # noqa: E402
-from harness.registry import model as registered  # noqa: E402
-from harness.task import Data, Samples  # noqa: E402
-from tests.backends.samples import SAMPLES  # noqa: E402
-from tests.backends.test_pytorch_record import images  # noqa: E402, F401 - a fixture
-from tests.backends.test_pytorch_specifics import (  # noqa: E402
+from quantbench.backend_api import Artifact
+from quantbench.backend_api.registry import model as registered
+from quantbench.errors import BadInput
+from quantbench.spec import (
+    Data,
+    Method,
+    Model,
+    Samples,
+    preset,
+)
+from quantbench.stats import sqnr_db
+from quantbench.stats.affine import Grid, from_range
+from quantbench.system import locate
+from quantbench_backends.pytorch import session
+from tests.backends.samples import SAMPLES
+from tests.backends.test_pytorch_record import images  # noqa: F401 - a fixture
+from tests.backends.test_pytorch_specifics import (
     BACKEND,
     CONVOLUTIONAL,
     CPU,

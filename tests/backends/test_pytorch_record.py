@@ -12,21 +12,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from harness.method import preset  # noqa: E402
-from harness.model import Model  # noqa: E402
-from harness.protocol import Artifact  # noqa: E402
-from harness.record import (  # noqa: E402
+from quantbench.backend_api import (
+    Artifact,
     Record,
     TensorRecord,
     activation_bytes,
     executed,
     serialized,
 )
-from harness.registry import locate, model, task  # noqa: E402
-from harness.task import Data, Samples  # noqa: E402
-from harness.tensors import TensorSpec  # noqa: E402
-from tests.backends.samples import SAMPLES  # noqa: E402
-from tests.backends.test_pytorch_specifics import (  # noqa: E402
+from quantbench.backend_api.registry import model, task
+from quantbench.spec import (
+    Data,
+    Model,
+    Samples,
+    TensorSpec,
+    preset,
+)
+from quantbench.system import locate
+from tests.backends.samples import SAMPLES
+from tests.backends.test_pytorch_specifics import (
     BACKEND,
     CONVOLUTIONAL,
     CPU,
@@ -377,7 +381,7 @@ CHANNELS = 16 + 6 * 16 + 6 * 32 + 6 * 64 + 10
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Samples:
     """The first 64 calibration images as ResNet-20 takes them."""
-    from experiments.data import data_folder
+    from quantbench_experiments.data import data_folder
 
     folder = data_folder()
     if not any((folder / "cifar10").glob("*.parquet")):
@@ -468,7 +472,7 @@ def test_resnet20_as_an_exported_program_says_its_multiply_accumulates(images, t
 
 
 def test_an_lstm_in_an_exported_program_is_counted_though_it_has_three_outputs(tmp_path):
-    from experiments.models.probe import MODELS
+    from quantbench_experiments.models.probe import MODELS
 
     (lstm,) = (m for m in MODELS if m.name == "LSTM")
     none = Data(Samples({}, np.zeros(0)), None, 0)

@@ -14,24 +14,30 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-from torch.utils.show_pickle import DumpUnpickler  # noqa: E402
+from torch import nn
+from torch.utils.show_pickle import DumpUnpickler
 
-from backends.pytorch import BACKEND, runtime  # noqa: E402
-from backends.pytorch.quantizer import PyTorchQuantizer  # noqa: E402
-from backends.pytorch.runtime import PyTorchRuntime  # noqa: E402
-from backends.pytorch.trainer import PyTorchTrainer  # noqa: E402
-from harness.errors import BadArtifact, BadInput, TargetNotApplied  # noqa: E402
-from harness.method import Method, preset  # noqa: E402
-from harness.model import Model  # noqa: E402
-from harness.protocol import Artifact  # noqa: E402
-from harness.record import integer_macs_fraction  # noqa: E402
-from harness.registry import locate  # noqa: E402
-from harness.target import Target  # noqa: E402
-from harness.task import Data, Samples  # noqa: E402
-from harness.tensors import TensorSpec  # noqa: E402
-from harness.training import Course  # noqa: E402
-from harness.weights import state_of  # noqa: E402
+from quantbench.backend_api import (
+    Artifact,
+    Course,
+    integer_macs_fraction,
+    state_of,
+)
+from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
+from quantbench.spec import (
+    Data,
+    Method,
+    Model,
+    Samples,
+    Target,
+    TensorSpec,
+    preset,
+)
+from quantbench.system import locate
+from quantbench_backends.pytorch import BACKEND, runtime
+from quantbench_backends.pytorch.quantizer import PyTorchQuantizer
+from quantbench_backends.pytorch.runtime import PyTorchRuntime
+from quantbench_backends.pytorch.trainer import PyTorchTrainer
 
 CPU = Target("cpu-1")
 QUANTIZER = PyTorchQuantizer()
@@ -336,7 +342,7 @@ def test_calibrators_give_different_files_near_float(calibrator, tmp_path):
 
 
 def test_symmetric_activations_stay_in_the_seven_bits_of_the_engine():
-    from backends.pytorch import observers
+    from quantbench_backends.pytorch import observers
 
     method = a_method("static-int8", symmetric_activations=True, calibrator="minmax")
     observer = observers.activation(method, "uint8", fake=False)()
@@ -487,7 +493,7 @@ def test_refusals_say_what_to_use(name, axes, words):
 def test_int8_activations_would_really_stay_in_float(tmp_path, monkeypatch):
     import torch.ao.quantization as ao
 
-    from backends.pytorch import observers
+    from quantbench_backends.pytorch import observers
 
     observer = ao.MinMaxObserver.with_args(dtype=torch.qint8, reduce_range=True)
     monkeypatch.setattr(observers, "activation", lambda *_, **__: observer)
@@ -511,9 +517,9 @@ def test_runtime_refusals_are_about_the_target():
 
 def test_describing_and_refusing_imports_no_framework():
     code = (
-        "import sys; import backends.pytorch.quantizer, backends.pytorch.runtime;"
-        "from harness.method import preset; from harness.target import Target;"
-        "backends.pytorch.runtime.PyTorchRuntime().refuse(Target('t'), preset('fp32'));"
+        "import sys; import quantbench_backends.pytorch.quantizer, quantbench_backends.pytorch.runtime;"
+        "from quantbench.spec.method import preset; from quantbench.spec.target import Target;"
+        "quantbench_backends.pytorch.runtime.PyTorchRuntime().refuse(Target('t'), preset('fp32'));"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

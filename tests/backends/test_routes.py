@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from backends.onnxruntime import refusals as onnxruntime
-from backends.pytorch import refusals as pytorch
-from backends.tflite import refusals as tflite
-from harness.method import PRESETS, preset
-from harness.registry import backend, locate, names
+from quantbench.backend_api import backend
+from quantbench.backend_api.registry import names
+from quantbench.spec import PRESETS, preset
+from quantbench.system import locate
+from quantbench_backends.onnxruntime import refusals as onnxruntime
+from quantbench_backends.pytorch import refusals as pytorch
+from quantbench_backends.tflite import refusals as tflite
 from tests.backends.samples import SAMPLES
 
 KNOWN = {

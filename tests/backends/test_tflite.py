@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.metrics import sqnr_db
-from harness.registry import backend, locate
-from harness.target import Target, presets
+from quantbench.backend_api import backend
+from quantbench.spec import Target, presets
+from quantbench.stats import sqnr_db
+from quantbench.system import locate
 from tests.backends.conformance import (
     Cell,
     Conformance,

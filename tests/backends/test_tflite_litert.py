@@ -10,16 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.tflite import BACKEND, FROM_TORCH, layers
-from harness.errors import BadArtifact, BadInput
-from harness.method import Method
-from harness.metrics import sqnr_db
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import integer_macs_fraction
-from harness.registry import converter, locate, missing_packages
-from harness.target import Target
-from harness.tensors import Arrays, TensorSpec
+from quantbench.backend_api import Artifact, integer_macs_fraction, missing_packages
+from quantbench.backend_api.registry import converter
+from quantbench.errors import BadArtifact, BadInput
+from quantbench.spec import Arrays, Method, Model, Target, TensorSpec
+from quantbench.stats import sqnr_db
+from quantbench.system import locate
+from quantbench_backends.tflite import BACKEND, FROM_TORCH, layers
 from tests.backends.conformance import build, calibration, method_of, outputs_of, with_form
 from tests.backends.samples import SAMPLES, numpy_forms
 

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.tflite.quantizer import TfliteQuantizer
-from backends.tflite.runtime import LiteRTRuntime
-from harness import affine
-from harness.calibration import Observation
-from harness.errors import BadInput
-from harness.metrics import sqnr_db
-from harness.protocol import Artifact
-from harness.record import Record
-from harness.task import Data, Samples
+from quantbench.backend_api import Artifact, Observation, Record
+from quantbench.errors import BadInput
+from quantbench.spec import Data, Samples
+from quantbench.stats import affine, sqnr_db
+from quantbench_backends.tflite.quantizer import TfliteQuantizer
+from quantbench_backends.tflite.runtime import LiteRTRuntime
 from tests.backends.test_tflite_small import (
     CPU,
     IMAGES,
@@ -144,8 +141,8 @@ def test_what_cannot_be_injected_is_refused_with_a_way_out(axes, words):
 def test_calibrators_give_different_ranges_on_resnet_20(tmp_path):
     if not (os.environ.get("QUANTBENCH_DATA") or os.environ.get("CI")):
         pytest.skip("no CIFAR-10; see docs/data.md")
-    from experiments.models.resnet import RESNET20, preprocess
-    from experiments.tasks.cifar10 import load
+    from quantbench_experiments.models.resnet import RESNET20, preprocess
+    from quantbench_experiments.tasks.cifar10 import load
 
     images = preprocess({n: a[:64] for n, a in load("calibration").inputs.items()})
     data = Data(Samples(images, np.zeros(64)), None, 0)
@@ -221,12 +218,12 @@ def test_a_layer_alone_has_the_scales_that_it_has_among_others(tmp_path, route):
 
 
 def test_choices_of_layers_share_one_calibration(tmp_path, monkeypatch):
-    from backends.tflite import draft, methods
+    from quantbench_backends.tflite import converted_model, methods
 
     calibrated = []
     ranged = methods.ranged
     monkeypatch.setattr(methods, "ranged", lambda *given: calibrated.append(1) or ranged(*given))
-    draft._last.clear()
+    converted_model._last.clear()
 
     whole = [made(tmp_path / f"{i}", route="keras", **axes).sha256 for i, axes in enumerate(
         ({"only": ["first"]}, {"keep_float": ["first"]}, {"only": ["first"]})

@@ -9,24 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import affine, registry
-from harness.calibration import CALIBRATORS, Observation
-from harness.errors import DataMissing
-from harness.method import Method, preset
-from harness.record import (
+from quantbench.backend_api import (
     MULTIPLY,
     WEIGHT,
-    Coverage,
+    Observation,
     Record,
     activation_bytes,
     executed,
     is_narrow,
+    registry,
     requested,
     serialized,
 )
-from harness.registry import locate
-from harness.target import Target
-from harness.task import Data, Samples
+from quantbench.backend_api.artifact_record import Coverage
+from quantbench.backend_api.calibration import CALIBRATORS
+from quantbench.errors import DataMissing
+from quantbench.spec import Data, Method, Samples, Target, preset
+from quantbench.stats import affine
+from quantbench.system import locate
 
 pytest.importorskip("tensorflow")
 

@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.tflite import BACKEND
-from backends.tflite.quantizer import TfliteQuantizer
-from backends.tflite.runtime import LiteRTRuntime
-from harness.method import Method, preset
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import (
+from quantbench.backend_api import (
+    Artifact,
     NodeRecord,
     Operation,
     Record,
@@ -25,9 +20,10 @@ from harness.record import (
     executed,
     serialized,
 )
-from harness.target import Target
-from harness.task import Data, Samples
-from harness.tensors import Arrays, TensorSpec
+from quantbench.spec import Arrays, Data, Method, Model, Samples, Target, TensorSpec, preset
+from quantbench_backends.tflite import BACKEND
+from quantbench_backends.tflite.quantizer import TfliteQuantizer
+from quantbench_backends.tflite.runtime import LiteRTRuntime
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("tensorflow")

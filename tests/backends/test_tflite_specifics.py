@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.tflite import BACKEND, runtime
-from backends.tflite.quantizer import TfliteQuantizer
-from backends.tflite.refusals import BUILT, DEFAULT_ROUTES
-from backends.tflite.runtime import LiteRTRuntime
-from harness.errors import BadArtifact, BadInput, TargetNotApplied
-from harness.method import PRESETS, Method, preset
-from harness.model import Model
-from harness.protocol import Artifact
-from harness.record import integer_macs_fraction
-from harness.target import Target
-from harness.task import Data, Samples
-from harness.tensors import Arrays, TensorSpec
+from quantbench.backend_api import Artifact, integer_macs_fraction
+from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
+from quantbench.spec import (
+    PRESETS,
+    Arrays,
+    Data,
+    Method,
+    Model,
+    Samples,
+    Target,
+    TensorSpec,
+    preset,
+)
+from quantbench_backends.tflite import BACKEND, runtime
+from quantbench_backends.tflite.quantizer import TfliteQuantizer
+from quantbench_backends.tflite.refusals import BUILT, DEFAULT_ROUTES
+from quantbench_backends.tflite.runtime import LiteRTRuntime
 
 pytest.importorskip("ai_edge_litert")
 
@@ -244,7 +249,7 @@ def test_weight_bytes_are_those_counted_by_hand(built, name, expected):
 @pytest.mark.parametrize(("granularity", "scales"), [("per-channel", 64), ("per-tensor", 1)])
 @pytest.mark.parametrize("name", ["dynamic-int8", "static-int8"])
 def test_granularity_decides_how_many_scales_the_weights_have(built, name, granularity, scales):
-    from backends.tflite.flatbuffer import read_file
+    from quantbench_backends.tflite.flatbuffer import read_file
 
     artifact = built(model_of("small_form", SMALL), name, granularity=granularity)
 
@@ -431,10 +436,10 @@ def test_a_session_imports_neither_tensorflow_nor_a_model(built):
 import sys
 from pathlib import Path
 import numpy as np
-from harness.method import Method
-from harness.protocol import Artifact
-from harness.registry import backend, locate
-from harness.target import Target
+from quantbench.spec.method import Method
+from quantbench.backend_api.protocol import Artifact
+from quantbench.backend_api.registry import backend, locate
+from quantbench.spec.target import Target
 
 runtime = locate(backend("tflite").runtime)()
 assert runtime.refuse(Target("cpu-1"), Method("fp32")) is None
@@ -544,7 +549,7 @@ def test_axes_that_cannot_be_honoured_are_refused(name, axes, reason):
 
 def test_bfloat16_is_refused_because_the_converter_leaves_everything_in_float32(tmp_path):
     tf = pytest.importorskip("tensorflow")
-    from backends.tflite.inspect import record
+    from quantbench_backends.tflite.artifact_record import record
 
     converter = tf.lite.TFLiteConverter.from_keras_model(small_form(random_state(tmp_path)))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

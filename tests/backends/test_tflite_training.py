@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from backends.tflite import BACKEND
-from harness.errors import BadInput
-from harness.method import Method
-from harness.metrics import sqnr_db
-from harness.model import Model
-from harness.registry import locate, missing_packages
-from harness.target import Target
-from harness.task import Data, Samples
-from harness.tensors import Arrays, TensorSpec
-from harness.training import Course
+from quantbench.backend_api import Course, missing_packages
+from quantbench.errors import BadInput
+from quantbench.spec import Arrays, Data, Method, Model, Samples, Target, TensorSpec
+from quantbench.stats import sqnr_db
+from quantbench.system import locate
+from quantbench_backends.tflite import BACKEND
 from tests.backends.conformance import method_of, outputs_of
 
 pytestmark = pytest.mark.skipif(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pytest_plugin import Trials
+from quantbench.testing.pytest_plugin import Trials
 
 TRIALS = Path(__file__).with_name("trials.yaml")
 

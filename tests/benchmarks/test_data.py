@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.data import data_folder
-from experiments.tasks import cifar10
+from quantbench_experiments.data import data_folder
+from quantbench_experiments.tasks import cifar10
 
 CIFAR10 = data_folder() / "cifar10" / cifar10.TEST.parquet
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.data import data_folder
+from quantbench_experiments.data import data_folder
 
 # before any test imports TensorFlow
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.models import digits
-from harness.tensors import Array
+from quantbench.spec import Array
+from quantbench_experiments.models import digits
 
 LAYER, NORM = "blocks.2.conv1", "blocks.2.bn1"
 MODEL = replace(digits.MODEL, name="planted", state="tests.experiments.planted:state")

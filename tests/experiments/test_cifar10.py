@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data import data_folder
-from experiments.tasks import cifar10
-from experiments.tasks.cifar10 import BALANCED, FIRST, TASK, TEST, Part, load, read
-from harness.cache import cache_folder
-from harness.errors import BadInput, DataMissing
-from harness.tensors import Array, check_inputs
+from quantbench.errors import BadInput, DataMissing
+from quantbench.spec import Array, check_inputs
+from quantbench.system import cache_folder
+from quantbench_experiments.data import data_folder
+from quantbench_experiments.tasks import cifar10
+from quantbench_experiments.tasks.cifar10 import BALANCED, FIRST, TASK, TEST, Part, load, read
 
 SIZES = {"train": 18_976, "calibration": 1_024, "test": 10_000}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from experiments.data import data_folder, verified
-from harness.errors import DataMissing
+from quantbench.errors import DataMissing
+from quantbench_experiments.data import data_folder, verified
 
 
 def test_the_environment_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:

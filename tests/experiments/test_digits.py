@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.models import digits
-from experiments.models.digits import MODEL
-from experiments.tasks.digits import SIZES, TASK, load, split_indices
-from harness.errors import BadInput, DataMissing
-from harness.model import Model
-from harness.registry import locate
-from harness.tensors import Array, check_inputs
+from quantbench.errors import BadInput, DataMissing
+from quantbench.spec import Array, Model, check_inputs
+from quantbench.system import locate
+from quantbench_experiments.models import digits
+from quantbench_experiments.models.digits import MODEL
+from quantbench_experiments.tasks.digits import SIZES, TASK, load, split_indices
 
 
 def torch_logits(image: Array) -> Array:
@@ -144,7 +143,7 @@ def test_keras_layers_carry_the_torch_names() -> None:
 
 def test_training_is_seeded_and_learns() -> None:
     torch = pytest.importorskip("torch")
-    from experiments.models.digits.train import accuracy, train
+    from quantbench_experiments.models.digits.train import accuracy, train
 
     first, same, other = (train(load("train"), epochs=2, seed=seed) for seed in (0, 0, 1))
     names = list(first.state_dict())
@@ -159,7 +158,14 @@ def test_the_training_command_writes_weights_of_the_published_names_and_shapes(
 ) -> None:
     pytest.importorskip("torch")
     output = tmp_path / "new.safetensors"
-    command = [sys.executable, "-m", "experiments.models.digits.train", "--epochs", "1", "-o"]
+    command = [
+        sys.executable,
+        "-m",
+        "quantbench_experiments.models.digits.train",
+        "--epochs",
+        "1",
+        "-o",
+    ]
     done = subprocess.run([*command, output], capture_output=True, text=True, check=True)
     shapes = {name: array.shape for name, array in digits.state(output).items()}
     published = digits.state(digits.weights())

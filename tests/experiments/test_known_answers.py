@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.tasks.cifar10 import TEST, read
-from harness.metrics import top1
-from harness.protocol import Artifact
-from harness.score import run_all
-from harness.target import Target
-from harness.tensors import Array, TensorSpec
+from quantbench.backend_api import Artifact
+from quantbench.spec import Array, Target, TensorSpec
+from quantbench.stats.quality_metrics import top1
+from quantbench.steps import run_all
+from quantbench_experiments.tasks.cifar10 import TEST, read
 
 pytest.importorskip("ai_edge_litert")
 
@@ -31,7 +30,7 @@ KWS_SCALE, KWS_ZERO = 0.5847029089927673, 83
 
 def given(path: Path, folder: Path, inputs: TensorSpec, classes: int) -> Artifact:
     """A file as it is, with what its tensors are called."""
-    from backends.tflite import signature
+    from quantbench_backends.tflite import signature
 
     if not path.is_file():
         pytest.skip(f"{path} is missing; it is in {path.parent.name} of mlcommons/tiny")
@@ -49,7 +48,7 @@ def given(path: Path, folder: Path, inputs: TensorSpec, classes: int) -> Artifac
 
 def right(artifact: Artifact, inputs: Array, labels: Array, kernels: str) -> int:
     """How many samples have the right answer, one at a time on one thread."""
-    from backends.tflite.runtime import LiteRTRuntime
+    from quantbench_backends.tflite.runtime import LiteRTRuntime
 
     session = LiteRTRuntime().load(artifact, KERNELS[kernels], 1)
     assert session.effective["kernels"] == kernels
@@ -95,7 +94,7 @@ def test_keyword_spotting_on_its_1000_clips(real_data, tmp_path, kernels, expect
 @pytest.mark.parametrize("name", ["kws_ref_model_float32", "kws_ref_model"])
 def test_a_file_that_is_called_float_and_holds_integers_is_found(real_data, tmp_path, name):
     """MLPerf Tiny's float file of keyword spotting has int8 weights."""
-    from backends.tflite.inspect import record
+    from quantbench_backends.tflite.artifact_record import record
 
     path = real_data / "mlperf_tiny" / "kws" / f"{name}.tflite"
     features = TensorSpec("features", (None, 49, 10, 1), "float32", "NHWC")

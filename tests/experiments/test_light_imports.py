@@ -21,7 +21,7 @@ def test_the_probe_sees_a_heavy_import() -> None:
 
 def test_describing_models_and_tasks_imports_no_framework() -> None:
     code = (
-        "from harness import registry\n"
+        "from quantbench.backend_api import registry\n"
         "for name in ('digits', 'resnet20'): registry.model(name)\n"
         "for name in ('digits', 'cifar10'): registry.task(name)\n"
     )
@@ -29,5 +29,7 @@ def test_describing_models_and_tasks_imports_no_framework() -> None:
 
 
 def test_reading_the_digits_weights_imports_no_framework() -> None:
-    code = "from experiments.models.digits import state, weights\nassert state(weights())\n"
+    code = (
+        "from quantbench_experiments.models.digits import state, weights\nassert state(weights())\n"
+    )
     assert imported_after(code) == set()

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import registry
-from harness.metrics import FIDELITY, metric_of
-from harness.model import Model
-from harness.registry import locate
-from harness.tensors import Array, Arrays
+from quantbench.backend_api import registry
+from quantbench.spec import Array, Arrays, Model
+from quantbench.stats import FIDELITY, metric_of
+from quantbench.system import locate
 
 pytestmark = [pytest.mark.data]
 pytest.importorskip("torch")
@@ -53,7 +52,7 @@ def prepared(model: Model) -> tuple[Arrays, Array]:
 def torch_outputs(model: Model, inputs: Arrays) -> Array:
     import torch
 
-    from backends.pytorch.form import tensors, trained
+    from quantbench_backends.pytorch.form import tensors, trained
 
     module = trained(model)
     count = len(next(iter(inputs.values())))
@@ -125,8 +124,8 @@ def test_most_of_the_courses_cnn_is_in_its_linear_layers() -> None:
 )
 def test_the_keras_form_is_the_same_function(name: str, real_data: Path) -> None:
     pytest.importorskip("tf_keras")
-    from backends.tflite import form
-    from harness.method import preset
+    from quantbench.spec import preset
+    from quantbench_backends.tflite import form
 
     model = registry.model(name)
     inputs, _ = prepared(model)
@@ -143,7 +142,7 @@ def test_the_keras_form_is_the_same_function(name: str, real_data: Path) -> None
 @pytest.mark.slow
 @pytest.mark.long
 def test_ten_seeds_of_the_graph_network_have_the_published_mean(real_data: Path) -> None:
-    from experiments.models.gcn import SEEDS, of_seed
+    from quantbench_experiments.models.gcn import SEEDS, of_seed
 
     scores = []
     for seed in SEEDS:
@@ -157,9 +156,9 @@ def test_ten_seeds_of_the_graph_network_have_the_published_mean(real_data: Path)
 @pytest.mark.slow
 def test_the_lstm_s_cells_stay_within_what_tflite_computes_with(real_data: Path) -> None:
     """TFLite's fused LSTM cuts cell states at 10, which would make it another function."""
-    from backends.pytorch.form import trained
-    from experiments.models.recurrent.train import largest_cell
-    from experiments.tasks.fsdd import load
+    from quantbench_backends.pytorch.form import trained
+    from quantbench_experiments.models.recurrent.train import largest_cell
+    from quantbench_experiments.tasks.fsdd import load
 
     assert largest_cell(trained(registry.model("lstm")), load("test")) < 10
 

@@ -6,12 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import registry
-from harness.method import preset
-from harness.precision import PRECISIONS, Precision
-from harness.progress import Reporter
-from harness.registry import missing_packages
-from harness.tuning import Budget, tune
+from quantbench.backend_api import missing_packages, registry
+from quantbench.runs import Reporter
+from quantbench.spec import PRECISIONS, Precision, preset
+from quantbench.studies import Budget, tune
 from tests.experiments import planted
 
 QUICK = Precision("quick", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.models.probe import MODELS, SHAPES
-from experiments.tasks.probe import SIZES
-from harness import capability, registry
-from harness.errors import BadInput
-from harness.method import PRESETS
-from harness.model import Model
-from harness.probe import probe
-from harness.registry import locate
-from harness.tensors import Array, Arrays, check_inputs
+from quantbench.backend_api import registry
+from quantbench.errors import BadInput
+from quantbench.spec import PRESETS, Array, Arrays, Model, check_inputs
+from quantbench.studies import capability
+from quantbench.studies.probe import probe
+from quantbench.system import locate
+from quantbench_experiments.models.probe import MODELS, SHAPES
+from quantbench_experiments.tasks.probe import SIZES
 
 KEPT = Path(__file__).parents[2] / "docs" / "capabilities.md"
 # a cut of the probe that takes a minute, every route of one method on one kind of layer; the whole

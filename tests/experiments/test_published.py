@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import load_results, run
-from harness.checks import Checks
-from harness.gates import read
-from harness.results import Results
+from quantbench import load_results, run
+from quantbench.analysis.gates import read
+from quantbench.cli.checks import Checks
+from quantbench.results import Results
 
 ROOT = Path(__file__).parents[2]
 GATES = read(ROOT / "experiments" / "gates" / "portable.yaml")

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.models import resnet
-from experiments.models.resnet import RESNET20
-from experiments.tasks.cifar10 import load
-from harness.errors import DataMissing
-from harness.model import Model
-from harness.registry import locate
-from harness.tensors import Array
+from quantbench.errors import DataMissing
+from quantbench.spec import Array, Model
+from quantbench.system import locate
+from quantbench_experiments.models import resnet
+from quantbench_experiments.models.resnet import RESNET20
+from quantbench_experiments.tasks.cifar10 import load
 
 
 def normalized_test_images() -> Array:
@@ -82,14 +81,14 @@ def test_preprocessing_normalizes_each_channel() -> None:
 @pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (56, 853_018)])
 def test_each_depth_has_the_published_number_of_parameters(depth: int, parameters: int) -> None:
     pytest.importorskip("torch")
-    from experiments.models.resnet.torch_form import ResNet
+    from quantbench_experiments.models.resnet.torch_form import ResNet
 
     assert sum(weight.numel() for weight in ResNet(depth).parameters()) == parameters
 
 
 def test_the_shortcut_takes_every_second_pixel_and_centres_the_channels() -> None:
     torch = pytest.importorskip("torch")
-    from experiments.models.resnet.torch_form import Shortcut
+    from quantbench_experiments.models.resnet.torch_form import Shortcut
 
     x = torch.arange(2 * 4 * 4, dtype=torch.float32).reshape(1, 2, 4, 4)
     y = Shortcut(2)(x)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.registry import backend, missing_packages
-from harness.runner import run
+from quantbench import run
+from quantbench.backend_api import backend, missing_packages
 
 EXPERIMENT = """
 models: [resnet20]

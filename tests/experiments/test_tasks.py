@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from experiments.tasks import cora, fsdd, kws01, planetoid, stsb, text, vww_noise
-from experiments.tasks.mfcc import mfcc
-from harness import registry
-from harness.data import sample_hashes
-from harness.errors import BadInput, DataMissing
-from harness.registry import locate
+from quantbench.backend_api import registry
+from quantbench.errors import BadInput, DataMissing
+from quantbench.steps.prepare_data import sample_hashes
+from quantbench.system import locate
+from quantbench_experiments.tasks import cora, fsdd, kws01, planetoid, stsb, text, vww_noise
+from quantbench_experiments.tasks.mfcc import mfcc
 
 pytestmark = [pytest.mark.data]
 TF_MFCC = np.array(

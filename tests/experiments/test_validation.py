@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.validation import __main__ as validation
-from experiments.validation import repeat
+from quantbench_experiments.validation import __main__ as validation
+from quantbench_experiments.validation import repeat
 from tests.harness.sample_results import Invented, sample_results
 
 TRIALS = (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from harness import registry
+from quantbench.backend_api import registry
 from tests.harness import fake
 
 
@@ -34,7 +34,9 @@ def words_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     Tests that are marked ``pictures`` draw them, and so do fixtures of a whole module.
     """
     if request.node.get_closest_marker("pictures") is None:
-        monkeypatch.setattr("harness.report.canvas.drawn", lambda *asked: Markup("<svg></svg>"))
+        monkeypatch.setattr(
+            "quantbench.report.drawing.canvas.drawn", lambda *asked: Markup("<svg></svg>")
+        )
 
 
 @pytest.fixture

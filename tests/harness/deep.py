@@ -17,15 +17,31 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import affine
-from harness.errors import BadInput
-from harness.method import Method
-from harness.model import Model
-from harness.protocol import Artifact, Backend, See
-from harness.record import ACTIVATION, MULTIPLY, WEIGHT, NodeRecord, Operation, Record, TensorRecord
-from harness.target import Target
-from harness.task import Data, Samples, Task
-from harness.tensors import Arrays, TensorSpec, check_inputs
+from quantbench.backend_api import (
+    ACTIVATION,
+    MULTIPLY,
+    WEIGHT,
+    Artifact,
+    Backend,
+    NodeRecord,
+    Operation,
+    Record,
+    See,
+    TensorRecord,
+)
+from quantbench.errors import BadInput
+from quantbench.spec import (
+    Arrays,
+    Data,
+    Method,
+    Model,
+    Samples,
+    Target,
+    Task,
+    TensorSpec,
+    check_inputs,
+)
+from quantbench.stats import affine
 
 X, Y = TensorSpec("x", (None, 16), "float32"), TensorSpec("y", (None, 4), "float32")
 LAYERS = ("a", "b", "c")

@@ -18,23 +18,31 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import BadInput
-from harness.method import Method
-from harness.model import Model
-from harness.protocol import Artifact, Backend, See
-from harness.record import (
+from quantbench.backend_api import (
     ACTIVATION,
     MULTIPLY,
     WEIGHT,
+    Artifact,
+    Backend,
+    Course,
     NodeRecord,
     Operation,
     Record,
+    See,
     TensorRecord,
 )
-from harness.target import Target
-from harness.task import Data, Samples, Task
-from harness.tensors import Arrays, TensorSpec, check_inputs
-from harness.training import Course
+from quantbench.errors import BadInput
+from quantbench.spec import (
+    Arrays,
+    Data,
+    Method,
+    Model,
+    Samples,
+    Target,
+    Task,
+    TensorSpec,
+    check_inputs,
+)
 
 X, Y = TensorSpec("x", (None, 16), "float32"), TensorSpec("y", (None, 4), "float32")
 TASK = Task("fake-task", (X,), "top1", "tests.harness.fake:load", "1")

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.assembly.contents import node_row, operation_row, tensor_row
-from harness.files import write_json
-from harness.method import AXES, PRESETS, preset
-from harness.record import NodeRecord, Operation, TensorRecord
-from harness.results import SCHEMAS, Results, load_results, write_table
-from harness.statistics import bonett_price, wilson
+from quantbench.backend_api import NodeRecord, Operation, TensorRecord
+from quantbench.results import SCHEMAS, Results, load_results, write_table
+from quantbench.runs.assembly.artifacts import node_row, operation_row, tensor_row
+from quantbench.spec import AXES, PRESETS, preset
+from quantbench.stats.statistics import bonett_price, wilson
+from quantbench.system import write_json
 
 SAMPLES = 897
 FLOAT_RIGHT = 888

@@ -12,14 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import advice
-from harness.advice import Choice, Standings, choose, pareto, recommend
-from harness.constraints import Constraints, parse_drop, parse_size, size_limit
-from harness.errors import BadInput
-from harness.frame import batch_sizes, reference_trial, trial_frame
-from harness.results import SAMPLES, Results
-from harness.statistics import Interval
-from harness.ties import smallest_claim
+from quantbench.analysis import (
+    Choice,
+    Constraints,
+    Standings,
+    batch_sizes,
+    choose,
+    pareto,
+    parse_drop,
+    parse_size,
+    recommend,
+    recommendation,
+    size_limit,
+    smallest_claim,
+    trial_frame,
+)
+from quantbench.analysis.trial_table import reference_trial
+from quantbench.errors import BadInput
+from quantbench.results import SAMPLES, Results
+from quantbench.stats import Interval
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 
 FLOAT = Invented("pytorch", "fp32", 1.0, 400_000)
@@ -199,7 +210,7 @@ def test_an_empty_run_has_no_choice(tmp_path: Path) -> None:
 def test_gains_are_against_the_reference_and_the_fastest_floats(tmp_path: Path) -> None:
     results = sample_results(tmp_path, TYPICAL)
 
-    gains = advice.gains(results, "digits/tflite/static-int8/cpu-1")
+    gains = recommendation.gains(results, "digits/tflite/static-int8/cpu-1")
 
     assert [gain.reference for gain in gains] == [
         "digits/pytorch/fp32/cpu-1",
@@ -213,7 +224,7 @@ def test_gains_are_against_the_reference_and_the_fastest_floats(tmp_path: Path) 
 def test_gains_name_each_float_once(tmp_path: Path) -> None:
     own = Invented("pytorch", "static-int8", 0.3)
 
-    gains = advice.gains(sample_results(tmp_path, [FLOAT, own]), own.id)
+    gains = recommendation.gains(sample_results(tmp_path, [FLOAT, own]), own.id)
 
     assert [gain.versus for gain in gains] == ["the reference"]
 
@@ -223,7 +234,7 @@ def test_a_fine_tuned_float_hides_no_gain_over_the_plain_one(tmp_path: Path) -> 
     tuned = Invented("tflite", "fp32", 0.39, axes={"training": "finetune"})
     own = Invented("tflite", "static-int8", 0.1)
 
-    gains = advice.gains(sample_results(tmp_path, [FLOAT, plain, tuned, own]), own.id)
+    gains = recommendation.gains(sample_results(tmp_path, [FLOAT, plain, tuned, own]), own.id)
 
     assert [gain.reference for gain in gains] == [FLOAT.id, plain.id]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.advice import recommend
-from harness.cli import app
-from harness.merging import merge, parts
-from harness.report import render
-from harness.report.markdown import brief, escaped
-from harness.results import Results
+from quantbench.analysis import recommend
+from quantbench.cli.app import app
+from quantbench.report import render
+from quantbench.report.markdown import brief, escaped
+from quantbench.results import Results, parts
+from quantbench.results.merge import merge
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 from tests.harness.test_report import HOSTILE, Page, hostile_results
 
@@ -58,7 +58,7 @@ def test_advise_as_json_holds_the_choice_its_intervals_and_the_pareto_set(tmp_pa
 
 
 def limits_of(drop: str):
-    from harness.constraints import Constraints, parse_drop
+    from quantbench.analysis import Constraints, parse_drop
 
     return Constraints(parse_drop(drop))
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.affine import (
+from quantbench.errors import BadInput
+from quantbench.stats.affine import (
     Affine,
     Grid,
     dequantize,
@@ -17,7 +18,6 @@ from harness.affine import (
     min_max,
     quantize,
 )
-from harness.errors import BadInput
 
 grids = st.builds(Grid, st.integers(2, 16), signed=st.booleans(), narrow=st.booleans())
 numbers = st.floats(-(2.0**99), 2.0**99, width=32)

@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import rel_entr
 from scipy.stats import norm
 
-from harness import calibration
-from harness.calibration import CALIBRATORS, Histogram, Observation, estimate, squared_error
-from harness.errors import BadInput
-from harness.method import Method, preset
+from quantbench.backend_api import Histogram, Observation, calibration, squared_error
+from quantbench.backend_api.calibration import CALIBRATORS, estimate
+from quantbench.errors import BadInput
+from quantbench.spec import Method, preset
 
 OUTLIER, SHARE = 60.0, 1e-4
 values = hnp.arrays(

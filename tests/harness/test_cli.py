@@ -28,7 +28,7 @@ def quantbench(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 def test_version():
-    from harness import __version__
+    from quantbench import __version__
 
     found = quantbench("--version")
 

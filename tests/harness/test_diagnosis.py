@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
-from harness import guide
-from harness.diagnosis import Request, diagnose, fidelity
-from harness.errors import BadInput, NotComparable
-from harness.progress import Reporter
-from harness.report import write_diagnosis
+from quantbench.errors import BadInput, NotComparable
+from quantbench.report import write_diagnosis
+from quantbench.runs import Reporter
+from quantbench.studies import diagnose, guide
+from quantbench.studies.sensitivity import Request, fidelity
 from tests.harness import deep
 from tests.harness.conftest import install
 
@@ -140,7 +140,7 @@ def test_a_second_diagnosis_starts_no_worker(deepery, monkeypatch):
     def refuse(*arguments, **known):
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr("harness.jobs.Process", refuse)
+    monkeypatch.setattr("quantbench.execution.process.Process", refuse)
     second = examine(deepery)
 
     pd.testing.assert_frame_equal(first.sensitivity, second.sensitivity)

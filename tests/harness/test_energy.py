@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import energy
-from harness.energy import NoMeter, Rapl, Window
-from harness.runner import run
+from quantbench import run
+from quantbench.runs import energy
+from quantbench.runs.energy import NoMeter, Rapl, Window
 
 WATTS = 5.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import BadExperiment, BadInput
-from harness.experiment import Experiment
+from quantbench.errors import BadExperiment, BadInput
+from quantbench.experiment import Experiment
 
 GOOD = """\
 models: [digits]

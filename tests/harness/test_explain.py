@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from harness.explain import Facts, Multiplication, causes
+from quantbench.analysis import causes
+from quantbench.analysis.slowdown_causes import Facts, Multiplication
 
 SERVER = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
 OLD = frozenset({"avx2"})

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import checks, gates
-from harness.cli import app
-from harness.errors import BadInput
-from harness.gates import DEFAULT, judge, parse, read
-from harness.regression import QUANTITIES, Change, changes
-from harness.statistics import Interval
+from quantbench.analysis import DEFAULT, Change, changes, gates, judge
+from quantbench.analysis.compare import QUANTITIES
+from quantbench.analysis.gates import parse, read
+from quantbench.cli import checks
+from quantbench.cli.app import app
+from quantbench.errors import BadInput
+from quantbench.stats import Interval
 from tests.harness.sample_results import TYPICAL, Invented, sample_results
 
 FLOAT = Invented("pytorch", "fp32", 1.0, 400_000)

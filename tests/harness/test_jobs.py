@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,34 +11,35 @@ import time
 
 import pytest
 
-from harness.burst import CalibrationLoop, Plan, plan
-from harness.cache import content_key, source_digest, sweep
-from harness.errors import BadInput
-from harness.files import filling, write_atomically
-from harness.jobs import Job, resident_mb, run_jobs
+from quantbench.errors import BadInput
+from quantbench.execution import Job, run_jobs
+from quantbench.execution.process import resident_mb
+from quantbench.steps.timed_burst import CalibrationLoop, Plan, plan
+from quantbench.system import content_key, filling, source_digest, sweep, write_atomically
+from tests.harness import sleeper
 
 
-def outcome(folder, work: str, **arguments):
+def outcome(folder, function, **arguments):
     """The ending of one job."""
     ended = []
-    job = Job("one", work, arguments, time_limit_s=arguments.pop("limit", 20.0), memory_mb=500)
+    job = Job("one", function, arguments, time_limit_s=arguments.pop("limit", 20.0), memory_mb=500)
     run_jobs([job], folder, lambda job, ending: ended.append(ending) or [], slots=1)
     return ended[0]
 
 
 def test_a_job_returns_what_its_function_returns(tmp_path):
-    found = outcome(tmp_path, "math:sqrt_or_not")
+    found = outcome(tmp_path, math.sqrt, wrong=1)
     assert (found.status, found.value) == ("failed", None)
 
-    assert outcome(tmp_path, "json:dumps", obj={"a": 1}).value == '{"a": 1}'
+    assert outcome(tmp_path, json.dumps, obj={"a": 1}).value == '{"a": 1}'
 
 
 def test_exit_codes_and_signals_are_told_apart(tmp_path):
-    left = outcome(tmp_path, "os:_exit", status=3)
+    left = outcome(tmp_path, os._exit, status=3)
     assert left.status == "crashed"
     assert "exited with code 3" in left.reason
 
-    killed = outcome(tmp_path, "tests.harness.sleeper:killed")
+    killed = outcome(tmp_path, sleeper.killed)
     assert killed.killed
     assert "signal 9 (SIGKILL)" in killed.reason
 
@@ -47,17 +49,17 @@ def test_follow_up_jobs_run_and_share_the_slots(tmp_path):
 
     def on_end(job, ending):
         order.append(job.name)
-        return [Job("child", "os:getpid", {})] if job.name == "a" else []
+        return [Job("child", os.getpid, {})] if job.name == "a" else []
 
-    run_jobs([Job(n, "os:getpid", {}) for n in "ab"], tmp_path, on_end, slots=1)
+    run_jobs([Job(n, os.getpid, {}) for n in "ab"], tmp_path, on_end, slots=1)
 
     assert order == ["a", "child", "b"]
 
 
 def test_a_worker_dies_with_its_parent_even_when_stopped(tmp_path):
     script = (
-        "import sys, time, os, signal; from pathlib import Path; from harness.jobs import *\n"
-        "job = Job('w', 'tests.harness.sleeper:sleep', {})\n"
+        "import sys, time, os, signal; from pathlib import Path; from quantbench.execution import *; from tests.harness import sleeper\n"
+        "job = Job('w', sleeper.sleep, {})\n"
         "p = Process(job, Path(sys.argv[1])); time.sleep(0.5)\n"
         "os.kill(p.popen.pid, signal.SIGSTOP); print(p.popen.pid, flush=True); time.sleep(60)"
     )
@@ -119,8 +121,8 @@ def test_content_keys_depend_on_content_only():
 
 
 def test_source_digest_of_something_missing_says_so():
-    with pytest.raises(BadInput, match=r"no module 'harness\.nothing'"):
-        source_digest("harness.nothing")
+    with pytest.raises(BadInput, match=r"no module 'quantbench\.nothing'"):
+        source_digest("quantbench.nothing")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import BadInput
-from harness.layers import computed, matching
+from quantbench.errors import BadInput
+from quantbench.spec import computed, matching
 
 KNOWN = ("places", "block.first", "block.second", "head")
 

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import BadArtifact
-from harness.exporting import export
-from harness.files import is_plain, stored_as
-from harness.jobs import Job, Process
-from harness.protocol import MANIFEST, Artifact
-from harness.results import load_results
-from harness.runner import run
-from harness.store import Store
-from harness.tensors import open_arrays, read_arrays, save_arrays
+from quantbench import run
+from quantbench.backend_api import Artifact
+from quantbench.backend_api.artifact import MANIFEST
+from quantbench.errors import BadArtifact
+from quantbench.execution import Job, Process
+from quantbench.results import load_results
+from quantbench.runs import Store, export
+from quantbench.spec import open_arrays, read_arrays, save_arrays
+from quantbench.system import is_plain, stored_as
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -61,7 +61,7 @@ def test_arrays_are_found_by_the_names_they_have(tmp_path):
 def test_two_names_that_read_the_same_are_two_files(tmp_path):
     stems = set()
     for name in ("score a/b", "score a_b", "score a b"):
-        process = Process(Job(name, "json:loads", {"s": "1"}), tmp_path)
+        process = Process(Job(name, json.loads, {"s": "1"}), tmp_path)
         process.kill()
         stems.add(process.path.stem)
         assert process.path.parent == tmp_path
@@ -118,7 +118,7 @@ conftest.install(
     patch, folder, backends={"fakery": fake.BACKEND}, models={"fake": model},
     tasks={"fake-task": fake.TASK},
 )
-from harness.runner import run
+from quantbench import run
 run(sys.argv[2], results=folder / "results")
 """
 
@@ -164,19 +164,19 @@ def test_nothing_is_written_outside_the_cache_and_the_results(experiment_file, f
 # --- read from the source ---
 
 PARTS = {
-    "harness.clock: f'generation-{generation.number:02d}'": "a number",
-    "harness.jobs: f'{stem}.json'": "letters, digits and a hash",
-    "harness.jobs: f'{stem}.log'": "letters, digits and a hash",
-    "harness.report.canvas: f'{stem}.{suffix}'": "the name of a figure of ours",
-    "harness.results: f'{name}.parquet'": "a table of ours",
-    "harness.report.provenance: f'{name}.parquet'": "a table of ours",
-    "harness.store: f'{stamp}-{key[:8]}'": "a time and a hash",
-    "harness.store: f'{stamp}x-{key[:8]}'": "a time and a hash",
-    "harness.training: name": "the number of an epoch",
-    "harness.protocol: name": "read, and checked by Artifact.open",
-    "harness.exporting: name": "checked by Artifact.open",
-    "harness.files: file.name": "a file of the folder that is linked",
-    "harness.own: name": "read: a folder that the user names",
+    "quantbench.runs.interleaved_timing: f'generation-{generation.number:02d}'": "a number",
+    "quantbench.execution.process: f'{stem}.json'": "letters, digits and a hash",
+    "quantbench.execution.process: f'{stem}.log'": "letters, digits and a hash",
+    "quantbench.report.drawing.canvas: f'{stem}.{suffix}'": "the name of a figure of ours",
+    "quantbench.results.tables: f'{name}.parquet'": "a table of ours",
+    "quantbench.report.provenance: f'{name}.parquet'": "a table of ours",
+    "quantbench.runs.store: f'{stamp}-{key[:8]}'": "a time and a hash",
+    "quantbench.runs.store: f'{stamp}x-{key[:8]}'": "a time and a hash",
+    "quantbench.backend_api.training_recipe: name": "the number of an epoch",
+    "quantbench.backend_api.artifact: name": "read, and checked by Artifact.open",
+    "quantbench.runs.exporting: name": "checked by Artifact.open",
+    "quantbench.system.files: file.name": "a file of the folder that is linked",
+    "quantbench.experiment.user_model: name": "read: a folder that the user names",
 }
 """What may be joined to a path although it is no constant, and why it leads nowhere else."""
 
@@ -213,9 +213,9 @@ def test_the_reader_sees_what_is_joined():
 
 def test_no_name_from_outside_is_joined_to_a_path_of_the_engine():
     found = {
-        f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}: {text}"
+        f"{'.'.join(path.relative_to(ROOT / 'harness').with_suffix('').parts)}: {text}"
         for path in (ROOT / "harness").rglob("*.py")
         for text in joined(path.read_text(encoding="utf-8"))
     }
 
-    assert found <= set(PARTS), "store it under `harness.files.stored_as(name)`"
+    assert found <= set(PARTS), "store it under `quantbench.system.files.stored_as(name)`"

@@ -6,19 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from harness.clock import CALIBRATION_LOOP, Generation
-from harness.comparison import Comparison, Contender
-from harness.jobs import Job
-from harness.noise import flags
-from harness.results import SAMPLES
-from harness.target import Target
+from quantbench.execution import Job
+from quantbench.results import SAMPLES
+from quantbench.runs import Comparison, Contender, Generation
+from quantbench.runs.assembly.doubts import flags
+from quantbench.runs.interleaved_timing import CALIBRATION_LOOP
+from quantbench.spec import Target
 
 GENERATIONS, ROUNDS = 5, 7
 NAMES = ("reference", "reference@control", "variant")
 
 
 def comparison(threads: int = 1) -> Comparison:
-    job = Job("j", "m:f", {}, {}, (), 1.0, 1.0)
+    job = Job("j", print, {}, {}, (), 1.0, 1.0)
     contenders = tuple(Contender(name, job) for name in NAMES)
     return Comparison("model", Target("cpu-1", threads=threads), contenders, "reference")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness import registry
-from harness.errors import BadInput
-from harness.experiment import Trial
-from harness.method import preset
-from harness.plan import resolve
-from harness.target import presets
+from quantbench.backend_api import registry
+from quantbench.errors import BadInput
+from quantbench.experiment import resolve
+from quantbench.spec import Trial, preset, presets
 
 
 def cell(backend: str, method: str = "fp32", target: str = "cpu-1", **axes):
@@ -69,7 +67,7 @@ def test_a_runtime_without_an_instruction_set_cap_says_so(backend):
 @pytest.mark.skipif(registry.missing_packages(("torch",)) != [], reason="needs PyTorch")
 @pytest.mark.parametrize("backend", ["pytorch", "tflite", "onnxruntime"])
 def test_cuda_is_refused_where_there_is_no_gpu(backend, monkeypatch):
-    monkeypatch.setattr("harness.target.no_gpu", lambda: "no NVIDIA GPU on this machine")
+    monkeypatch.setattr("quantbench.system.cpu.no_gpu", lambda: "no NVIDIA GPU on this machine")
 
     assert cell(backend, target="cuda").refusal
 

@@ -10,9 +10,9 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from harness import plot
-from harness.errors import BadInput
-from harness.results import Results
+from quantbench.errors import BadInput
+from quantbench.report import plot
+from quantbench.results import Results
 from tests.harness.sample_results import GENERATIONS, OLD_MACHINE, ROUNDS, TYPICAL, sample_results
 from tests.harness.test_report import HOSTILE, hostile_results
 

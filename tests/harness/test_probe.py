@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import capability, registry
-from harness.capability import BY_INSTALLATION, BY_MACHINE, Capability, Matrix, compare
-from harness.errors import BadInput
-from harness.experiment import Limits
-from harness.probe import lasting, probe
-from harness.progress import Reporter
-from harness.protocol import Backend
-from harness.terminal import show_differences, show_matrix
+from quantbench.backend_api import Backend, registry
+from quantbench.cli.terminal import show_differences, show_matrix
+from quantbench.errors import BadInput
+from quantbench.runs import Reporter
+from quantbench.spec import Limits
+from quantbench.studies import Matrix, capability, compare
+from quantbench.studies.capability import BY_INSTALLATION, BY_MACHINE, Capability
+from quantbench.studies.probe import lasting, probe
 from tests.harness import conftest, fake
 
 TROUBLE = ("", "crash", "error", "mendable", "nan", "float", "hang", "score-crash")
@@ -98,7 +98,7 @@ def test_a_cell_says_how_near_how_small_and_on_what(matrix):
 
 
 def test_every_preset_is_there_and_what_is_not_installed_is_said(matrix):
-    from harness.method import PRESETS
+    from quantbench.spec import PRESETS
 
     assert {c.method for c in matrix.capabilities} == set(PRESETS)
     assert matrix.backends == ("fakery",)

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from harness.progress import Reporter
+from quantbench.runs import Reporter
 
 
 def test_elsewhere_than_on_a_terminal_each_finished_step_is_a_plain_line():

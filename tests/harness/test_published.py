@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment import Experiment
-from harness.published import Published, rows
-from harness.report import render
-from harness.report.beside import Pair, beside
-from harness.report.quantities import size
+from quantbench.experiment import Experiment
+from quantbench.experiment.literature import rows
+from quantbench.report import render
+from quantbench.report.sections.literature import Pair, beside
+from quantbench.spec import Published
+from quantbench.units import size
 from tests.harness.sample_results import TYPICAL, sample_results
 from tests.harness.test_experiment import GOOD, load, problems
 

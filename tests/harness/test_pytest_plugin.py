@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import Experiment
-from harness.files import stored_as
-from harness.results import write_table
-from harness.runner import run, score
+from quantbench import Experiment, run
+from quantbench.results import write_table
+from quantbench.runs import score
+from quantbench.system import stored_as
 from tests.test_architecture import FRAMEWORKS
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 INSTALLED = any(
-    point.value == "harness.pytest_plugin" for point in metadata.entry_points(group="pytest11")
+    point.value == "quantbench.testing.pytest_plugin"
+    for point in metadata.entry_points(group="pytest11")
 )
-PLUGIN = ("-p", "no:anyio", *(() if INSTALLED else ("-p", "harness.pytest_plugin")))
+PLUGIN = ("-p", "no:anyio", *(() if INSTALLED else ("-p", "quantbench.testing.pytest_plugin")))
 
 
 @pytest.fixture(autouse=True)
@@ -108,10 +109,10 @@ def test_collecting_imports_no_framework():
     assert not set(imported) & frozenset().union(*FRAMEWORKS.values())
 
 
-def test_without_its_option_the_plugin_imports_nothing_of_the_harness(pytester):
+def test_without_its_option_the_plugin_imports_nothing_of_the_engine(pytester):
     path = pytester.makepyfile("import sys\ndef test_light():\n    assert 'pandas' not in sys.modules\n"
-                               "    assert {m for m in sys.modules if m.startswith('harness')} == "
-                               "{'harness', 'harness.pytest_plugin'}")  # fmt: skip
+                               "    assert {m for m in sys.modules if m.startswith('quantbench')} == "
+                               "{'quantbench', 'quantbench.testing', 'quantbench.testing.pytest_plugin'}")  # fmt: skip
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *PLUGIN, str(path)],
@@ -318,7 +319,7 @@ def test_a_session_gives_what_was_scored(own_tests):
     done = own_tests(
         """
         import numpy as np, pytest
-        from harness.errors import BadInput
+        from quantbench.errors import BadInput
 
         def test_session(quantized, session):
             small = quantized("fake", "fakery", "static-int8")
@@ -368,7 +369,7 @@ def test_what_cannot_run_here_skips_and_what_fails_fails_with_its_reason(own_tes
 
 
 def test_scoring_alone_leaves_a_run_without_times(experiment_file, fakery):
-    from harness.progress import Reporter
+    from quantbench.runs import Reporter
 
     found = score(Experiment.load(experiment_file()), fakery / "scored", reporter=Reporter())
 

@@ -7,10 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from harness.assembly.contents import tensor_row
-from harness.method import preset
-from harness.record import (
-    Coverage,
+from quantbench.backend_api import (
     NodeRecord,
     Operation,
     Record,
@@ -21,7 +18,10 @@ from harness.record import (
     requested,
     serialized,
 )
-from harness.results import ARTIFACTS
+from quantbench.backend_api.artifact_record import Coverage
+from quantbench.results.schema import ARTIFACTS
+from quantbench.runs.assembly.artifacts import tensor_row
+from quantbench.spec import preset
 
 
 def tensor(**known) -> TensorRecord:

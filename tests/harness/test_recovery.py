@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.results import load_results
+from quantbench.results import load_results
 from tests.harness.test_runner import workers_of
 
 ROOT = Path(__file__).parents[2]

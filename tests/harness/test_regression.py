@@ -14,19 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import gates, regression, statistics
-from harness.errors import NotComparable
-from harness.regression import QUANTITIES, Change, changes, least, ratio_change, verdict
-from harness.results import Results, load_results
-from harness.rounds import bursts, log_times, paired
-from harness.statistics import (
-    FloatArray,
+from quantbench.analysis import Change, changes, compare, gates
+from quantbench.analysis.compare import QUANTITIES, least, ratio_change, verdict
+from quantbench.errors import NotComparable
+from quantbench.results import Results, load_results
+from quantbench.stats import (
     Interval,
-    bonett_price,
+    bursts,
     difference_interval,
     exp_interval,
+    log_times,
+    paired,
     rounds_interval,
+    statistics,
 )
+from quantbench.stats.statistics import FloatArray, bonett_price
 from tests.harness.sample_results import Invented, sample_results
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "reference"
@@ -261,7 +263,7 @@ def test_a_score_that_is_no_mean_is_paired_by_resampling(monkeypatch):
     def scored(noise: float) -> Results:
         found, kept = answers.copy(), rows.copy()
         found.loc[own, "prediction"] = label + draw.normal(0, noise, len(label))
-        score = regression.STATISTICS["spearman"](found.loc[own, "prediction"].to_numpy(), label)
+        score = compare.STATISTICS["spearman"](found.loc[own, "prediction"].to_numpy(), label)
         kept.loc[(kept["trial"] == trial) & (kept["metric"] == "quality"), "value"] = float(score)
         return dataclasses.replace(run, predictions=found, measurements=kept)
 
@@ -336,7 +338,7 @@ def test_a_difference_of_intervals_holds_its_value_and_is_wider_than_either(a, b
 
 def test_the_difference_of_two_shares_is_newcombe_s():
     # Newcombe (1998), table II, example a: 56/70 against 48/80, method 10
-    from harness.statistics import wilson
+    from quantbench.stats.statistics import wilson
 
     found = difference_interval(wilson(48, 80), wilson(56, 70))
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import canvas, figures, render, write_report
-from harness.report.quantities import one_line, points, ratio, size, span
-from harness.report.summary import summarise
-from harness.results import STATUSES, Results
-from harness.statistics import Interval
+from quantbench.report import render, write_report
+from quantbench.report.drawing import canvas, figures
+from quantbench.report.page import summarise
+from quantbench.results import Results
+from quantbench.results.schema import STATUSES
+from quantbench.stats import Interval
+from quantbench.units import one_line, points, ratio, size, span
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 
 HOSTILE = (
@@ -26,7 +28,7 @@ HOSTILE = (
     "$\\frac{a}{b}$ \N{RIGHT-TO-LEFT OVERRIDE}evil\nline\x07 שלום 漢字 🙂",
     "W" * 400,
 )
-CSS = (Path(figures.__file__).parent / "report.css").read_text(encoding="utf-8")
+CSS = (Path(figures.__file__).parents[1] / "templates" / "report.css").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):

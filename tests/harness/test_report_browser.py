@@ -21,12 +21,21 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from harness.advice import Standings, choose, standings
-from harness.cli import app
-from harness.constraints import OBJECTIVES, Constraints, parse_drop, parse_size
-from harness.frame import records, trial_frame
-from harness.report import cards, verdict, write_report
-from harness.results import Results
+from quantbench.analysis import (
+    OBJECTIVES,
+    Constraints,
+    Standings,
+    choose,
+    parse_drop,
+    parse_size,
+    records,
+    standings,
+    trial_frame,
+)
+from quantbench.cli.app import app
+from quantbench.report import verdict, write_report
+from quantbench.report.sections import cards
+from quantbench.results import Results
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 from tests.harness.test_report import HOSTILE, hostile_results
 

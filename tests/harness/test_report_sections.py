@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import advice
-from harness.report import fidelity, heatmaps, spans, write_figures
-from harness.report.distributions import CONTROL, drifted, interesting, rounds
-from harness.report.grids import RATIOS, Cell, rising
-from harness.report.summary import Page, summarise
-from harness.results import Results
-from harness.statistics import class_drops, wilson
+from quantbench.analysis import recommendation
+from quantbench.report import write_figures
+from quantbench.report.drawing.grids import RATIOS, Cell, rising
+from quantbench.report.page import Page, summarise
+from quantbench.report.sections import fidelity, heatmaps, weight_ranges
+from quantbench.report.sections.distributions import CONTROL, drifted, interesting, rounds
+from quantbench.results import Results
+from quantbench.stats.statistics import class_drops, wilson
 from tests.harness.sample_results import (
     GENERATIONS,
     OLD_MACHINE,
@@ -40,7 +41,7 @@ def page(results: Results) -> Page:
 
 
 def test_every_empty_cell_of_a_heat_map_has_the_number_of_its_reason(results: Results) -> None:
-    frame = advice.trial_frame(results)
+    frame = recommendation.trial_frame(results)
     _, reasons = heatmaps.support(frame, 0.01)
     said: dict[str, str] = {}
 
@@ -76,7 +77,7 @@ def test_several_models_are_columns_and_methods_too_many_are_counted(tmp_path: P
         for m in range(3)
         for n in range(180)
     ]
-    frame = advice.trial_frame(sample_results(tmp_path, trials))
+    frame = recommendation.trial_frame(sample_results(tmp_path, trials))
     _, reasons = heatmaps.support(frame, 0.01)
 
     found = heatmaps.heatmaps(frame, reasons)
@@ -86,7 +87,7 @@ def test_several_models_are_columns_and_methods_too_many_are_counted(tmp_path: P
 
 
 def test_agreement_is_what_counting_by_hand_gives(results: Results) -> None:
-    frame = advice.trial_frame(results)
+    frame = recommendation.trial_frame(results)
     here = frame[frame["target"] == "cpu-1"]
     answered, given, reference = fidelity.with_answers(results, here)
     rows = fidelity.same_method(answered, given)["static-int8"]
@@ -130,7 +131,7 @@ def test_a_class_with_few_samples_is_not_judged() -> None:
 
 def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
     trial = TYPICAL[-1]
-    frame = advice.trial_frame(results)
+    frame = recommendation.trial_frame(results)
     _, given, reference = fidelity.with_answers(results, frame[frame["target"] == "cpu-1"])
 
     found = fidelity.class_drops(given, reference, {trial.id: "it"})
@@ -141,7 +142,7 @@ def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
 
 
 def test_the_interesting_trials_begin_with_the_reference_and_its_control(results: Results) -> None:
-    frame = advice.trial_frame(results)
+    frame = recommendation.trial_frame(results)
     here = frame[frame["target"] == "cpu-1"]
 
     found = interesting(here, "digits/tflite/static-int8/cpu-1", most=4)
@@ -153,7 +154,7 @@ def test_the_interesting_trials_begin_with_the_reference_and_its_control(results
 
 
 def test_rounds_are_in_the_order_of_time_and_around_their_median(results: Results) -> None:
-    frame = advice.trial_frame(results)
+    frame = recommendation.trial_frame(results)
 
     times = rounds(results, frame[frame["target"] == "cpu-1"], [TYPICAL[0].id])
 
@@ -169,7 +170,7 @@ def test_drift_is_the_last_third_against_the_first() -> None:
 
 
 def test_weights_that_a_batch_norm_was_folded_into_are_not_drawn(results: Results) -> None:
-    seen, held = spans.layers(results, "digits")
+    seen, held = weight_ranges.layers(results, "digits")
     assert list(seen) == ["conv"]
     assert {len(scale) for scale in held["scale"]} == {2}
 
@@ -177,13 +178,13 @@ def test_weights_that_a_batch_norm_was_folded_into_are_not_drawn(results: Result
         ["BatchNormalization"] if kind == "node" else None for kind in results.artifacts["kind"]
     ]
     results.artifacts.loc[results.artifacts["kind"] == "node", "layer"] = "conv"
-    folded, _ = spans.layers(results, "digits")
+    folded, _ = weight_ranges.layers(results, "digits")
 
     assert folded == {}
 
 
 def test_channels_share_the_levels_of_the_widest(results: Results) -> None:
-    found = spans.channel_levels(spans.stored(results, "digits"))
+    found = weight_ranges.channel_levels(weight_ranges.stored(results, "digits"))
 
     assert sorted(found["levels"]) == [128, 256]
 

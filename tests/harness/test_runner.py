@@ -15,12 +15,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness import registry
-from harness.errors import BadInput, NotComparable
-from harness.exporting import export
-from harness.results import SCHEMA_VERSION, SCHEMAS, load_results
-from harness.runner import exit_code, run
-from harness.store import Store, locked
+from quantbench import run
+from quantbench.backend_api import registry
+from quantbench.errors import BadInput, NotComparable
+from quantbench.results import SCHEMA_VERSION, SCHEMAS, load_results
+from quantbench.runs import Store, exit_code, export, locked
 from tests.harness import fake
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +154,10 @@ def workers_of(pid: int) -> list[int]:
             environment = (folder / "environ").read_bytes()
         except OSError:
             continue
-        if b"harness.worker" in command and f"QUANTBENCH_PARENT={pid}".encode() in environment:
+        if (
+            b"quantbench.execution.worker" in command
+            and f"QUANTBENCH_PARENT={pid}".encode() in environment
+        ):
             found.append(int(folder.name))
     return found
 
@@ -233,7 +235,7 @@ from tests.harness import conftest
 patch = pytest.MonkeyPatch()
 folder = Path(sys.argv[1])
 conftest.fakery.__wrapped__(patch, folder)
-from harness.runner import run
+from quantbench import run
 run(sys.argv[2], results=folder / "results")
 """
 
@@ -483,7 +485,7 @@ def test_the_last_words_of_a_converter_that_crashed_come_with_advice(troubled):
 
 @pytest.mark.pictures
 def test_the_report_tells_what_training_gained_against_its_control(trained):
-    from harness.report.summary import summarise
+    from quantbench.report.page import summarise
 
     page = summarise(trained)
 

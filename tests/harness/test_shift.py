@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.errors import BadInput
-from harness.shift import Shift
+from quantbench.errors import BadInput
+from quantbench.spec import Shift
 
 IMAGES = np.linspace(0, 255, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
 

@@ -15,10 +15,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 from statsmodels.tsa.stattools import acf
 
-from harness import statistics as s
-from harness.clock import precise
-from harness.metrics import STATISTICS, cosine, kl_divergence
-from harness.precision import PRECISIONS
+from quantbench.runs.interleaved_timing import precise
+from quantbench.spec import PRECISIONS
+from quantbench.stats import STATISTICS, cosine, kl_divergence
+from quantbench.stats import statistics as s
 
 STANDARD = PRECISIONS["standard"]
 

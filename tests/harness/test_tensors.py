@@ -10,18 +10,10 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import BadInput
-from harness.metrics import (
-    METRICS,
-    STATISTICS,
-    kl_divergence,
-    mean_squared_error,
-    metric_of,
-    parity,
-    sqnr_db,
-    top1,
-)
-from harness.tensors import TensorSpec, check_inputs, decode, encode, relayout
+from quantbench.errors import BadInput
+from quantbench.spec import TensorSpec, check_inputs, decode, encode, relayout
+from quantbench.stats import METRICS, STATISTICS, kl_divergence, metric_of, parity, sqnr_db
+from quantbench.stats.quality_metrics import mean_squared_error, top1
 
 TASK = TensorSpec("image", (None, 3, 4, 5), "float32", "NCHW")
 STORED = TensorSpec("image", (None, 4, 5, 3), "int8", "NHWC", scale=0.1, zero_point=-3)

@@ -7,7 +7,7 @@ import io
 
 from rich.console import Console
 
-from harness.terminal import show
+from quantbench.cli.terminal import show
 from tests.harness.sample_results import TYPICAL, sample_results
 
 

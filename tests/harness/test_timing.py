@@ -9,16 +9,16 @@ import sys
 import numpy as np
 import pytest
 
-from harness.comparison import Comparison, Contender
-from harness.errors import BadExperiment
-from harness.experiment import Experiment
-from harness.frame import control, trial_frame
-from harness.jobs import Job
-from harness.machine import target_warnings
-from harness.report import render
-from harness.runner import run
-from harness.target import Target, physical_cores
-from harness.timing import best_batch_sizes
+from quantbench import run
+from quantbench.analysis import control, trial_frame
+from quantbench.errors import BadExperiment
+from quantbench.execution import Job
+from quantbench.experiment import Experiment
+from quantbench.report import render
+from quantbench.runs import Comparison, Contender
+from quantbench.runs.timing_plan import best_batch_sizes
+from quantbench.spec import Target, target_warnings
+from quantbench.system import physical_cores
 
 FP32, INT8 = "fake/fakery/fp32/cpu-1", "fake/fakery/static-int8/cpu-1"
 
@@ -89,7 +89,7 @@ def test_the_best_batch_size_is_that_of_the_least_time_per_sample():
 
 
 def test_scenarios_have_the_names_of_mlperf():
-    job = Job("j", "m:f", {}, {}, (), 1.0, 1.0)
+    job = Job("j", print, {}, {}, (), 1.0, 1.0)
 
     def made(size, offline=False):
         found = (Contender("a", job, size), Contender("b", job, 1))
@@ -139,7 +139,7 @@ def test_the_row_carries_the_warnings_of_machine_and_target(experiment_file, fak
 
 
 def test_a_target_is_warned_of_only_where_it_has_too_few_cores(monkeypatch):
-    monkeypatch.setattr("harness.machine.physical_cores", lambda: 4)
+    monkeypatch.setattr("quantbench.spec.target.physical_cores", lambda: 4)
 
     assert target_warnings(Target("one")) == []
     assert target_warnings(Target("two", threads=2)) == []
@@ -167,7 +167,7 @@ def test_mappings_read_the_kernels_own_sums():
     """In a process of its own: here the heap may have room from before."""
     code = (
         "import json, numpy as np\n"
-        "from harness.startup import _smaps\n"
+        "from quantbench.steps.startup import _smaps\n"
         "before = _smaps()\n"
         "held = np.ones(40_000_000, np.uint8)\n"
         "print(json.dumps([before, _smaps(), held.nbytes]))\n"

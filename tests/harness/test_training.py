@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.axes import first_refusal
-from harness.errors import BadInput
-from harness.method import preset
-from harness.task import Samples
-from harness.training import JOURNAL, Course, augment, learning_rate
+from quantbench.backend_api import JOURNAL, Course, first_refusal
+from quantbench.backend_api.training_recipe import augment, learning_rate
+from quantbench.errors import BadInput
+from quantbench.spec import Samples, preset
 
 IMAGES = np.arange(20 * 3 * 6 * 5, dtype=np.float32).reshape(20, 3, 6, 5)
 SAMPLES = Samples({"image": IMAGES}, np.arange(20))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import BadInput
-from harness.method import preset
-from harness.precision import PRECISIONS, Precision
-from harness.progress import Reporter
-from harness.tuning import Budget, candidates, tune
+from quantbench.errors import BadInput
+from quantbench.report import write_report
+from quantbench.runs import Reporter
+from quantbench.spec import PRECISIONS, Precision, preset
+from quantbench.studies import Budget, tune
+from quantbench.studies.mixed_precision import candidates
 from tests.harness.test_diagnosis import install_deep
 
 QUICK = Precision("test", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
@@ -21,7 +22,7 @@ def tuned(tmp_path_factory):
     patch.setitem(PRECISIONS, "test", QUICK)
     yield lambda budget: tune(
         "deep", "deepery", budget, precision="test", samples=100, results=folder / "results",
-        reporter=Reporter(quiet=True),
+        reporter=Reporter(quiet=True), write_report=write_report,
     )  # fmt: skip
     patch.undo()
 

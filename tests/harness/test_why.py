@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import BadInput
-from harness.explain import baseline, explain
-from harness.frame import trial_frame
-from harness.report import ranges as report_ranges
-from harness.report.sweeps import sweeps
-from harness.report.why import explanations, specifications
+from quantbench.analysis import baseline, explain, trial_frame
+from quantbench.errors import BadInput
+from quantbench.report.sections import calibrator_ranges as report_ranges
+from quantbench.report.sections.slowdowns import explanations, specifications
+from quantbench.report.sections.sweeps import sweeps
 from tests.harness.sample_results import TYPICAL, Invented, sample_results
 
 

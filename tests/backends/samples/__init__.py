@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from harness.model import Model
-from harness.tensors import Arrays, TensorSpec
+from quantbench.spec import Arrays, Model, TensorSpec
 
 HERE = "tests.backends.samples"
 Shapes = Mapping[str, tuple[int, ...]]

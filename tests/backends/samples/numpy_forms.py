@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.tensors import Array, Arrays
+from quantbench.spec import Array, Arrays
 from tests.backends.samples import SAMPLES, state, weights
 
 

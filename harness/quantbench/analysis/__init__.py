@@ -1,0 +1,86 @@
+"""Analysis: pure functions of a run's tables: one row per trial, ties, choices, causes, changes."""
+
+from quantbench.analysis.compare import (
+    BETTER,
+    MISSING,
+    NEW,
+    SAME_AS,
+    STATUS,
+    UNDECIDED,
+    VERDICTS,
+    WORSE,
+    Change,
+    changes,
+)
+from quantbench.analysis.constraints import (
+    LARGEST_DROP,
+    OBJECTIVES,
+    Constraints,
+    parse_drop,
+    parse_size,
+    size_limit,
+)
+from quantbench.analysis.equivalence import smallest_claim
+from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
+from quantbench.analysis.recommendation import (
+    Choice,
+    Standings,
+    choose,
+    pareto,
+    recommend,
+    refusal,
+    standings,
+)
+from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
+from quantbench.analysis.trial_table import (
+    Row,
+    batch_sizes,
+    control,
+    interval,
+    records,
+    trial_frame,
+    word,
+)
+
+__all__ = [
+    "BETTER",
+    "DEFAULT",
+    "LARGEST_DROP",
+    "MISSING",
+    "NEW",
+    "OBJECTIVES",
+    "SAME_AS",
+    "STATUS",
+    "UNDECIDED",
+    "VERDICTS",
+    "WORSE",
+    "Change",
+    "Choice",
+    "Constraints",
+    "Finding",
+    "Gate",
+    "Row",
+    "Standings",
+    "baseline",
+    "batch_sizes",
+    "causes",
+    "changes",
+    "choose",
+    "control",
+    "explain",
+    "facts",
+    "interval",
+    "judge",
+    "pareto",
+    "parse_drop",
+    "parse_size",
+    "recommend",
+    "records",
+    "refusal",
+    "shown",
+    "size_limit",
+    "smallest_claim",
+    "standings",
+    "trial_frame",
+    "word",
+]

@@ -1,0 +1,217 @@
+"""Terminal: a finished run, or a matrix of capabilities, in lines that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quantbench.analysis import trial_frame
+from quantbench.results import Results
+from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, compare, guide
+from quantbench.units import number
+
+SHOWN = 4
+"""Lines of advice for each layer."""
+
+
+def show(found: Results, console: Console) -> None:
+    """Print one line per trial, fastest first, and where the files are."""
+    trials = trial_frame(found).set_index("trial")
+    shared = _shared(trials)
+    offline = trials["offline_throughput_per_s"].notna().any()
+    table = Table(box=None, pad_edge=False, title=None)
+    table.add_column("trial", overflow="fold")
+    for title in ("ms", "speed-up", "quality", "kB", *(["offline 1/s @batch"] if offline else [])):
+        table.add_column(title, justify="right", overflow="fold")
+    shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
+    for name, row in shown.iterrows():
+        cells = [
+            without(str(name), shared),
+            _number(row["latency_ms"], "{:.3f}"),
+            _against_reference(row),
+            _number(100 * row["quality"], "{:.2f} %"),
+            _number(row["size_bytes"] / 1000, "{:,.0f}"),
+        ]
+        if offline:
+            cells.append(_at_best_batch(row))
+        table.add_row(*cells)
+    if shared:
+        console.print(" on ".join(shared), markup=False)
+    console.print(table)
+    for (status, reason), group in trials[trials["status"] != "ok"].groupby(
+        ["status", "reason"], sort=False
+    ):
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        console.print(f"{status}: {group.index[0]}{more}: {reason}", markup=False, soft_wrap=True)
+    console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
+    console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def show_diagnosis(found: Diagnosis, console: Console) -> None:
+    """Print each backend's layers, most sensitive first, the checks, and what to try next."""
+    for backend in found.sensitivity["backend"].unique():
+        _show_patient(found, str(backend), console)
+    for a, b, correlation in found.agreement():
+        console.print(f"rank correlation of the layers, {a} and {b}: {correlation:.2f}")
+    for name, why in found.refused.items():
+        console.print(f"{name}: unsupported: {why}", markup=False, soft_wrap=True)
+    console.print(
+        f"\nsensitivity: {found.folder / 'sensitivity.parquet'}", markup=False, soft_wrap=True
+    )
+
+
+def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
+    whole = guide.records(found.sensitivity[found.sensitivity["backend"] == backend])
+    everything = next(row for row in whole if row["mode"] == "all")
+    console.print(
+        f"[bold]{backend} {found.request.preset}[/bold]: SQNR {everything['sqnr_db']:.1f} dB, "
+        f"quality {_number(everything['quality'], '{:.2%}')}, drop "
+        f"{_number(everything['quality_drop'], '{:.2%}')} on {everything['samples']:,} samples"
+    )
+    for mode, title in (("quantized", "quantized alone"), ("kept", "kept in float alone")):
+        layers = guide.records(found.ranking(backend, mode))
+        if layers:
+            console.print(_layers(title, layers))
+    console.print(f"keep_float: [{', '.join(found.keep_float(backend))}]", markup=False)
+    for check in guide.checks(found, backend):
+        colour = {"good": "green", "bad": "red", "calm": "yellow"}[check.tone]
+        said = Text(check.question, style=colour)
+        said.append(f" {check.answer} ({check.number})", style="default")
+        console.print(said)
+    worst = [row["layer"] for row in guide.records(found.ranking(backend))][: found.request.worst]
+    for layer in ("", *worst):
+        told = list(guide.advice(found, backend, layer))
+        hurts = guide.part(found, backend, layer)
+        if told or hurts:
+            console.print(f"[bold]{layer or 'whole model'}[/bold]{': ' + hurts if hurts else ''}")
+        for line in told[:SHOWN]:
+            console.print(f"  try {line}", markup=False)
+    console.print()
+
+
+def _layers(title: str, layers: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, overflow="fold")
+    for name in ("SQNR dB", "drop", "agree", "error/step", "clipped"):
+        table.add_column(name, justify="right")
+    for row in layers:
+        if row["status"] != "ok":
+            table.add_row(row["layer"], row["status"])
+            continue
+        table.add_row(
+            row["layer"], f"{row['sqnr_db']:.1f}", f"{row['quality_drop']:.2%}",
+            f"{row['agreement']:.1%}", _known(row["error_over_scale"], "{:.2f}"),
+            _known(row["saturation"], "{:.2%}"),
+        )  # fmt: skip
+    return table
+
+
+def show_tuning(found: Tuning, console: Console) -> None:
+    """Print the candidates, what is within the budget first, and the one to take."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("candidate", overflow="fold")
+    for name in ("ms", "kB", "quality", "drop at most", "within", "front"):
+        table.add_column(name, justify="right")
+    for row in guide.records(found.candidates):
+        style = "bold" if row["trial"] == found.chosen else ""
+        if row["status"] != "ok":
+            table.add_row(row["label"], "", "", "", row["status"], style="dim")
+            continue
+        table.add_row(
+            row["label"], _known(row["latency_ms"], "{:.3f}"),
+            _known(row["size_bytes"] / 1000, "{:,.0f}"), _known(row["quality"], "{:.2%}"),
+            _known(row["quality_drop_bound"], "{:.2%}"), "yes" if row["qualifies"] else "no",
+            "*" if row["pareto"] else "", style=style,
+        )  # fmt: skip
+    console.print(table)
+    chosen = found.candidates.set_index("trial").loc[found.chosen]
+    kept, narrow = list(chosen["keep_float"]), list(chosen["int4_weights"])
+    if found.qualified:
+        console.print(
+            f"take {chosen['label']}: the best by {found.budget.objective} within the budget"
+        )
+    else:
+        console.print(
+            f"nothing is within {found.budget.max_drop:.2%}; {chosen['label']} loses least",
+            markup=False,
+        )
+    for axis, layers in (("keep_float", kept), ("int4_weights", narrow)):
+        if layers:
+            console.print(f"{axis}: [{', '.join(layers)}]", markup=False, soft_wrap=True)
+    command = f"quantbench export {found.run.folder} {found.chosen} -o FILE"
+    console.print(f"export:  {command}", markup=False, soft_wrap=True)
+    console.print(f"report:  {found.run.folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _known(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def show_matrix(matrix: Matrix, console: Console) -> None:
+    """Print a row per method and route, a column per kind of layer, and the reasons."""
+    for backend in matrix.backends:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(backend, overflow="fold")
+        for layer in matrix.layers:
+            table.add_column(layer, no_wrap=True)
+        for method, route, cells in matrix.rows(backend):
+            # a cell in brackets is no markup
+            table.add_row(f"{method} {route}".strip(), *map(Text, cells))
+        console.print(table)
+        console.print()
+    for reason, note in matrix.reasons.items():
+        console.print(f"[{note}] {reason}", markup=False, soft_wrap=True)
+    for backend, reason in matrix.absent.items():
+        console.print(f"{backend}: {reason}", markup=False, soft_wrap=True)
+
+
+def show_differences(kept: Matrix, found: Matrix, console: Console) -> int:
+    """Print what differs from a matrix kept before; returns 1 where anything does, else 0."""
+    compared = compare(kept, found)
+    for text in (
+        *(f"not compared: {text}" for text in compared.left_out),
+        *(f"version: {text}" for text in changed_versions(kept, found)),
+        *(f"difference: {text}" for text in compared.differences),
+    ):
+        console.print(text, markup=False, soft_wrap=True)
+    if not compared.differences:
+        console.print("no difference from the matrix that was kept")
+    return int(bool(compared.differences))
+
+
+def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:
+    """Model and target where all trials have the same, to be said once."""
+    places = set(zip(trials["model"], trials["target"], strict=True))
+    return places.pop() if len(places) == 1 else None
+
+
+def without(name: str, shared: tuple[str, str] | None) -> str:
+    """A trial's name without what is said above."""
+    if shared is None:
+        return name
+    return "/".join(part for part in name.split("/") if part not in shared)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else form.format(value)
+
+
+def _against_reference(row: pd.Series[Any]) -> str:
+    """Speed-up with its interval against the comparison's reference."""
+    if row["is_reference"]:
+        return "reference"
+    if pd.isna(row["speedup"]):
+        return ""
+    value, low, high = (number(row[f"speedup{end}"]) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _at_best_batch(row: pd.Series[Any]) -> str:
+    """Samples a second at the batch size that suits a trial best."""
+    if pd.isna(row["offline_throughput_per_s"]):
+        return ""
+    return f"{row['offline_throughput_per_s']:,.0f} @{row['offline_batch_size']:.0f}"

@@ -1,0 +1,68 @@
+"""Worker: the subprocess that every phase of a trial runs in.
+
+``python -m quantbench.execution.worker JOB.json`` calls one function with the job's arguments and writes what it
+returns, or why it failed, beside the job. It imports the standard library, and then only what the
+function itself needs: NumPy and a runtime in the score and clock phases, as on a device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+from quantbench.system import write_json
+
+PR_SET_PDEATHSIG = 1
+PARENT = "QUANTBENCH_PARENT"
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process, stopped or not, when its parent dies."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    # the parent may have died before the call above
+    if os.environ.get(PARENT, "") != str(os.getppid()):
+        os._exit(1)
+
+
+def call(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a job's function; the outcome as a JSON object, whatever happens short of a crash."""
+    try:
+        module, _, name = job["function"].partition(":")
+        value = getattr(importlib.import_module(module), name)(**job["arguments"])
+    except QuantbenchError as error:
+        return {"status": "failed", "reason": str(error), "mendable": True}
+    except MemoryError as error:
+        return {"status": "out-of-memory", "reason": f"memory allocation failed: {error}"}
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip().splitlines() or [""])[0]
+        return {"status": "failed", "reason": f"{type(error).__name__}: {first}"[:500]}
+    return {"status": "ok", "reason": "", "value": value}
+
+
+def main() -> None:
+    """Entry point of ``python -m quantbench.execution.worker``."""
+    die_with_parent()
+    path = Path(sys.argv[1])
+    job = json.loads(path.read_text(encoding="utf-8"))
+    if job["affinity"]:
+        os.sched_setaffinity(0, job["affinity"])
+    outcome = call(job)
+    write_json(path.with_suffix(".result"), outcome)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # frameworks' destructors have crashed after the work was done
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Experiment: the YAML file, what it names, and the trials that it expands to."""
+
+from quantbench.experiment.expand import Experiment, describe, matches
+from quantbench.experiment.plan import Cell, estimate_seconds, float_form, parity_cell, resolve
+from quantbench.experiment.user_model import OUTPUTS, contents
+
+__all__ = [
+    "OUTPUTS",
+    "Cell",
+    "Experiment",
+    "contents",
+    "describe",
+    "estimate_seconds",
+    "float_form",
+    "matches",
+    "parity_cell",
+    "resolve",
+]

@@ -1,0 +1,1 @@
+"""Drawing: the figures of the pages, on axes and as SVG."""

@@ -1,0 +1,96 @@
+"""Report: self-contained HTML files that say what to ship, or where quantization hurts, and why."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from quantbench.report import glossary
+from quantbench.results import Results, read_json
+from quantbench.system import write_atomically
+
+if TYPE_CHECKING:
+    from quantbench.studies import Diagnosis
+
+
+def write_report(results: Results, path: Path) -> Path:
+    """Write the report of a run; returns ``path``. The file needs no network and no other file."""
+    write_atomically(path, render(results, path))
+    return path
+
+
+def render(results: Results, path: Path | None = None) -> str:
+    """The report as HTML text; the same text for the same results.
+
+    ``path``: where it will be written; it links the Parquet files of a run that lies beside it.
+    """
+    from quantbench.report.page import summarise
+    from quantbench.report.sections.batch_sizes import MOST  # seaborn takes a second to import
+    from quantbench.report.sections.interactive_choice import as_script
+    from quantbench.report.sections.slowdowns import MOST as MOST_WHYS
+    from quantbench.report.sections.training import QUALITIES
+
+    script = _source("report.js")
+    page = summarise(results, page=path)
+    return _page(
+        "template.html.j2",
+        page=page,
+        data=Markup(as_script(page.choosing)) if page.cards else "",  # noqa: S704 - escaped there
+        qualities=QUALITIES,
+        most_in_batches=MOST,
+        most_whys=MOST_WHYS,
+        glossary=glossary,
+        # our own file, not data: the only text that is not escaped
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """Write the figures of a run's report to ``folder`` as SVG and PNG; returns their paths."""
+    from quantbench.report.drawing import slides
+    from quantbench.report.page import summarise
+
+    return slides.write(summarise(results), folder)
+
+
+def write_diagnosis(found: Diagnosis) -> Path:
+    """Write the page of a diagnosis into its folder; returns its path."""
+    from quantbench.report.sections.diagnosis import COLUMNS, summarise
+
+    machine = read_json(found.folder / "machine.json")
+    page = summarise(found, str(machine.get("cpu") or "not recorded"))
+    path = found.folder / "diagnosis.html"
+    write_atomically(path, _page("diagnosis.html.j2", page=page, columns=COLUMNS))
+    return path
+
+
+def _page(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    style = Markup(_source("report.css"))  # noqa: S704 - our own file, not data
+    return environment.get_template(template).render(style=style, **values)
+
+
+def _breakable(name: str) -> Markup:
+    """A name, escaped, that may be broken after its ``+`` and ``=``."""
+    return Markup(re.sub(r"([+=])", r"\1<wbr>", str(escape(name))))  # noqa: S704
+
+
+def _source(name: str) -> str:
+    return (
+        resources.files("quantbench.report").joinpath("templates", name).read_text(encoding="utf-8")
+    )

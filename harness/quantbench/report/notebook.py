@@ -1,0 +1,98 @@
+"""Brief: a run in a few lines, for a notebook and a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from quantbench.analysis import Choice, pareto, recommend, records, trial_frame
+from quantbench.results import SHOWN_AS_HTML, Results
+from quantbench.units import (
+    MISSING,
+    loss_writer,
+    milliseconds,
+    one_line,
+    place_name,
+    quality_writer,
+    ratio,
+    size,
+)
+
+MOST = 10
+"""Places that have a sentence, and trials that have a row."""
+_HEADINGS = ("trial", "latency", "speed-up", "quality", "loss", "size")
+
+
+def notebook(results: Results) -> str:
+    """A run as HTML without scripts: what to ship, how many trials did what, and the Pareto front."""
+    frame = trial_frame(results)
+    choices = recommend(results) if len(frame) else []
+    sentences = [_sentence(frame, choice) for choice in choices[:MOST]]
+    if len(choices) > MOST:
+        sentences.append(f"{len(choices) - MOST} more models and targets.")
+    front = _front(frame, choices)
+    cells = Markup("").join(
+        Markup("<tr>{}</tr>").format(
+            Markup("").join(Markup("<td>{}</td>").format(text) for text in row)
+        )
+        for row in front[:MOST]
+    )
+    head = Markup("").join(Markup("<th>{}</th>").format(text) for text in _HEADINGS)
+    title = Markup("<p><b>{}</b>: {}</p>").format(results.name, results.counts)
+    said = Markup("").join(Markup("<li>{}</li>").format(text) for text in sentences)
+    table = Markup(
+        "<table><caption>No other trial is both faster and better{}</caption>"
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>"
+    ).format(f" ({len(front) - MOST} more)" if len(front) > MOST else "", head, cells)
+    parts = [title, Markup("<ul>{}</ul>").format(said) if sentences else "", table if front else ""]
+    return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
+
+
+def _sentence(frame: pd.DataFrame, choice: Choice) -> str:
+    """What to ship in one place, what it gains and what it costs."""
+    place = place_name(choice.model, choice.target)
+    if choice.trial is None:
+        return f"{place}: nothing to ship; {choice.reason}."
+    row = next(records(frame[frame["trial"] == choice.trial]))
+    speed = row["speedup"]
+    gained = "" if math.isnan(speed) else f", {ratio(speed)} the speed of the reference"
+    drop = row["quality_drop"]
+    lost = "" if math.isnan(drop) else f", loss {loss_writer(row['quality_unit'])(drop)}"
+    return f"{place}: ship {_name(row)}{gained}{lost}; {choice.reason}."
+
+
+def _front(frame: pd.DataFrame, choices: Sequence[Choice]) -> list[tuple[str, ...]]:
+    """The Pareto front of each place, fastest first, as texts."""
+    several = len(choices) > 1
+    return [
+        _row(row, several)
+        for choice in choices
+        for row in records(_of(frame, choice).sort_values("latency_ms", kind="stable"))
+    ]
+
+
+def _of(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
+    return here[pareto(here)]
+
+
+def _row(row: Mapping[str, Any], several: bool) -> tuple[str, ...]:
+    where = f"{place_name(row['model'], row['target'])}: " if several else ""
+    write, loss = quality_writer(row["quality_unit"]), loss_writer(row["quality_unit"])
+    pairs = (
+        ("latency_ms", milliseconds), ("speedup", ratio), ("quality", write),
+        ("quality_drop", loss), ("size_bytes", size),
+    )  # fmt: skip
+    values = (MISSING if math.isnan(row[metric]) else to(row[metric]) for metric, to in pairs)
+    return (f"{where}{_name(row)}", *values)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return one_line(f"{row['backend']} {row['label']}", 80)
+
+
+SHOWN_AS_HTML.append(notebook)

@@ -1,0 +1,488 @@
+"""Summary: everything a report says, as text ready to be shown; made from Results alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from quantbench.analysis import (
+    OBJECTIVES,
+    Constraints,
+    batch_sizes,
+    choose,
+    interval,
+    standings,
+    trial_frame,
+)
+from quantbench.report import verdict
+from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.figures import palette
+from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
+from quantbench.report.provenance import Provenance, listed, provenances
+from quantbench.report.sections.batch_sizes import batches
+from quantbench.report.sections.calibrator_ranges import ranges
+from quantbench.report.sections.cards import STATES, Card, cards, sentence
+from quantbench.report.sections.distributions import Distribution, distributions
+from quantbench.report.sections.fidelity import Fidelity, fidelity
+from quantbench.report.sections.heatmaps import HeatMaps, Matrix, heatmaps, support
+from quantbench.report.sections.interactive_choice import choosing
+from quantbench.report.sections.literature import Line, beside
+from quantbench.report.sections.setting_effects import Change, changes
+from quantbench.report.sections.slowdowns import Why, explanations, specifications
+from quantbench.report.sections.sweeps import sweeps
+from quantbench.report.sections.training import Training, training
+from quantbench.report.sections.weight_ranges import Weights, weights
+from quantbench.report.verdict import loss_writer, quality_writer
+from quantbench.results import FAILURES, Results, parts
+from quantbench.units import (
+    MISSING,
+    Formatter,
+    decibels,
+    joules,
+    milliseconds,
+    one_line,
+    per_second,
+    percent,
+    place_name,
+    ratio,
+    seconds,
+    size,
+    span,
+    text_of,
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number as text, the lines of small print under it, and what it sorts by."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+    sort: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table of trials: its heading, and how it was measured."""
+
+    name: str
+    help: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """A row of the table of trials."""
+
+    trial: str
+    backend: str
+    label: str
+    method: str
+    place: str
+    status: str
+    mark: str
+    reason: str
+    flags: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    state: str
+    rank: int
+    reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The whole report."""
+
+    title: str
+    experiment: str
+    runs: tuple[Provenance, ...]
+    warnings: tuple[str, ...]
+    counts: tuple[tuple[str, int, str], ...]
+    total: int
+    failures: int
+    limits: Constraints
+    objectives: tuple[str, ...]
+    first_batch: str
+    caveat: str
+    rule: str
+    limit: str
+    verdict: str
+    cards: tuple[Card, ...]
+    choosing: Mapping[str, Any]
+    matrices: tuple[Matrix, ...]
+    reasons: tuple[str, ...]
+    heatmaps: HeatMaps
+    distributions: tuple[Distribution, ...]
+    fidelity: tuple[Fidelity, ...]
+    beside: tuple[Line, ...]
+    training: Training | None
+    changes: tuple[Change, ...]
+    batches: tuple[Picture, ...]
+    sweeps: tuple[Picture, ...]
+    ranges: tuple[Picture, ...]
+    weights: tuple[Weights, ...]
+    whys: tuple[Why, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[TrialRow, ...]
+    several_places: bool
+    noise: tuple[tuple[str, str], ...]
+
+
+def summarise(
+    results: Results, limits: Constraints | None = None, page: Path | None = None
+) -> Page:
+    """Everything the page says about a run; figures included.
+
+    ``page``: where it is written, if it is: links are relative to it.
+    """
+    limits = limits or Constraints()
+    frame = trial_frame(results)
+    places = list(standings(results, limits.objective))
+    choices = [choose(place, limits) for place in places]
+    shown = cards(results, frame, places, limits)
+    matrices, reasons = support(frame, limits.max_drop)
+    runs = provenances(results, page)
+    sizes = batch_sizes(results)
+    counts = frame["status"].value_counts() if len(frame) else pd.Series(dtype=int)
+    experiment = " + ".join(dict.fromkeys(run.experiment for run in runs))
+    return Page(
+        title=f"{experiment}: {sentence(shown)}"[:120],
+        experiment=experiment,
+        runs=runs,
+        warnings=_warnings(results),
+        counts=tuple((str(s), int(n), STATUS_MEANING.get(str(s), "")) for s, n in counts.items()),
+        total=len(frame),
+        failures=int(frame["status"].isin(FAILURES).sum()),
+        limits=limits,
+        objectives=tuple(OBJECTIVES),
+        first_batch=str(sizes[0]) if sizes else "1",
+        caveat=verdict.CAVEAT,
+        rule=verdict.rule(limits),
+        limit=verdict.points_limit(limits.max_drop),
+        verdict=sentence(shown),
+        cards=shown,
+        choosing=choosing(results, frame, limits) if len(frame) else {},
+        matrices=matrices,
+        reasons=reasons,
+        heatmaps=heatmaps(frame, reasons),
+        distributions=distributions(results, frame, choices),
+        fidelity=fidelity(results, frame, choices),
+        beside=beside(results),
+        training=training(results, frame),
+        changes=changes(frame),
+        batches=batches(results),
+        sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
+        ranges=ranges(results),
+        weights=weights(results),
+        whys=explanations(results),
+        columns=tuple(column for column, _ in _columns(sizes, frame)),
+        rows=_trial_rows(results, frame, shown, sizes),
+        several_places=len(shown) > 1,
+        noise=tuple((card.place, card.noise) for card in shown),
+    )
+
+
+def _warnings(results: Results) -> tuple[str, ...]:
+    """Doubts about the machines, then about single targets on them."""
+    runs = parts(results)
+    machines = {part.name: listed(part.machine.get("warnings")) for part in runs}
+    said: dict[str, None] = {}
+    for run, warnings in machines.items():
+        for warning in warnings:
+            common = all(warning in others for others in machines.values())
+            said[warning if common else f"run {run}: {warning}"] = None
+    known = {warning for warnings in machines.values() for warning in warnings}
+    for target, warnings in zip(results.trials["target"], results.trials["warnings"], strict=True):
+        said |= {f"{target}: {w}": None for w in listed(warnings) if w not in known}
+    return tuple(map(one_line, said))
+
+
+# --- the table of trials -------------------------------------------------------------------------
+
+
+def _columns(
+    sizes: Sequence[int], frame: pd.DataFrame
+) -> list[tuple[Column, Callable[[Row], Cell]]]:
+    """The columns and how each fills its cell from a row of `quantbench.analysis.trial_table.trial_frame`."""
+    batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
+    energy = (
+        Column(
+            "Energy",
+            "per inference beyond what the machine takes idling; range of the windows",
+            "J",
+        ),
+        lambda row: _cell(row, "energy_net_j", joules),
+    )
+    offline = (
+        Column(
+            "Offline",
+            "samples per second at the batch size that suits the trial best, all timed interleaved; "
+            "the speed-up over the reference at its own best",
+            "1/s",
+        ),
+        _offline_cell,
+    )
+    counted = [energy] if frame["energy_net_j"].notna().any() else []
+    if frame["offline_throughput_per_s"].notna().any():
+        counted.append(offline)
+    return [
+        (
+            Column(
+                f"Latency{batch}",
+                "median time of the inference call alone, with 95 % interval; below it the bounds of "
+                "its 90th and 99th percentile, where there are calls enough",
+                "ms",
+            ),
+            _latency_cell,
+        ),
+        (
+            Column(
+                f"Speed-up{batch}",
+                "time of the reference over time of this trial, paired in rounds",
+                "ratio",
+            ),
+            _speedup_cell,
+        ),
+        (
+            Column("Quality", "score on the test split, with 95 % interval"),
+            _quality_cell,
+        ),
+        (
+            Column(
+                "Loss",
+                "quality lost against the reference on the same samples; at most: one-sided 95 % bound; "
+                "the share of the float score that is surely kept, 99 % or 99.9 %",
+            ),
+            _loss_cell,
+        ),
+        (
+            Column("Agreement", "share of test samples answered as the reference does", "fraction"),
+            lambda row: _cell(row, "agreement", percent),
+        ),
+        (
+            Column(
+                "SQNR", "float signal over quantization noise at the outputs; 6 dB is one bit", "dB"
+            ),
+            lambda row: _cell(row, "sqnr_db", decibels),
+        ),
+        (
+            Column(
+                "Size",
+                "bytes of all files needed at run time; smaller than the same backend's fp32",
+                "bytes",
+            ),
+            _size_cell,
+        ),
+        (
+            Column(
+                "Integer MACs",
+                "share of multiply-accumulates really executed on integers; what the file holds, and "
+                "≠ where another backend's file of the same method holds something else",
+                "fraction",
+            ),
+            lambda row: _lines_under(_cell(row, "integer_macs_fraction", percent), row),
+        ),
+        (
+            Column(
+                "Memory",
+                "peak resident memory of a fresh process, runtime included; the model's share of it",
+                "bytes",
+            ),
+            _memory_cell,
+        ),
+        (
+            Column(
+                "Activations",
+                "largest sum of bytes of activations that are live at once, of one sample",
+                "bytes",
+            ),
+            lambda row: _cell(row, "activation_bytes", size),
+        ),
+        (
+            Column(
+                "Build",
+                "seconds to quantize and convert; before that, to make the float form and to train",
+                "s",
+            ),
+            _build_cell,
+        ),
+        (
+            Column(
+                "Load", "from the file to a session ready to run, then the first inference", "ms"
+            ),
+            _load_cell,
+        ),
+        *counted,
+    ]
+
+
+def _trial_rows(
+    results: Results, frame: pd.DataFrame, found_cards: Sequence[Card], sizes: Sequence[int]
+) -> tuple[TrialRow, ...]:
+    states = {trial: state for card in found_cards for trial, state in card.states.items()}
+    others = {
+        batch: {row["trial"]: row for row in _rows(trial_frame(results, batch))}
+        for batch in sizes[1:]
+    }
+    found = []
+    held = specifications(results)
+    for row in _rows(frame):
+        row = {**row, "specification": held.get(str(row["trial"]), ())}
+        cells = [fill(row) for _, fill in _columns(sizes, frame)]
+        for batch in sizes[1:]:
+            other = others[batch][row["trial"]]
+            cells[0] = _more(cells[0], batch, other, "latency_ms", milliseconds)
+            cells[1] = _more(cells[1], batch, other, "speedup", ratio)
+        status = str(row["status"])
+        found.append(
+            TrialRow(
+                trial=one_line(row["trial"]),
+                backend=one_line(row["backend"]),
+                label=one_line(row["label"]),
+                method=one_line(row["method"]),
+                place=place_name(row["model"], row["target"]) + _seed(row, frame),
+                status=status,
+                mark=STATUS_MARK.get(status, "✗"),
+                reason=one_line(text_of(row["reason"])),
+                flags=tuple(map(_flag, listed(row["flags"]))),
+                cells=tuple(cells),
+                state=(state := states[row["trial"]]),
+                rank=STATES.index(state),
+                reference=bool(row["is_reference"]),
+            )
+        )
+    return tuple(found)
+
+
+def _flag(flag: str) -> str:
+    meaning, _, batch = flag.partition("-at-batch-")
+    text = FLAG_MEANING.get(meaning, one_line(meaning))
+    return f"{text} (batch {batch})" if batch else text
+
+
+def _lines_under(cell: Cell, row: Row) -> Cell:
+    """A cell with what the artifact's file holds in small print."""
+    return Cell(cell.text, (*cell.notes, *row.get("specification", ())), cell.sort, cell.tone)
+
+
+def _more(cell: Cell, batch: int, other: Row, metric: str, write: Formatter) -> Cell:
+    """A cell with the same figure at another batch size in small print."""
+    if math.isnan(other[metric]):
+        return cell
+    note = f"batch {batch}: {write(other[metric])}"
+    return Cell(cell.text, (*cell.notes, note), cell.sort, cell.tone)
+
+
+def _seed(row: Row, frame: pd.DataFrame) -> str:
+    return f", seed {row['seed']}" if frame["seed"].nunique() > 1 else ""
+
+
+def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
+    found = interval(row, metric)
+    if found is None:
+        return Cell(MISSING, _lines(one_line(text_of(row[f"{metric}_reason"]), 120)))
+    return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
+
+
+def _lines(*notes: str) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
+
+
+def _latency_cell(row: Row) -> Cell:
+    cell = _cell(row, "latency_ms", milliseconds)
+    tails = (
+        f"p{percentile} ≤ {milliseconds(row[metric])}"
+        for percentile in (90, 99)
+        if not math.isnan(row[metric := f"latency_p{percentile}_ms"])
+    )
+    return Cell(cell.text, (*cell.notes, *tails), cell.sort, cell.tone)
+
+
+def _quality_cell(row: Row) -> Cell:
+    cell = _cell(row, "quality", quality_writer(row))
+    notes = _lines(text_of(row["quality_reason"])) if cell.sort else ()
+    return Cell(cell.text, (*cell.notes, *notes), cell.sort)
+
+
+def _speedup_cell(row: Row) -> Cell:
+    if row["is_reference"] and row["status"] == "ok":
+        return Cell("1×", ("the reference",), "1.0")
+    verdict = row["speedup_verdict"]
+    tone = "good" if verdict == "faster" else ("bad" if verdict.startswith("slower") else "")
+    cell = _cell(row, "speedup", ratio, tone)
+    if verdict in ("", "faster", "slower"):
+        return cell
+    why = row["speedup_reason"] if verdict == "undecided" else ""
+    return Cell(cell.text, (*cell.notes, *_lines(verdict, why)), cell.sort, tone)
+
+
+def _offline_cell(row: Row) -> Cell:
+    cell, speedup = _cell(row, "offline_throughput_per_s", per_second), row["offline_speedup"]
+    if not cell.sort:
+        return cell
+    notes = [f"batch {row['offline_batch_size']:.0f}"]
+    if not math.isnan(speedup):
+        notes.append(f"{ratio(speedup)} {row['offline_speedup_verdict']}".strip())
+    return Cell(cell.text, (*cell.notes, *notes), cell.sort)
+
+
+def _loss_cell(row: Row) -> Cell:
+    if row["is_reference"] and not math.isnan(row["quality"]):
+        return Cell("0", ("the reference",), "0.0")
+    write = loss_writer(row)
+    cell = _cell(row, "quality_drop", write)
+    if not cell.sort:
+        return cell
+    verdict = row["quality_drop_verdict"]
+    bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
+    tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
+    kept = row["quality_kept_verdict"] if verdict == "keeps" else verdict
+    return Cell(
+        cell.text, _lines(bound, kept, text_of(row["quality_drop_reason"])), cell.sort, tone
+    )
+
+
+def _size_cell(row: Row) -> Cell:
+    cell, times = _cell(row, "size_bytes", size), row["compression"]
+    if not cell.sort or math.isnan(times) or row["is_reference"] or ratio(times) == ratio(1.0):
+        return cell
+    note = f"{ratio(times)} smaller" if times > 1 else f"{ratio(1 / times)} larger"
+    return Cell(cell.text, (note,), cell.sort)
+
+
+def _memory_cell(row: Row) -> Cell:
+    cell, model = _cell(row, "peak_rss_bytes", size), row["model_rss_bytes"]
+    notes = cell.notes if math.isnan(model) else (f"model {size(model)}",)
+    return Cell(cell.text, notes, cell.sort)
+
+
+def _build_cell(row: Row) -> Cell:
+    built = row["built_s"]
+    if built is None or math.isnan(built):
+        return Cell(MISSING)
+    before = {"form": row["converted_s"], "trained": row["trained_s"]}
+    notes = (
+        f"{name} {seconds(s)}" for name, s in before.items() if s is not None and not math.isnan(s)
+    )
+    return Cell(seconds(built), tuple(notes), repr(built))
+
+
+def _load_cell(row: Row) -> Cell:
+    cell, first = _cell(row, "load_ms", milliseconds), row["first_inference_ms"]
+    notes = cell.notes if math.isnan(first) else (f"first run {milliseconds(first)}",)
+    return Cell(cell.text, notes, cell.sort)
+
+
+# --- rows and values -----------------------------------------------------------------------------
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]

@@ -1,0 +1,1 @@
+"""Sections: what each part of a page shows, a module for each."""

@@ -1,0 +1,30 @@
+"""Batches: throughput by batch size, for runs that timed several."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from quantbench.analysis import batch_sizes, trial_frame
+from quantbench.report.drawing import figures
+from quantbench.report.drawing.canvas import Picture
+from quantbench.results import Results
+
+MOST = 6
+"""Trials of a backend that are drawn: those of the highest throughput."""
+
+
+def batches(results: Results) -> tuple[Picture, ...]:
+    """A picture per model and target; none where one batch size was timed."""
+    sizes = batch_sizes(results)
+    if len(sizes) < 2:
+        return ()
+    frames = [trial_frame(results, size) for size in sizes]
+    frame = pd.concat(frames, ignore_index=True).dropna(subset=["throughput_per_s"])
+    pictures: list[Picture] = []
+    for (model, target), here in frame.groupby(["model", "target"], sort=False):
+        best = here.groupby(["backend", "label"], sort=False)["throughput_per_s"].max()
+        kept = best.sort_values(ascending=False).groupby("backend", sort=False).head(MOST).index
+        drawn = here[pd.MultiIndex.from_frame(here[["backend", "label"]]).isin(kept)]
+        name = f"batches-{len(pictures)}"
+        pictures.append(figures.throughput(drawn, f"{model} on {target}", name=name))
+    return tuple(pictures)

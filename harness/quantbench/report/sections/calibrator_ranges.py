@@ -1,0 +1,104 @@
+"""Ranges: what each calibrator keeps of every activation, and where they differ most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from quantbench.analysis import records
+from quantbench.backend_api import ACTIVATION, OUTPUT, observed_name
+from quantbench.report.drawing import figures
+from quantbench.report.drawing.canvas import Picture
+from quantbench.results import Results
+
+Row = Mapping[str, Any]
+
+_FEWEST = 2
+
+
+def ranges(results: Results) -> tuple[Picture, ...]:
+    """Two pictures for each model whose ranges were injected by several calibrators.
+
+    The share of an activation's values that its range spans, layer by layer; and the histogram of
+    the activation whose ranges differ most, with every range in it.
+    """
+    found = pd.DataFrame(list(_ranges(results)))
+    pictures = []
+    for number, (_, group) in enumerate(found.groupby("model") if len(found) else ()):
+        if group["calibrator"].nunique() < _FEWEST:
+            continue
+        pictures.append(figures.ranges(group, name=f"ranges-{number}"))
+        spread = group.groupby(["backend", "place"], sort=False)["share"].agg(_spread)
+        places = spread.groupby(level="backend", sort=False).idxmax()
+        chosen = group.set_index(["backend", "place"]).loc[list(places)].reset_index()
+        pictures.append(figures.histograms(chosen, name=f"histograms-{number}"))
+    return tuple(pictures)
+
+
+def layers(
+    results: Results, model: str, backend: str | None = None
+) -> tuple[dict[str, Row], pd.DataFrame]:
+    """Histograms of a backend's activations, those first whose ranges differ most; the ranges.
+
+    The ranges have a row per calibrator: ``layer``, ``line`` (its name), ``low`` and ``high``.
+    """
+    found = pd.DataFrame(list(_ranges(results)))
+    if found.empty:
+        return {}, found
+    own = found[found["model"] == model]
+    own = own[own["backend"] == (backend if backend is not None else own["backend"].iloc[0])]
+    spread = own.groupby("layer", sort=False)["share"].agg(_spread)
+    first = own.drop_duplicates("layer").set_index("layer", drop=False)
+    order = [str(name) for name in spread.sort_values(ascending=False, kind="stable").index]
+    seen: dict[str, Row] = {name: next(records(first.loc[[name]])) for name in order}
+    return seen, own.assign(line=own["calibrator"]).drop_duplicates(["layer", "line"])
+
+
+def _spread(shares: pd.Series[float]) -> float:
+    """How many times wider the widest range is than the narrowest."""
+    least = float(shares.min())
+    return float(shares.max()) / least if least > 0 else math.inf
+
+
+def _ranges(results: Results) -> Iterator[dict[str, Any]]:
+    """A row for each activation of each trial with injected ranges: which part of it is kept."""
+    trials = results.trials
+    injected = trials[(trials["ranges"] == "injected") & (trials["status"] == "ok")]
+    seen = _observed(results)
+    stored = results.artifacts[
+        (results.artifacts["kind"] == "tensor")
+        & results.artifacts["role"].isin([ACTIVATION, OUTPUT])
+    ].dropna(subset=["low", "high"])
+    by_trial = dict(list(stored.groupby("trial")))
+    for trial in records(injected):
+        known = seen.get(trial["trial"], {})
+        order = {name: place for place, name in enumerate(known)}
+        done = set()
+        for tensor in records(by_trial.get(trial["trial"], stored.iloc[:0])):
+            name = observed_name(str(tensor["name"]), str(tensor["layer"] or ""), known)
+            if name is None or name in done:
+                continue
+            done.add(name)
+            histogram = known[name]
+            # a range always holds 0
+            span = max(histogram["maximum"], 0.0) - min(histogram["minimum"], 0.0)
+            yield {
+                "model": trial["model"], "backend": trial["backend"],
+                "calibrator": trial["calibrator"], "place": order[name],
+                "layer": tensor["layer"] or name, "low": tensor["low"], "high": tensor["high"],
+                "share": (tensor["high"] - tensor["low"]) / span if span else math.nan,
+                **{key: histogram[key] for key in ("start", "width", "counts")},
+            }  # fmt: skip
+
+
+def _observed(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
+    """By trial and name of an activation: its histogram, in the order of the model."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    known = results.histograms
+    for row in records(known[known["role"] == "activation"]):
+        for trial in row["trials"]:
+            found.setdefault(str(trial), {})[str(row["name"])] = row
+    return found

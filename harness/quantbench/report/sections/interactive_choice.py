@@ -1,0 +1,183 @@
+"""Choosing: what the form of the page needs to choose as `quantbench.analysis.recommendation.recommend` does.
+
+Everything that needs the measurements is worked out here: the order of the trials by each objective
+and batch size, which of them tie within noise, and the texts of those that a choice may fall on. The
+page's script is left with comparing numbers with limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from quantbench.analysis import (
+    OBJECTIVES,
+    Constraints,
+    Standings,
+    batch_sizes,
+    recommendation,
+    records,
+    refusal,
+    standings,
+    trial_frame,
+    word,
+)
+from quantbench.report import verdict
+from quantbench.report.sections.cards import MOST_PASSED, STATES
+from quantbench.results import Results, parts
+from quantbench.units import size
+
+ALLOWED = ", allowed "
+"""Ends the line of a loss that the script completes with the limit of the form."""
+
+
+def choosing(results: Results, frame: pd.DataFrame, limits: Constraints) -> dict[str, Any]:
+    """The numbers and texts of the form, as plain values; trials are named by their row in ``frame``.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `quantbench.analysis.trial_table.trial_frame` of the run, at the smallest batch size.
+    limits : Constraints
+        What the page shows without the form.
+    """
+    numbers = {str(trial): i for i, trial in enumerate(frame["trial"])}
+    sizes = batch_sizes(results)
+    wanted = [(name, batch) for name in ("latency", "size", "energy") for batch in sizes]
+    views: dict[str, list[dict[str, Any]]] = {}
+    cards: dict[int, dict[str, Any]] = {}
+    for objective, batch in [*wanted, ("throughput", None)] if sizes else [("size", None)]:
+        asked = dataclasses.replace(limits, objective=objective, batch_size=batch)
+        at = frame if batch in (None, *sizes[:1]) else trial_frame(results, batch)
+        found = list(standings(results, objective, batch))
+        if any(place.rows for place in found):
+            views[f"{objective}/{batch or ''}"] = [
+                _view(results, place, at, asked, numbers, cards) for place in found
+            ]
+    places = frame[["model", "target"]].drop_duplicates()
+    return {
+        "runs": [verdict.run_folder(part.folder) for part in parts(results)],
+        "limits": {"drop": limits.max_drop, "objective": limits.objective},
+        "allowed": ALLOWED,
+        "batches": sizes,
+        "most": MOST_PASSED,
+        "states": list(STATES),
+        "objectives": {
+            name: {"best": o.best, "tie": o.tie, "ahead": o.ahead, "rule": _rule(name)}
+            for name, o in OBJECTIVES.items()
+        },
+        "places": [
+            {
+                "model": model,
+                "target": target,
+                "trials": [
+                    numbers[str(trial)]
+                    for trial in frame["trial"][
+                        (frame["model"] == model) & (frame["target"] == target)
+                    ]
+                ],
+            }
+            for model, target in places.itertuples(index=False)
+        ],
+        "trials": [_trial(row) for row in records(frame)],
+        "views": views,
+        "cards": cards,
+    }
+
+
+def _rule(objective: str) -> str:
+    """How the rule of an objective begins, before its limits."""
+    text = verdict.rule(Constraints(objective=objective))
+    return text[: text.index(" loses no more")]
+
+
+def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
+    drop, bound = row["quality_drop"], row["quality_drop_bound"]
+    return {
+        "trial": row["trial"],
+        "name": verdict.name(row),
+        "drop": _known(drop),
+        "bound": _known(bound),
+        "size": _known(row["size_bytes"]),
+        "quality": _known(row["quality"]),
+        "dropText": f"{100 * drop:.2f}",
+        "boundText": f"{100 * bound:.2f}",
+        "sizeText": verdict.shown(row, "size_bytes", size),
+    }
+
+
+def _view(
+    results: Results,
+    place: Standings,
+    frame: pd.DataFrame,
+    asked: Constraints,
+    numbers: Mapping[str, int],
+    cards: dict[int, dict[str, Any]],
+) -> dict[str, Any]:
+    """One model and target by one objective; adds the texts of what may be chosen to ``cards``."""
+    ties = place.contenders()
+    rows = {str(row["trial"]): row for row in place.rows}
+    here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
+    texts: dict[int, dict[str, Any]] = {}
+    for row in records(here[here["trial"].isin(list(_chosen(ties, rows)))]):
+        trial, reference = str(row["trial"]), verdict.reference_row(row, here)
+        # what depends on the objective and batch size comes first
+        *first, own, quality, loss = verdict.facts(results, row, here, asked, place.batch_size)
+        rate = verdict.fact_of_objective(row, reference, "throughput", place.batch_size)
+        texts[numbers[trial]] = {
+            "facts": [_fact(fact) for fact in first],
+            "rate": [_fact(fact) for fact in rate] if asked.objective == "latency" else [],
+            "spoken": verdict.in_short(row, reference),
+        }
+        cards.setdefault(
+            numbers[trial],
+            {
+                "headline": verdict.headline(row),
+                "facts": [_fact(own), _fact(quality), _fact(loss)],
+                "command": verdict.export_command(results, trial, word(row["backend"])),
+            },
+        )
+    known = {trial: refusal(row, recommendation.WITHOUT_LIMITS) for trial, row in rows.items()}
+    return {
+        "order": [numbers[trial] for trial in rows],
+        "costs": [_known(row["cost"]) for row in rows.values()],
+        "refused": {numbers[trial]: why for trial, why in known.items() if why},
+        "ties": {
+            numbers[t]: [numbers[other] for other in same] for t, same in ties.items() if same
+        },
+        "texts": texts,
+    }
+
+
+def _chosen(ties: Mapping[str, tuple[str, ...]], rows: Mapping[str, Any]) -> Iterator[str]:
+    """Every trial that a choice may fall on: a best one, or a smaller one that ties with it."""
+    for best, same in ties.items():
+        yield best
+        for other in same:
+            if not rows[other]["size_bytes"] >= rows[best]["size_bytes"]:
+                yield other
+
+
+def _fact(fact: verdict.Fact) -> dict[str, Any]:
+    lines = [
+        line[: line.index(ALLOWED) + len(ALLOWED)]
+        if fact.name == "Loss" and ALLOWED in line
+        else line
+        for line in fact.lines
+    ]
+    return {"name": fact.name, "value": fact.value, "tone": fact.tone, "lines": lines}
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def as_script(data: Any) -> str:
+    """JSON that is safe inside a script element: no text in it can end the element or begin another."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

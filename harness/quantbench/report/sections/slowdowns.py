@@ -1,0 +1,133 @@
+"""Why: what an artifact really is, and why it is not faster than its float model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from quantbench.analysis import baseline, causes, facts, records
+from quantbench.backend_api import ACTIVATION, INPUT, OUTPUT, WEIGHT
+from quantbench.results import Results
+from quantbench.units import one_line, ratio
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One trial that did not gain what was hoped for: how it compares, and the causes."""
+
+    backend: str
+    label: str
+    against: str
+    causes: tuple[tuple[str, str], ...]
+
+
+MOST = 200
+"""Trials that are explained on one page."""
+
+
+def explanations(results: Results) -> tuple[Why, ...]:
+    """Trials that were run and have a cause, the slowest against their float model first.
+
+    Of more than `MOST` trials, only the slowest against their float model are looked at.
+    """
+    found = []
+    # a trial's own rows, so that a run of many trials is not searched for each of them
+    artifacts = dict(tuple(results.artifacts.groupby("trial")))
+    measurements = dict(tuple(results.measurements.groupby("trial")))
+    for row, reference in _slowest(results)[:MOST]:
+        own = artifacts.get(row["trial"])
+        if own is None or not (own["kind"] == "executed").any():
+            continue
+        both = (str(row["trial"]), reference)
+        alone = replace(
+            results,
+            artifacts=pd.concat([artifacts[name] for name in both if name in artifacts]),
+            measurements=pd.concat([measurements[name] for name in both if name in measurements]),
+        )
+        known = facts(alone, row, reference)
+        why = causes(known)
+        if why:
+            timed = known.speedup == known.speedup
+            found.append(
+                (
+                    known.speedup if timed else float("inf"),
+                    Why(
+                        one_line(row["backend"]),
+                        one_line(row["label"]),
+                        f"{ratio(known.speedup)} its float model's speed" if timed else "not timed",
+                        tuple((cause.sentence, cause.remedy) for cause in why),
+                    ),
+                )
+            )
+    return tuple(why for _, why in sorted(found, key=lambda pair: pair[0]))
+
+
+def _slowest(results: Results) -> list[tuple[Row, str]]:
+    """Trials that were run, each with its float model, the slowest against it first."""
+    rows = results.measurements[results.measurements["metric"] == "latency_ms"]
+    latency = dict(zip(rows["trial"], rows["value"].fillna(0.0), strict=True))
+    floats = results.trials[results.trials["method"] == "fp32"].groupby(["model", "target"])
+    places = {place: replace(results, trials=group) for place, group in floats}
+    found = []
+    for row in records(results.trials[results.trials["status"].isin(RUN)]):
+        place = places.get((row["model"], row["target"]))
+        reference = baseline(place, row) if place else str(row["trial"])
+        if reference != row["trial"]:
+            own, plain = latency.get(row["trial"], 0.0), latency.get(reference, 0.0)
+            found.append((own / plain if plain else 0.0, row, reference))
+    found.sort(key=lambda entry: -entry[0])
+    return [(row, reference) for _, row, reference in found]
+
+
+RUN = ("ok", "no-op", "simulated")
+
+
+def specifications(results: Results) -> dict[str, tuple[str, ...]]:
+    """By trial: what its file holds, as lines of small print; nothing for a float file.
+
+    A line more says where trials of one method and model differ in it: they are not the same method,
+    whatever their name says.
+    """
+    tensors = results.artifacts[results.artifacts["kind"] == "tensor"]
+    told = {
+        str(trial): tuple(_lines(list(records(group))))
+        for trial, group in tensors.groupby("trial", sort=False)
+    }
+    by_method: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for row in records(results.trials):
+        if told.get(row["trial"]) and row["label"] == row["method"]:
+            key = (row["model"], row["target"], row["method"])
+            by_method.setdefault(key, set()).add(told[row["trial"]])
+    return {
+        str(row["trial"]): told[row["trial"]]
+        + (
+            ("≠ other backends",)
+            if len(by_method.get((row["model"], row["target"], row["method"]), ())) > 1
+            and row["label"] == row["method"]
+            else ()
+        )
+        for row in records(results.trials)
+        if told.get(row["trial"])
+    }
+
+
+_SPECIFIED = ("bits", "levels", "signed", "symmetric", "granularity")
+
+
+def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
+    """What the weights are, and what the activations are."""
+    for title, roles in (("weights", (WEIGHT,)), ("activations", (ACTIVATION, INPUT, OUTPUT))):
+        integer = [t for t in tensors if t["role"] in roles and t["levels"] > 0]
+        if integer:
+            # what most of them are: a few differ, such as the output of a softmax
+            kinds = Counter(tuple(t[key] for key in _SPECIFIED) for t in integer)
+            bits, levels, signed, symmetric, granularity = kinds.most_common(1)[0][0]
+            yield f"{title} {'int' if signed else 'uint'}{int(bits)}, {int(levels)} levels"
+            words = "symmetric" if symmetric else "asymmetric"
+            yield f"{granularity}, {words}" if title == "weights" else words

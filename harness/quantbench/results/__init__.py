@@ -1,0 +1,29 @@
+"""Results: the Parquet contract of a run: its schema, its tables, several runs as one."""
+
+from quantbench.results.merge import parts
+from quantbench.results.schema import FAILURES, PREDICTIONS, SAMPLES, SCHEMA_VERSION, SCHEMAS
+from quantbench.results.tables import (
+    SHOWN_AS_HTML,
+    Results,
+    find_run,
+    load_results,
+    read_json,
+    read_table,
+    write_table,
+)
+
+__all__ = [
+    "FAILURES",
+    "PREDICTIONS",
+    "SAMPLES",
+    "SCHEMAS",
+    "SCHEMA_VERSION",
+    "SHOWN_AS_HTML",
+    "Results",
+    "find_run",
+    "load_results",
+    "parts",
+    "read_json",
+    "read_table",
+    "write_table",
+]

@@ -1,0 +1,151 @@
+"""Results: the tidy Parquet files of a run, their schema, and how they are read.
+
+The schema here is the contract other tools rely on (docs/results.md describes each column). Every
+file carries ``SCHEMA_VERSION`` in its metadata; a reader refuses another version.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quantbench.errors import NotComparable
+from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY
+from quantbench.system import write_atomically
+from quantbench.units import one_line, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run as pandas frames, one per Parquet file, with its machine and its run description.
+
+    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``artifacts``, ``training`` and
+    ``histograms``.
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    trials: pd.DataFrame
+    measurements: pd.DataFrame
+    samples: pd.DataFrame
+    predictions: pd.DataFrame
+    artifacts: pd.DataFrame
+    training: pd.DataFrame
+    histograms: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, fit to be shown."""
+        return one_line(text_of(self.run.get("experiment")) or "an experiment", 80)
+
+    @property
+    def counts(self) -> str:
+        """How many trials there are, and how many of each status: ``2 trials (1 ok, 1 failed)``."""
+        found = self.trials["status"].value_counts()
+        total = f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}"
+        each = ", ".join(f"{n} {status}" for status, n in found.items())
+        return f"{total} ({each})" if each else total
+
+    def __repr__(self) -> str:
+        models, backends = (self.trials[name].nunique() for name in ("model", "backend"))
+        rows = ", ".join(f"{name} {len(getattr(self, name)):,}" for name in SCHEMAS)
+        return (
+            f"Run of {self.name}: {self.counts}; "
+            f"{models} model{'s' * (models != 1)}, {backends} backend{'s' * (backends != 1)}\n"
+            f"  in {self.folder}\n"
+            f"  rows: {rows}"
+        )
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows, where something that is imported can show it; else the text."""
+        return SHOWN_AS_HTML[-1](self) if SHOWN_AS_HTML else None
+
+
+SHOWN_AS_HTML: list[Callable[[Results], str]] = []
+"""How a notebook shows a run: what is above this package adds itself (`quantbench.report.notebook`)."""
+
+
+def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:
+    """Write ``folder/name.parquet`` under the schema of that name, atomically."""
+    schema = {**SCHEMAS, "sensitivity": SENSITIVITY}[name].with_metadata(
+        {"quantbench_schema": str(SCHEMA_VERSION)}
+    )
+    if isinstance(rows, pa.Table):
+        table = rows.cast(SCHEMAS[name]).replace_schema_metadata(schema.metadata)
+    else:
+        table = pa.Table.from_pylist(rows, schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomically(folder / f"{name}.parquet", sink.getvalue().to_pybytes())
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read one Parquet file of a run.
+
+    Raises
+    ------
+    NotComparable
+        If the file is missing, unreadable or of another schema version.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise NotComparable(f"{path} cannot be read ({error}); is {folder} a run?") from error
+    version = (table.schema.metadata or {}).get(b"quantbench_schema", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise NotComparable(
+            f"{path} has schema version {version}, this quantbench reads {SCHEMA_VERSION}; "
+            "run the experiment again, or use the quantbench that wrote it"
+        )
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a run, or the newest run of an experiment's folder.
+
+    Raises
+    ------
+    NotComparable
+        If there is no finished run at ``path``, or it has another schema version.
+    """
+    folder = find_run(Path(path))
+    return Results(
+        folder=folder,
+        run=read_json(folder / "run.json"),
+        machine=read_json(folder / "machine.json"),
+        **{name: read_table(folder, name) for name in SCHEMAS},
+    )
+
+
+def find_run(path: Path) -> Path:
+    """The run at ``path``, or the newest run below it."""
+    if (path / "trials.parquet").exists():
+        return path
+    runs = sorted(path.glob("*/trials.parquet"), key=lambda file: file.stat().st_mtime)
+    if not runs:
+        raise NotComparable(
+            f"no run at {path}: expected a folder with trials.parquet; "
+            "start one with: quantbench run EXPERIMENT.yaml"
+        )
+    return runs[-1].parent
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a run; raises `NotComparable` where it is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotComparable(f"{path} cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise NotComparable(f"{path} is not a JSON object")
+    return data

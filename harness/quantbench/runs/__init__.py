@@ -1,0 +1,39 @@
+"""Runs: an experiment is built, scored and timed; the state on disk becomes tables."""
+
+from quantbench.runs.build_graph import Pipeline
+from quantbench.runs.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM, Comparison, Contender
+from quantbench.runs.exporting import export
+from quantbench.runs.interleaved_timing import (
+    Generation,
+    log_times,
+    run_comparison,
+    run_generation,
+    warm_workers,
+)
+from quantbench.runs.reporter import Reporter
+from quantbench.runs.runner import exit_code, run, score
+from quantbench.runs.store import Store, locked, open_run
+from quantbench.runs.timing_plan import Timing
+
+__all__ = [
+    "MULTI_STREAM",
+    "OFFLINE",
+    "SINGLE_STREAM",
+    "Comparison",
+    "Contender",
+    "Generation",
+    "Pipeline",
+    "Reporter",
+    "Store",
+    "Timing",
+    "exit_code",
+    "export",
+    "locked",
+    "log_times",
+    "open_run",
+    "run",
+    "run_comparison",
+    "run_generation",
+    "score",
+    "warm_workers",
+]

@@ -1,0 +1,205 @@
+"""Times: latency, throughput, tails, speed-ups and energy of what was timed interleaved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from quantbench.experiment import Experiment
+from quantbench.results import SAMPLES
+from quantbench.runs.assembly.trial_state import Row, bounds
+from quantbench.runs.comparison import Comparison
+from quantbench.runs.energy import Window
+from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
+from quantbench.runs.store import Store
+from quantbench.stats import Interval, Times, paired, statistics
+from quantbench.stats.statistics import FloatArray
+
+
+def samples(timed: Iterable[Sequence[Generation]]) -> pa.Table:
+    """Every timed sample of the run."""
+    tables = [generation.rows.cast(SAMPLES) for run in timed for generation in run]
+    return pa.concat_tables(tables) if tables else SAMPLES.empty_table()
+
+
+def timing(
+    comparison: Comparison, generations: Sequence[Generation], experiment: Experiment
+) -> list[Row]:
+    """Latency, throughput, CPU time, the A/A control, and speed-ups against every fp32 trial."""
+    names = [c.name for c in comparison.contenders if c.name != comparison.control]
+    base = {
+        n: {"trial": n, "scenario": comparison.scenario, "batch_size": comparison.batch_sizes[n]}
+        for n in names
+    }
+    if not generations:
+        why = "nothing was timed: the reference failed"
+        return [{**base[n], "metric": "latency_ms", "unit": "ms", "reason": why} for n in names]
+    times, calls = log_times(generations), _calls(generations)
+    stopped = why_stop(comparison, generations, experiment.precision) or "interrupted"
+    rows: list[Row] = []
+    for name in names:
+        rows += _latency(base[name], generations, times, stopped)
+        rows += _tails(base[name], calls.get(name))
+    noise = math.inf  # without a control nothing is claimed
+    at_reference = base[comparison.reference]
+    if control := paired(times, comparison.reference, comparison.control):
+        ratio = statistics.exp_interval(statistics.rounds_interval(control))
+        noise = ratio.half_width
+        rows.append(
+            {
+                **at_reference, "metric": "aa_control", "unit": "ratio",
+                "n": sum(map(len, control)), "reference": comparison.reference, **bounds(ratio),
+            }
+        )  # fmt: skip
+    own = sum(g.seconds - g.warm_s - g.burst_s for g in generations)
+    rows.append(
+        {
+            **at_reference, "metric": "clock_overhead", "unit": "fraction",
+            "n": len(generations), "value": own / sum(g.seconds for g in generations),
+        }
+    )  # fmt: skip
+    staying = set(still_in(comparison, generations))
+    for reference in dict.fromkeys([comparison.reference, *filter(is_fp32, names)]):
+        rows += _speedups(reference, base, times, noise, staying)
+    return rows
+
+
+def is_fp32(trial: str) -> bool:
+    """Whether a trial is in fp32 as it was trained."""
+    preset, _, changed = trial.split("/")[2].partition("+")
+    return preset == "fp32" and "training=" not in changed
+
+
+def overall_reference(
+    comparison: Comparison, rows: Sequence[Row], selector: Mapping[str, str]
+) -> str:
+    """The trial that speed-ups are shown against: as the experiment selects, else the fastest fp32.
+
+    ``rows``: those of `timing`.
+    """
+    if selector:
+        return comparison.reference
+    gains = {comparison.reference: 1.0}
+    for row in rows:
+        against = row["metric"] == "speedup" and row["reference"] == comparison.reference
+        if against and is_fp32(row["trial"]):
+            gains[row["trial"]] = row["value"]
+    return max(gains, key=lambda name: gains[name])
+
+
+def _latency(
+    row: Row, generations: Sequence[Generation], times: Times, stopped: str
+) -> Iterator[Row]:
+    name, batch_size = row["trial"], row["batch_size"]
+    bursts = [np.array(list(g.values())) for g in times.get(name, []) if g]
+    if not bursts:
+        failed = [g.failures[name] for g in generations if name in g.failures]
+        why = f"{failed[0][0]}: {failed[0][1]}" if failed else "not timed"
+        yield {**row, "metric": "latency_ms", "unit": "ms", "reason": why}
+        return
+    sample_ns = statistics.exp_interval(statistics.rounds_interval(bursts))
+    ns = (sample_ns.value, sample_ns.low, sample_ns.high)
+    ms = Interval(*(batch_size * x / 1e6 for x in ns))
+    per_s = Interval(*(1e9 / x if x else math.inf for x in (ns[0], ns[2], ns[1])))
+    count = sum(map(len, bursts))
+    cpu = [g.cpu[name] for g in generations if name in g.cpu]
+    calls = sum(c[2] for c in cpu)
+    peaks = [g.peak_rss_bytes[name] for g in generations if name in g.peak_rss_bytes]
+    yield from (
+        {
+            **row, "metric": "latency_ms", "unit": "ms", "n": count,
+            "reason": f"stopped by {stopped}", **bounds(ms),
+        },
+        {**row, "metric": "throughput_per_s", "unit": "1/s", "n": count, **bounds(per_s)},
+        {
+            **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
+            "value": sum(c[0] for c in cpu) / calls / batch_size / 1e9,
+            "reason": "whole bursts: binding of inputs included",
+        },
+        {
+            **row, "metric": "peak_rss_bytes", "unit": "byte", "n": len(peaks),
+            "value": float(np.median(peaks)) if peaks else None,
+        },
+    )  # fmt: skip
+
+
+def _calls(generations: Sequence[Generation]) -> dict[str, pd.DataFrame]:
+    """The timed samples of each contender: ``calls`` and ``nanoseconds``."""
+    rows = pa.concat_tables([g.rows for g in generations])
+    frame = rows.select(["trial", "calls", "nanoseconds"]).to_pandas()
+    return {str(name): own for name, own in frame.groupby("trial")}
+
+
+def _tails(row: Row, calls: pd.DataFrame | None) -> Iterator[Row]:
+    """p90 and p99 of single calls: an upper bound by LoadGen's rule, or null with the reason."""
+    if calls is None:
+        return
+    count = len(calls)
+    for percentile in (90, 99):
+        told: Row = {**row, "metric": f"latency_p{percentile}_ms", "unit": "ms", "n": count}
+        rank = statistics.early_stopping_rank(count, percentile / 100)
+        if (calls["calls"] > 1).any():
+            told["reason"] = "its calls are too short to be timed one by one"
+        elif not rank:
+            needed = statistics.early_stopping_samples(percentile / 100)
+            told["reason"] = f"{count} calls; {needed} are needed"
+        else:
+            told["value"] = float(calls["nanoseconds"].nlargest(rank).iloc[-1]) / 1e6
+            told["reason"] = f"at most, with 99 % confidence: the {rank}. slowest call"
+        yield told
+
+
+def _speedups(
+    reference: str, base: Mapping[str, Row], times: Times, noise: float, staying: set[str]
+) -> Iterator[Row]:
+    """Speed-ups of every trial against one fp32 trial, from the same rounds, with verdicts."""
+    pairs = {n: paired(times, reference, n) for n in base if n != reference}
+    pairs = {name: rounds for name, rounds in pairs.items() if rounds}
+    adjusted = statistics.holm([statistics.rounds_p_value(p) for p in pairs.values()])
+    for (name, rounds), p in zip(pairs.items(), adjusted, strict=True):
+        ratio = statistics.exp_interval(statistics.rounds_interval(rounds))
+        verdict, reason = statistics.latency_verdict(ratio, p, noise), None
+        if name not in staying and len(rounds) == 1:
+            verdict, reason = "slower, > 10x", "left after one generation"
+        elif verdict == "undecided":
+            reason = _to_decide(rounds, noise)
+        yield {
+            **base[name], "metric": "speedup", "unit": "ratio", "n": sum(map(len, rounds)),
+            "reference": reference, "verdict": verdict, "reason": reason, **bounds(ratio),
+        }  # fmt: skip
+
+
+def _to_decide(rounds: Sequence[FloatArray], noise: float) -> str:
+    """What it would take to decide an undecided speed-up, in words."""
+    more = statistics.generations_to_decide(rounds, noise)
+    if more is None:
+        return "more generations would not decide it: the difference is near the noise floor"
+    return f"needs about {more} more generation{'' if more == 1 else 's'}"
+
+
+def energy(comparison: Comparison, store: Store) -> Iterator[Row]:
+    """Joules per inference, with idle power and without; median of the windows, and their range."""
+    state = store.get("energy", comparison.id)
+    if state is None:
+        return
+    known = [Window(**window) for window in state.get("windows", ())]
+    for name in (c.name for c in comparison.contenders if c.name != comparison.control):
+        own = [w for w in known if w.name == name]
+        measured = {
+            "energy_j": [w.per_inference for w in own],
+            "energy_net_j": [w.net for w in own],
+        }
+        for metric, values in measured.items():
+            row: Row = {
+                "trial": name, "scenario": "energy", "batch_size": comparison.batch_sizes[name],
+                "metric": metric, "unit": "J", "n": len(own),
+            }  # fmt: skip
+            if values:
+                row |= {"value": float(np.median(values)), "low": min(values), "high": max(values)}
+            else:
+                row["reason"] = state["reason"] or "it ended in a window"
+            yield row

@@ -1,0 +1,134 @@
+"""Trials: a row for each, whatever became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quantbench.backend_api import PRESET, WEIGHT, Record, is_narrow
+from quantbench.experiment import Experiment
+from quantbench.runs.assembly import doubts
+from quantbench.runs.assembly.trial_state import Row, View
+from quantbench.runs.comparison import Comparison
+from quantbench.runs.interleaved_timing import Generation
+from quantbench.runs.store import Store
+from quantbench.spec import AXES, LISTS, target_warnings
+
+REPEATED = 0.9
+"""One input again and again takes at most 10 % less time than different ones, or results are cached.
+
+Source: MLPerf Inference, audit TEST04."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocked:
+    """What the clock phase says of trials: the generations of each comparison, and their flags."""
+
+    compared: Sequence[Comparison]
+    timed: Mapping[str, Sequence[Generation]]
+    doubtful: Mapping[str, Mapping[str, set[str]]]
+
+    @classmethod
+    def of(
+        cls, compared: Sequence[Comparison], timed: Mapping[str, Sequence[Generation]]
+    ) -> Clocked:
+        """With the flags of `quantbench.runs.assembly.doubts`."""
+        return cls(compared, timed, {c.id: doubts.flags(c, timed[c.id]) for c in compared})
+
+    def failure(self, trial: str) -> tuple[str, str] | None:
+        """Status and reason of a trial that failed while it was timed."""
+        for comparison in reversed(self.compared):
+            for generation in self.timed[comparison.id]:
+                if trial in generation.failures:
+                    return generation.failures[trial]
+        return None
+
+    def flags(self, view: View) -> set[str]:
+        """What makes the times of a trial doubtful, in words of the glossary."""
+        found: set[str] = set()
+        for comparison in self.compared:
+            generations = self.timed[comparison.id]
+            ready = [g.ready[view.id] for g in generations if view.id in g.ready]
+            if not ready:
+                continue
+            found |= self.doubtful[comparison.id].get(view.id, set())
+            if not all(worker["steady"] for worker in ready):
+                found.add("not-steady")
+            if np.median([worker["repeated"] for worker in ready]) < REPEATED:
+                found.add("caches-inputs")
+            if not all(_same_outputs(view, worker["outputs"]) for worker in ready):
+                found.add(f"outputs-differ-at-batch-{comparison.batch_sizes[view.id]}")
+        return found
+
+
+def trial_row(
+    view: View, experiment: Experiment, store: Store, machine: Mapping[str, Any], clocked: Clocked
+) -> Row:
+    """The row of ``trials.parquet``; ``machine``: as in ``machine.json``."""
+    trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
+    last = view.scored or view.built
+    status, stage, reason = last["status"], last["stage"], last["reason"]
+    if status == "ok":
+        stage = "clock"
+        status, reason = clocked.failure(trial.id) or ("ok", "")
+    parity = view.parity(store)
+    summary = view.scored.get("summary", {})
+    return {
+        "run": store.folder.name,
+        "trial": trial.id,
+        "experiment": experiment.name,
+        "model": trial.model,
+        "task": view.cell.model.task,
+        "backend": trial.backend,
+        "method": method.name,
+        "label": trial.label,
+        **{axis: getattr(method, axis) for axis in AXES},
+        **{axis: list(getattr(method, axis)) for axis in LISTS},
+        "target": target.name,
+        "device": target.device,
+        "threads": target.threads,
+        "isa": target.isa,
+        "kernels": target.kernels,
+        "seed": trial.seed,
+        "precision": experiment.precision.name,
+        "machine": machine["fingerprint"],
+        "status": status,
+        "stage": stage,
+        "reason": reason,
+        "artifact": view.built.get("artifact"),
+        "sha256": view.built.get("sha256"),
+        "parity_max_abs": parity.get("max_abs"),
+        "parity_samples": parity.get("samples"),
+        "trained_s": view.built.get("trained_s"),
+        "converted_s": view.built.get("converted_s"),
+        "observed_s": view.built.get("observed_s"),
+        "built_s": view.built.get("built_s"),
+        "scored_s": view.scored.get("scored_s"),
+        "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
+        "flags": sorted(clocked.flags(view) | _holds_integers(view)),
+        "warnings": [*machine["warnings"], *target_warnings(target)],
+    }
+
+
+def _holds_integers(view: View) -> set[str]:
+    """A flag on a float artifact whose weights are integers."""
+    method = view.cell.trial.method
+    if not method.is_float or method.name == PRESET or "record" not in view.built:
+        return set()
+    tensors = Record.from_json(view.built["record"]).tensors
+    narrow = any(t.role == WEIGHT and is_narrow(t.dtype) for t in tensors)
+    return {"holds-integers"} if narrow else set()
+
+
+def _same_outputs(view: View, timed: Mapping[str, Any]) -> bool:
+    """Whether the timed process computed what was scored: within 1e-5 of the largest output."""
+    for name, scored in view.outputs().items():
+        seen = np.asarray(timed[name])
+        expected = scored[np.arange(len(seen)) % len(scored)]
+        if np.abs(seen - expected).max() > 1e-5 * max(float(np.abs(expected).max()), 1e-30):
+            return False
+    return True

@@ -1,0 +1,320 @@
+"""Runner: drives the phases of a run, continues an interrupted one, and writes its results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from quantbench import __version__
+from quantbench.backend_api import Runtime
+from quantbench.errors import NotComparable
+from quantbench.execution import Ending, Job, run_jobs
+from quantbench.experiment import Cell, Experiment, describe, literature
+from quantbench.experiment.plan import plan
+from quantbench.results import SCHEMA_VERSION, Results, load_results, read_json
+from quantbench.runs import assembly, energy
+from quantbench.runs.build_graph import Pipeline
+from quantbench.runs.comparison import Comparison
+from quantbench.runs.interleaved_timing import resume, run_comparison, why_stop
+from quantbench.runs.reporter import Reporter
+from quantbench.runs.store import Store, locked, open_run
+from quantbench.runs.timing_plan import Timing, session
+from quantbench.steps import startup
+from quantbench.system import content_key, locate, machine, sweep, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every phase of one run shares."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    store: Store
+    machine: Mapping[str, Any]
+    reporter: Reporter
+
+    def scored(self) -> list[Cell]:
+        """The cells whose artifact is valid and may be timed."""
+        return [c for c in self.cells if self.status(c) == "ok"]
+
+    def timing(self) -> Timing:
+        """What is timed of them."""
+        return Timing(self.experiment, self.scored(), self.store)
+
+    def status(self, cell: Cell) -> str:
+        """The status so far, of the latest of build and score."""
+        state = self.store.get("score", cell.trial.id) or self.store.get("build", cell.trial.id)
+        return str(state["status"]) if state else "failed"
+
+
+def run(
+    experiment: Experiment | str | Path,
+    *,
+    results: str | Path = "results",
+    fresh: bool = False,
+    seed: int | None = None,
+    only: Sequence[str] = (),
+    command: str = "",
+    reporter: Reporter | None = None,
+    write_report: Callable[[Results, Path], object] | None = None,
+) -> Results:
+    """Run an experiment, or continue an interrupted run of it; a finished one is only read.
+
+    Parameters
+    ----------
+    experiment
+        An experiment, or the path of its YAML file.
+    results
+        Folder for runs; this run goes to ``results/<experiment>/<run>/``.
+    fresh
+        Start a new run: everything is timed again; cached artifacts and scores are used.
+    seed, only
+        As in `Experiment.load`; only with a path.
+    write_report
+        Writes the run's page to a path; it is called where the page is missing or not of this run.
+
+    Returns
+    -------
+    Results
+        The frames, with ``folder`` where the Parquet files and ``report.html`` are.
+
+    Raises
+    ------
+    QuantbenchError
+        For a bad experiment or an unwritable results folder; a trial's failure is a row instead.
+    """
+    if not isinstance(experiment, Experiment):
+        experiment = Experiment.load(experiment, seed=seed, only=only)
+    here = machine.describe()
+    key = content_key(
+        experiment=describe(experiment), machine=here["fingerprint"], schema=SCHEMA_VERSION
+    )
+    store = open_run(Path(results), experiment.name, key, fresh=fresh)
+    with locked(store), reporter or Reporter() as report:
+        if not (store.folder / "run.json").exists():
+            write_json(store.folder / "machine.json", here)
+            write_json(store.folder / "run.json", _description(experiment, store, command))
+        description = read_json(store.folder / "run.json")
+        finished = bool(description.get("finished"))
+        if not finished:
+            sweep()
+            cells = tuple(plan(experiment))
+            context = Context(experiment, cells, store, here, report)
+            _measure(context)
+            report.phase("write", 1)
+            timing = context.timing()
+            compared = [*timing.comparisons(), *timing.offline()]
+            description["reference"] = assembly.write(context.experiment, cells, store, compared)
+            description["finished"] = "" if store.unfinished() else _now()
+            write_json(store.folder / "run.json", description)
+        # what the file says beside what decides the run may have changed since
+        told = {**description, **_told(experiment)}
+        if told != description:
+            write_json(store.folder / "run.json", told)
+        found = load_results(store.folder)
+        page = store.folder / "report.html"
+        stale = told != description or not finished or not page.exists()
+        if write_report is not None and stale:
+            report.step("writing the report")
+            write_report(found, page)
+    return found
+
+
+def score(experiment: Experiment, folder: Path, *, reporter: Reporter) -> Results:
+    """Build and score an experiment's trials, and time nothing: the frames of a run, without times.
+
+    Parameters
+    ----------
+    folder
+        Where the run goes. One that was interrupted there is continued, a finished one is only
+        read; where another process works on it, its results are waited for.
+    """
+    store = Store(folder)
+    (folder / "state").mkdir(parents=True, exist_ok=True)
+    with locked(store, wait=True), reporter:
+        if not (folder / "run.json").exists():
+            here = machine.describe()
+            write_json(folder / "machine.json", here)
+            cells = tuple(plan(experiment))
+            Pipeline(experiment, list(cells), store, here, reporter).run()
+            assembly.write(experiment, cells, store, [])
+            write_json(
+                folder / "run.json",
+                {**_description(experiment, store, ""), "finished": _now()},
+            )
+    return load_results(folder)
+
+
+def _measure(context: Context) -> None:
+    Pipeline(
+        context.experiment, list(context.cells), context.store, context.machine, context.reporter
+    ).run()
+    _start_up(context)
+    _clock(context)
+    _energy(context)
+
+
+def _description(experiment: Experiment, store: Store, command: str) -> dict[str, Any]:
+    described = describe(experiment)
+    return {
+        "run": store.folder.name,
+        "experiment": experiment.name,
+        "created": _now(),
+        "finished": "",
+        "command": command,
+        "seed": experiment.seed,
+        "precision": experiment.precision.name,
+        "protocol": {
+            **described["precision"],
+            "batch_sizes": described["batch_sizes"],
+            "offline": experiment.offline,
+            "quality_margin": experiment.quality_margin,
+            "valid_sqnr_db": experiment.valid_sqnr_db,
+            **{f"limit_{k}": v for k, v in described["limits"].items()},
+        },
+        "reference": {},
+        "quantbench": __version__,
+        "schema": SCHEMA_VERSION,
+        **_told(experiment),
+    }
+
+
+def _told(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment file says that changes nothing of what its run measures."""
+    return {
+        "description": experiment.description,
+        "experiment_text": experiment.text,
+        "published": [row.to_json() for row in literature.rows(experiment)],
+    }
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+# --- start-up and memory -------------------------------------------------------------------------
+
+
+def _start_up(context: Context) -> None:
+    """Memory, load time and first inference, in processes of their own."""
+    store, experiment = context.store, context.experiment
+    todo = [c for c in context.scored() if store.done("start", c.trial.id) is None]
+    cells = {c.trial.id: c for c in todo}
+    seen: dict[str, list[dict[str, Any]]] = {name: [] for name in cells}
+    context.reporter.phase("start", len(todo))
+
+    def on_end(job: Job, ending: Ending) -> list[Job]:
+        trial = str(job.arguments["artifact"]) and job.name.rpartition(" #")[0].removeprefix(
+            "start "
+        )
+        if ending.status != "ok":
+            failed = {"status": ending.status, "reason": ending.reason, "again": ending.again}
+            store.put("start", trial, {**failed, "observed": []})
+            context.reporter.done(f"{trial}: {ending.status}")
+            return []
+        seen[trial].append(ending.value)
+        if len(seen[trial]) < experiment.precision.memory_processes:
+            return [_start_job(context, cells[trial], len(seen[trial]))]
+        store.put("start", trial, {"status": "ok", "reason": "", "observed": seen[trial]})
+        context.reporter.done()
+        return []
+
+    run_jobs(
+        [_start_job(context, cell, 0) for cell in todo], store.logs, on_end,
+        slots=1, on_start=lambda job: context.reporter.step(job.name),
+    )  # fmt: skip
+
+
+def _start_job(context: Context, cell: Cell, number: int) -> Job:
+    runtime: Runtime = locate(cell.backend.runtime)()
+    target = cell.trial.target
+    return Job(
+        f"start {cell.trial.id} #{number}", startup.start,
+        {**session(context.store, cell), "modules": list(cell.backend.run_modules),
+         "batch_size": context.experiment.batch_sizes[0]},
+        runtime.environment(target), (), context.experiment.limits.start_s,
+        context.experiment.limits.memory_mb,
+    )  # fmt: skip
+
+
+# --- timing --------------------------------------------------------------------------------------
+
+
+def _clock(context: Context) -> None:
+    """Time every comparison; then each artifact at its best batch size, where that is asked for."""
+    timing = context.timing()
+    _time(context, "clock", timing.comparisons())
+    _time(context, "offline", timing.offline())
+
+
+def _time(context: Context, phase: str, todo: Sequence[Comparison]) -> None:
+    """Time comparisons, continuing where generations are stored."""
+    precision, store = context.experiment.precision, context.store
+    stored = {c.id: resume(c, store.generations(c.id)) for c in todo}
+    left = [c for c in todo if why_stop(c, stored[c.id], precision) is None]
+    if phase == "clock" or left:
+        context.reporter.phase(phase, precision.rounds * precision.generations * len(left))
+    for comparison in left:
+        context.reporter.done(steps=len(stored[comparison.id]) * precision.rounds)
+
+        def on_round(generation: int, round_: int, comparison: Comparison = comparison) -> None:
+            context.reporter.step(f"{comparison.id} generation {generation + 1} round {round_ + 1}")
+            context.reporter.done(
+                f"{comparison.id}: generation {generation + 1}" if round_ == 0 else ""
+            )
+
+        try:
+            run_comparison(
+                comparison, precision, context.experiment.seed,
+                store.generations(comparison.id), store.logs, on_round,
+            )  # fmt: skip
+        except NotComparable as error:
+            context.reporter.say(f"{comparison.id}: {error}")
+
+
+def _energy(context: Context) -> None:
+    """Count the energy of every comparison, where it was asked for and can be."""
+    precision, store = context.experiment.precision, context.store
+    every = context.timing().comparisons()
+    todo = [c for c in every if store.done("energy", c.id) is None]
+    asked = bool(precision.energy_window_s)
+    context.reporter.phase("energy", precision.energy_windows * len(todo) if asked else 0)
+    for comparison in todo:
+        try:
+            windows = energy.measure(
+                comparison,
+                energy.meter(comparison.target.device, precision.energy_window_s),
+                windows=precision.energy_windows, window_s=precision.energy_window_s,
+                seed=context.experiment.seed, scratch=store.logs,
+                on_window=lambda name: context.reporter.step(f"energy of {name}"),
+            )  # fmt: skip
+        except energy.NoMeter as refusal:
+            code = str(refusal)
+            again = code in energy.MENDABLE  # the user can; then the same command measures it
+            refused = {"status": "unsupported", "reason": code, "again": again}
+            store.put("energy", comparison.id, refused)
+            if asked:
+                context.reporter.say(f"{comparison.id}: no energy: {energy.REASONS[code]}")
+            continue
+        found = {"status": "ok", "reason": "", "windows": [asdict(w) for w in windows]}
+        store.put("energy", comparison.id, found)
+
+
+def exit_code(found: Results) -> int:
+    """0 done; 1 some trial failed; 3 nothing measured."""
+    from quantbench.results import FAILURES
+
+    if found.trials["status"].isin(FAILURES).any():
+        return 1
+    measured = found.measurements.query("metric == 'latency_ms' and value == value")
+    return 0 if len(measured) else 3
+
+
+def summarise(found: Results) -> dict[str, int]:
+    """Trials by status."""
+    counts: dict[str, int] = json.loads(found.trials["status"].value_counts().to_json())
+    return counts

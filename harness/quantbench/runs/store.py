@@ -1,0 +1,122 @@
+"""Store: the state of one run on disk, from which it continues after any interruption.
+
+Each finished step is one JSON file, written whole; a step without its file is done again. The
+Parquet files are assembled from these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from quantbench.errors import BadInput
+from quantbench.system import stored_as, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of one run: ``state/<phase>/<digest of the trial's id>.json``, ``logs/``."""
+
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        """Jobs, their results and what workers printed."""
+        return self.folder / "logs"
+
+    def path(self, phase: str, name: str) -> Path:
+        """Where a step's state is kept."""
+        return self.folder / "state" / phase / f"{stored_as(name)}.json"
+
+    def get(self, phase: str, name: str) -> dict[str, Any] | None:
+        """The state of a finished step, or None."""
+        try:
+            state: dict[str, Any] = json.loads(self.path(phase, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return state
+
+    def done(self, phase: str, name: str) -> dict[str, Any] | None:
+        """The state of a step, or None where it has to be done, or done again.
+
+        Again: somebody killed it, or its reason told the user what to mend.
+        """
+        state = self.get(phase, name)
+        return None if state is None or state.get("again") else state
+
+    def unfinished(self) -> bool:
+        """Whether the same command should try some step again."""
+        states = (
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in (self.folder / "state").rglob("*.json")
+        )
+        return any(state.get("again") or state.get("killed") for state in states)
+
+    def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
+        """Record a finished step."""
+        write_json(self.path(phase, name), {"name": name, **state})
+
+    def artifact(self, key: str) -> Path:
+        """Where the run keeps an artifact, whatever happens to the cache."""
+        return self.folder / "artifacts" / key
+
+    def generations(self, comparison: str) -> Path:
+        """The folder of a comparison's generations."""
+        return self.path("clock", comparison).with_suffix("")
+
+
+def open_run(results: Path, experiment: str, key: str, *, fresh: bool) -> Store:
+    """The newest run of the same content ``key`` to continue, or a new one.
+
+    Raises
+    ------
+    BadInput
+        If the results folder is not writable.
+    """
+    parent = results / experiment
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+        same = sorted(parent.glob(f"*-{key[:8]}"))
+        if same and not fresh:
+            return Store(same[-1])
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        folder = parent / f"{stamp}-{key[:8]}"
+        while folder.exists():
+            folder = folder.with_name(f"{stamp}x-{key[:8]}")
+        (folder / "state").mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write results to {parent} ({error.strerror}); "
+            "choose another folder with --results"
+        ) from error
+    return Store(folder)
+
+
+@contextlib.contextmanager
+def locked(store: Store, *, wait: bool = False) -> Iterator[None]:
+    """Hold the run; the kernel lets go of it when this process ends, however it does.
+
+    ``wait`` for another process that holds it, instead of the error.
+
+    Raises
+    ------
+    BadInput
+        If another process is working on the same run.
+    """
+    with (store.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise BadInput(
+                f"another quantbench is working on {store.folder}; wait for it or stop it"
+            ) from error
+        yield

@@ -1,0 +1,63 @@
+"""Spec: the nouns of a benchmark: model, task, method, target, trial. NumPy only."""
+
+from quantbench.spec.layer_patterns import computed, matching
+from quantbench.spec.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
+from quantbench.spec.model import Model
+from quantbench.spec.naming import NAME, as_name
+from quantbench.spec.precision import PRECISIONS, Precision
+from quantbench.spec.published import Published
+from quantbench.spec.shift import RECALIBRATED, Shift
+from quantbench.spec.target import Target, presets, target_warnings
+from quantbench.spec.task import SPLITS, Data, Samples, Task
+from quantbench.spec.tensor import (
+    Array,
+    Arrays,
+    TensorSpec,
+    check_inputs,
+    decode,
+    encode,
+    open_arrays,
+    read_arrays,
+    relayout,
+    save_arrays,
+)
+from quantbench.spec.trial import Limits, Trial
+
+__all__ = [
+    "AXES",
+    "LISTS",
+    "NAME",
+    "PRECISIONS",
+    "PRESETS",
+    "RECALIBRATED",
+    "RECIPE",
+    "SPLITS",
+    "Array",
+    "Arrays",
+    "Data",
+    "Limits",
+    "Method",
+    "Model",
+    "Precision",
+    "Published",
+    "Samples",
+    "Shift",
+    "Target",
+    "Task",
+    "TensorSpec",
+    "Trial",
+    "as_name",
+    "check_axis",
+    "check_inputs",
+    "computed",
+    "decode",
+    "encode",
+    "matching",
+    "open_arrays",
+    "preset",
+    "presets",
+    "read_arrays",
+    "relayout",
+    "save_arrays",
+    "target_warnings",
+]

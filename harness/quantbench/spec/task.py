@@ -1,0 +1,84 @@
+"""Task: named inputs, splits and a metric; Samples and Data: the arrays themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quantbench.spec.tensor import Array, Arrays, TensorSpec
+
+SPLITS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Named input arrays and labels, all with the same first axis."""
+
+    inputs: Arrays
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Array) -> Samples:
+        """The samples at ``index`` (int64 [k]), in that order."""
+        return Samples({name: a[index] for name, a in self.inputs.items()}, self.labels[index])
+
+    def batches(self, size: int) -> Iterator[dict[str, Array]]:
+        """Input batches of ``size`` samples in order; the last may be smaller."""
+        for start in range(0, len(self), size):
+            yield {name: np.asarray(a[start : start + size]) for name, a in self.inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a quantizer or trainer may see, never the test split.
+
+    ``train`` is there for trainers only, in the task's order; their `Course` goes through it.
+    ``ranges`` are injected ones: the name that `Quantizer.observe` gave an activation -> its smallest
+    and largest value.
+    """
+
+    calibration: Samples
+    train: Samples | None
+    seed: int
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a model is for.
+
+    Parameters
+    ----------
+    name : str
+        Registered name.
+    inputs : tuple of TensorSpec
+        The task's own arrays, before any model's ``preprocess``.
+    metric : str
+        A name in `quantbench.stats.quality_metrics.METRICS`, ``fidelity`` where there are no labels, or the locator
+        of a function ``(outputs, labels) -> float [n]``, more is better.
+    load : str
+        Locator of ``(split: str) -> Samples`` for train, calibration and test. Raises `DataMissing`.
+    version : str
+        Part of every cache key: changes whenever ``load`` returns other arrays.
+    classes : tuple of str
+        Class names by label, empty where there are none.
+    splits : tuple of str
+        The splits there are; without ``train`` nothing can be trained.
+    transductive : bool
+        One graph, whose test nodes' inputs are seen while training and calibrating, but never
+        their labels: the splits share their inputs, and nothing is compared.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    metric: str
+    load: str
+    version: str
+    classes: tuple[str, ...] = ()
+    description: str = ""
+    splits: tuple[str, ...] = SPLITS
+    transductive: bool = False
