@@ -35,7 +35,7 @@ check: install  ## Linter, formatter and type checker
 	$(BIN)/mypy
 
 validate: install  ## Measure what the numbers are worth on this machine (about 35 minutes)
-	$(BIN)/python -m quantbench_experiments.validation
+	$(BIN)/python -m tools.validation
 
 publish: install  ## Copy the newest run of EXPERIMENT=name to results/reference/
 	$(BIN)/python tools/figures.py publish results/$(EXPERIMENT) results/reference/$(EXPERIMENT)

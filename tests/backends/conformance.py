@@ -36,7 +36,6 @@ from quantbench.backend_api.artifact import MANIFEST
 from quantbench.backend_api.registry import converter
 from quantbench.errors import BadArtifact, BadInput, QuantbenchError
 from quantbench.spec import (
-    AXES,
     PRESETS,
     Array,
     Arrays,
@@ -48,16 +47,25 @@ from quantbench.spec import (
     preset,
     presets,
 )
-from quantbench.spec.method import CHOICES
 from quantbench.stats import sqnr_db
 from quantbench.system import COMMON_ENVIRONMENT, locate
 from tests.backends.samples import SAMPLES, Sample, numpy_forms
 
 ROOT = Path(__file__).parents[2]
+
+
 CPU = Target("cpu-1")
+
+
 CALIBRATION = 32
+
+
 TRAINING = 64
+
+
 COUNT = 32  # samples that a cell is judged on
+
+
 HEAVY = frozenset(
     {
         "torch", "tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "onnx",
@@ -66,6 +74,7 @@ HEAVY = frozenset(
     }
 )  # fmt: skip
 """What a process on a device must not import, but for the runtime itself."""
+
 
 Built = Callable[[Backend, str, Method], Artifact]
 
@@ -614,7 +623,7 @@ class Conformance:
         code = (
             "import json, sys\n"
             "from quantbench.backend_api.registry import backend\n"
-            "from tests.backends.conformance import every_reason\n"
+            "from tests.backends.asking import every_reason\n"
             "reasons = every_reason(backend(sys.argv[1]))\n"
             "print(json.dumps([reasons, sorted({m.partition('.')[0] for m in sys.modules})]))\n"
         )
@@ -687,9 +696,6 @@ class Conformance:
             quantizer.quantize(SAMPLES["conv"].model, method, data, tmp_path)
 
         assert not list(tmp_path.iterdir())
-
-
-# --- the steps of the tests ----------------------------------------------------------------------
 
 
 def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
@@ -809,56 +815,6 @@ def copy_of(artifact: Artifact, folder: Path) -> Path:
 
 def one_line(error: BaseException) -> bool:
     return bool(str(error)) and "\n" not in str(error)
-
-
-def every_reason(backend: Backend) -> dict[str, str]:
-    """Refusals of every preset, each with every value of every axis, as the backend gives them."""
-    quantizer: Quantizer = locate(backend.quantizer)()
-    values: dict[str, tuple[Any, ...]] = {
-        **CHOICES,
-        "group_size": (32,),
-        "symmetric_weights": (True, False),
-        "symmetric_activations": (True, False),
-        "percentile": (99.9,),
-        "sigmas": (3.0,),
-        "samples": (0, 8),
-        "fusion": (True, False),
-        "route": (
-            "eager",
-            "traced",
-            "compiled",
-            "fx",
-            "pt2e",
-            "stubs",
-            "torchao",
-            "bitsandbytes",
-            "qdq",
-            "qoperator",
-            "keras",
-            "litert-keras",
-            "litert-torch",
-            "other",
-        ),
-        "epochs": (1,),
-        "batch_size": (32,),
-        "train_samples": (100,),
-        "learning_rate": (0.1,),
-        "freeze_batchnorm": (1,),
-        "learned_scales": (True,),
-        "keep_float": (("first",),),
-        "only": (("first",),),
-        "int4_weights": (("first",),),
-        "int4_activations": (("first",),),
-    }
-    assert set(values) == set(AXES)
-    reasons = {}
-    for name in PRESETS:
-        for axis, choices in values.items():
-            for value in choices:
-                method = method_of(backend, name, {axis: value})
-                if reason := quantizer.refuse(SAMPLES["conv"].model, method):
-                    reasons[f"{name} {axis}={value}"] = reason
-    return reasons
 
 
 def apart(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:

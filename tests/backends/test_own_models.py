@@ -335,7 +335,7 @@ def test_images_from_folders_and_from_tables_are_the_same(folder):
     def loaded(entry, split="test"):
         from quantbench.backend_api import registry
 
-        task = registry.task(user_data.locator({**entry, "normalize": normalize}, folder))
+        task = registry.task(user_data.task_locator({**entry, "normalize": normalize}, folder))
         from quantbench.system import locate
 
         return task, locate(task.load)(split)

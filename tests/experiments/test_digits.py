@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from quantbench.errors import BadInput, DataMissing
 from quantbench.spec import Array, Model, check_inputs
@@ -32,6 +33,17 @@ def test_splits_have_their_sizes_and_specs() -> None:
         assert len(samples) == size
         assert samples.labels.dtype == np.int64
         check_inputs(TASK.inputs, samples.inputs, size)
+
+
+def test_the_images_are_those_of_scikit_learn() -> None:
+    images, labels = load_digits(return_X_y=True)
+
+    for split, index in split_indices(labels).items():
+        samples = load(split)
+        np.testing.assert_array_equal(
+            samples.inputs["image"][:, 0].reshape(-1, 64) * 16, images[index]
+        )
+        np.testing.assert_array_equal(samples.labels, labels[index])
 
 
 def test_splits_share_no_image() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from quantbench_experiments.validation import __main__ as validation
-from quantbench_experiments.validation import repeat
 from tests.harness.sample_results import Invented, sample_results
+from tools.validation import __main__ as validation
+from tools.validation import repeat
 
 TRIALS = (
     Invented("pytorch", "fp32", 1.0),

@@ -62,7 +62,7 @@ def fit(
             if penalty:
                 loss = loss + penalty()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if clip:
                 nn.utils.clip_grad_norm_(module.parameters(), clip)
             optimizer.step()

@@ -106,8 +106,9 @@ def log_mel(audio: Array) -> Array:
 def _filters() -> Array:
     """Triangles [40, 129] that are evenly spaced on the mel scale."""
     ends = 2595 * np.log10(1 + np.array([LOWEST_HZ, RATE / 2]) / 700)
-    hertz = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)
+    hertz = 700 * (10 ** (np.linspace(ends[0], ends[1], BANDS + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(WINDOW, 1 / RATE)
     low, middle, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
     rising, falling = (bins - low) / (middle - low), (high - bins) / (high - middle)
-    return np.maximum(0, np.minimum(rising, falling))
+    filters: Array = np.maximum(0, np.minimum(rising, falling))
+    return filters

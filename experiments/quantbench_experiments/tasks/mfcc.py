@@ -35,10 +35,11 @@ def _mel(hertz: Array) -> Array:
 
 def _filters() -> Array:
     """Weights [40, 257] of triangles that are straight on the mel scale, as tf.signal has them."""
-    edges = np.linspace(*_mel(np.array([LOWEST_HZ, HIGHEST_HZ])), BANDS + 2)
+    lowest, highest = _mel(np.array([LOWEST_HZ, HIGHEST_HZ]))
+    edges = np.linspace(lowest, highest, BANDS + 2)
     bins = _mel(np.fft.rfftfreq(FFT, 1 / RATE))
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    weights = np.maximum(
+    weights: Array = np.maximum(
         0, np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle))
     )
     weights[:, 0] = 0  # tf.signal leaves the constant part out

@@ -30,10 +30,11 @@ def _reconstructed(kind: type, *_: object) -> object:
     return object.__new__(kind)
 
 
+_RECONSTRUCT: Callable[..., Any] = np.zeros(0).__reduce__()[0]  # type: ignore[assignment]
 _KNOWN: Mapping[str, Callable[..., Any]] = {
     "ndarray": np.ndarray,
     "dtype": np.dtype,
-    "_reconstruct": np.zeros(0).__reduce__()[0],
+    "_reconstruct": _RECONSTRUCT,
     "csr_matrix": _Sparse,
     "defaultdict": defaultdict,
     "list": list,

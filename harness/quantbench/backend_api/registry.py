@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from quantbench.backend_api.descriptor import Backend, Converter
@@ -32,7 +33,7 @@ def _get(group: str, kind: str, name: str, expected: type[T]) -> T:
 
 
 def names(kind: str) -> list[str]:
-    """Registered names of a kind: ``backends``, ``models``, ``tasks`` or ``converters``."""
+    """Registered names: ``backends``, ``models``, ``tasks``, ``converters`` or ``experiments``."""
     return list(_entry_points(f"quantbench.{kind}"))
 
 
@@ -63,6 +64,14 @@ def task(name: str) -> Task:
         found: Task = locate(name)
         return found() if callable(found) else found
     return _get("quantbench.tasks", "task", name, Task)
+
+
+def experiments() -> dict[str, Path]:
+    """Experiment files that are installed, by the name to run them by."""
+    folders = (
+        _get("quantbench.experiments", "folder", name, Path) for name in names("experiments")
+    )
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def converter(source: str, target: str) -> Converter | None:

@@ -96,7 +96,9 @@ def _main(
 
 @app.command()
 def run(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file (YAML).")],
+    experiment: Annotated[
+        Path, typer.Argument(help="The experiment file (YAML), or the name of an installed one.")
+    ],
     results: Annotated[Path, typer.Option(help="Folder that runs are written to.")] = Path(
         "results"
     ),
@@ -122,7 +124,7 @@ def run(
 
     [bold]Examples[/bold]
 
-      quantbench run experiments/quickstart.yaml
+      quantbench run quickstart
 
       quantbench run experiments/resnet20_cifar10.yaml --only backend=tflite --dry-run
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from quantbench.backend_api import registry
@@ -73,21 +72,15 @@ def _targets() -> Rows:
 
 
 def _experiments() -> Rows:
-    spec = importlib.util.find_spec("experiments")
-    shipped = [Path(p) for p in spec.submodule_search_locations or ()] if spec else []
+    installed = {path.resolve(): name for name, path in registry.experiments().items()}
+    here = (path.resolve() for path in Path("experiments").glob("*.yaml"))
     lines = []
-    for path in sorted(
-        {
-            file
-            for folder in (*shipped, Path("experiments").resolve())
-            for file in folder.glob("*.yaml")
-        }
-    ):
+    for path in sorted({*installed, *here}):
         try:
             loaded = Experiment.load(path)
             text = f"{len(loaded.trials)} trials. {loaded.description}"
         except QuantbenchError as error:
             text = str(error).splitlines()[0]
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        lines.append([str(shown), text.strip()])
+        shown = installed.get(path) or str(path.relative_to(Path.cwd()))
+        lines.append([shown, text.strip()])
     return ["experiment", "about"], lines

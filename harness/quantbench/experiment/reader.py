@@ -82,7 +82,8 @@ class Reader:
     """Reads one file and gathers every problem with its line before it gives up."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        installed = registry.experiments() if not path.suffix and not path.exists() else {}
+        self.path = installed.get(str(path), path)
         self.problems: list[tuple[int, str]] = []
 
     def read(self) -> Read:
@@ -121,7 +122,9 @@ class Reader:
         try:
             return self.path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            near = did_you_mean(self.path.name, (p.name for p in self.path.parent.glob("*.yaml")))
+            installed = registry.experiments()
+            names = (*(p.name for p in self.path.parent.glob("*.yaml")), *installed)
+            near = did_you_mean(self.path.name, names)
             raise BadExperiment(
                 f"no experiment file {self.path}.{near} "
                 "'quantbench list experiments' shows those that there are"

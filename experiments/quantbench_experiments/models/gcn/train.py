@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,9 +27,8 @@ def weights(seed: str, folder: Path) -> Path:
         nn.init.xavier_uniform_(layer.weight)
     first = [module.first.weight, module.first_bias]
     second = [module.second.weight, module.second_bias]
-    optimizer = torch.optim.Adam(
-        [{"params": first, "weight_decay": DECAY}, {"params": second}], RATE
-    )
+    groups: list[dict[str, Any]] = [{"params": first, "weight_decay": DECAY}, {"params": second}]
+    optimizer = torch.optim.Adam(groups, RATE)
     samples = load("train")
     features, adjacency = (torch.from_numpy(a[0]) for a in samples.inputs.values())
     sparse = adjacency.to_sparse_csr()
@@ -40,6 +40,6 @@ def weights(seed: str, folder: Path) -> Path:
         logits = torch.sparse.mm(sparse, x) + module.second_bias
         loss = functional.cross_entropy(logits[known], labels[known])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return save(module, folder / f"gcn-{seed}.safetensors")

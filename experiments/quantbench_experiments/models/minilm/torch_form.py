@@ -137,7 +137,8 @@ class SentenceEncoder(nn.Module):
         bias = ((1 - mask) * FAR).unsqueeze(1).unsqueeze(1)
         x = self.encoder(x, bias)
         mean = (x * weight).sum(1) / weight.sum(1)
-        return mean / torch.sqrt((mean * mean).sum(1, keepdim=True))
+        embedding: Tensor = mean / torch.sqrt((mean * mean).sum(1, keepdim=True))
+        return embedding
 
 
 def build() -> nn.Module:

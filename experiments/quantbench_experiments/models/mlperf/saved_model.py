@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from quantbench.errors import BadInput
+from quantbench.spec import Array
 from quantbench_experiments.models.mlperf import as_torch, file
 
 
@@ -32,7 +33,7 @@ def kws(folder: Path) -> Path:
         raise BadInput(
             "reading MLPerf Tiny's SavedModel needs TensorFlow; pip install 'quantbench[tflite]'"
         ) from error
-    weights = {}
+    weights: dict[str, Array] = {}
     for variable in tf.saved_model.load(str(main.parent)).variables:
         layer, _, part = variable.name.partition("/")
         if layer.partition("_")[0] in ("conv2d", "batch", "depthwise", "dense"):

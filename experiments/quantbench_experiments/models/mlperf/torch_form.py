@@ -12,6 +12,23 @@ from quantbench_experiments.models.mlperf import EPSILON
 class ImageClassifier(nn.Module):
     """ResNet-8: three stages of one block, 16, 32 and 64 channels."""
 
+    conv2d: nn.Module
+    conv2d_1: nn.Module
+    conv2d_2: nn.Module
+    conv2d_3: nn.Module
+    conv2d_4: nn.Module
+    conv2d_5: nn.Module
+    conv2d_6: nn.Module
+    conv2d_7: nn.Module
+    conv2d_8: nn.Module
+    batch_normalization: nn.Module
+    batch_normalization_1: nn.Module
+    batch_normalization_2: nn.Module
+    batch_normalization_3: nn.Module
+    batch_normalization_4: nn.Module
+    batch_normalization_5: nn.Module
+    batch_normalization_6: nn.Module
+
     def __init__(self) -> None:
         super().__init__()
         widths = (

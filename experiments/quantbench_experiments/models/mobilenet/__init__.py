@@ -45,7 +45,8 @@ def weights() -> Path:
 
 def blocks() -> list[tuple[str, int, int, int, int]]:
     """Name, input channels, expansion, channels and stride of every block, in order."""
-    found, channels = [], STEM
+    found: list[tuple[str, int, int, int, int]] = []
+    channels = STEM
     for expansion, width, count, first in STAGES:
         for i in range(count):
             found.append(

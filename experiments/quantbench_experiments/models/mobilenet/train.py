@@ -34,7 +34,7 @@ def main() -> None:
     epochs = parser.parse_args().epochs
     torch.manual_seed(SEED)
     # channels last: depthwise convolutions train twice as fast
-    module = build().to(memory_format=torch.channels_last)
+    module = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     samples, test = prepared("train"), prepared("test")
     optimizer = torch.optim.SGD(
         module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=4e-5

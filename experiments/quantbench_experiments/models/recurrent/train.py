@@ -6,7 +6,9 @@ Writes the weights beside this module; after training anew, put the printed SHA-
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,9 +81,10 @@ def largest_cell(module: nn.Module, samples: Samples) -> float:
     """The largest cell state of an LSTM over some samples, at any step."""
     frames = torch.from_numpy(np.ascontiguousarray(samples.inputs["frames"]))
     largest, state = 0.0, None
+    recurrent: Callable[..., Any] = module.recurrent  # type: ignore[assignment]
     with torch.inference_mode():
         for step in torch.split(frames, 1, dim=1):
-            _, state = module.recurrent(step, state)
+            _, state = recurrent(step, state)
             largest = max(largest, float(state[1].abs().max()))
     return largest
 

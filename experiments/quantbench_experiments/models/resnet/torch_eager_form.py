@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch.ao.quantization as ao
 from torch import Tensor, nn
 from torch.ao.nn.quantized import FloatFunctional
@@ -38,7 +41,7 @@ class QuantizableResNet(ResNet):
 
     def fuse_model(self, *, is_qat: bool) -> None:
         """Join each convolution with its batch norm and, where one follows, its ReLU."""
-        fuse = ao.fuse_modules_qat if is_qat else ao.fuse_modules
+        fuse: Callable[..., Any] = ao.fuse_modules_qat if is_qat else ao.fuse_modules
         fuse(self, [["conv1", "bn1", "relu1"]], inplace=True)
         for block in self.modules():
             if isinstance(block, QuantizableBlock):

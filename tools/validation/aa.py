@@ -10,7 +10,7 @@ from typing import Any
 from quantbench.results import Results
 from quantbench.runs import run_comparison
 from quantbench.spec import PRECISIONS
-from quantbench_experiments.validation.contenders import comparison, speedup
+from tools.validation.contenders import comparison, speedup
 
 SEEDS = 50
 FEWEST = 44

@@ -19,7 +19,7 @@ from quantbench.results import Results
 from quantbench.runs import Store, log_times, run_generation
 from quantbench.spec import PRECISIONS
 from quantbench.system import COMMON_ENVIRONMENT, locate
-from quantbench_experiments.validation.contenders import comparison, target
+from tools.validation.contenders import comparison, target
 
 MOST = 0.03
 TURNS = 9

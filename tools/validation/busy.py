@@ -17,7 +17,7 @@ import psutil
 from quantbench.results import Results
 from quantbench.runs import Generation, log_times, run_comparison, run_generation
 from quantbench.spec import PRECISIONS
-from quantbench_experiments.validation.contenders import comparison, speedup, target
+from tools.validation.contenders import comparison, speedup, target
 
 MOST, HELD = 0.03, 0.2
 """Largest change of a ratio, and the share of the core that the neighbour must have had."""

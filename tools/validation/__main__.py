@@ -1,4 +1,4 @@
-"""Run the checks: ``python -m quantbench_experiments.validation [--results FOLDER] [CHECK ...]``.
+"""Run the checks: ``python -m tools.validation [--results FOLDER] [CHECK ...]``.
 
 They start from complete runs of ``experiments/resnet20_cifar10.yaml`` (``repeat`` from two), made here
 unless the folder holds them. What they find is kept in ``results/reference/validation`` and shown in docs/validation.md.
@@ -16,8 +16,8 @@ from typing import Any
 from quantbench import load_results
 from quantbench.results import Results, read_json
 from quantbench.runs import run
-from quantbench_experiments.validation import aa, busy, repeat, tools
-from quantbench_experiments.validation.contenders import keep
+from tools.validation import aa, busy, repeat, tools
+from tools.validation.contenders import keep
 
 EXPERIMENT = Path(__file__).parents[1] / "resnet20_cifar10.yaml"
 CHECKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
@@ -30,7 +30,7 @@ CHECKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
 
 def main(arguments: list[str]) -> int:
     """0 if every check that was asked for reached its figure, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m quantbench_experiments.validation")
+    parser = argparse.ArgumentParser(prog="python -m tools.validation")
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--results", type=Path, default=Path("results/validation"))
     chosen = parser.parse_args(arguments)
