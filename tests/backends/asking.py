@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from quantbench.backend_api import (
@@ -11,11 +13,14 @@ from quantbench.backend_api import (
 from quantbench.spec import (
     AXES,
     PRESETS,
+    Method,
+    preset,
 )
 from quantbench.spec.method import CHOICES
 from quantbench.system import locate
-from tests.backends.conformance import method_of
 from tests.backends.samples import SAMPLES
+
+CALIBRATION = 32
 
 
 def every_reason(backend: Backend) -> dict[str, str]:
@@ -66,3 +71,13 @@ def every_reason(backend: Backend) -> dict[str, str]:
                 if reason := quantizer.refuse(SAMPLES["conv"].model, method):
                     reasons[f"{name} {axis}={value}"] = reason
     return reasons
+
+
+def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
+    """A preset as the backend builds it where nobody says otherwise, but for ``axes``."""
+    method = preset(name, backend.axes(name, axes))
+    few = {"samples": CALIBRATION} if method.samples > CALIBRATION else {}
+    if method.training != "ptq":
+        few |= {"batch_size": CALIBRATION, "learning_rate": 1e-4}
+    few = {axis: value for axis, value in few.items() if axis not in axes}
+    return dataclasses.replace(method, **few)

@@ -44,20 +44,17 @@ from quantbench.spec import (
     Model,
     Samples,
     Target,
-    preset,
     presets,
 )
 from quantbench.stats import sqnr_db
 from quantbench.system import COMMON_ENVIRONMENT, locate
+from tests.backends.asking import CALIBRATION, method_of
 from tests.backends.samples import SAMPLES, Sample, numpy_forms
 
 ROOT = Path(__file__).parents[2]
 
 
 CPU = Target("cpu-1")
-
-
-CALIBRATION = 32
 
 
 TRAINING = 64
@@ -696,16 +693,6 @@ class Conformance:
             quantizer.quantize(SAMPLES["conv"].model, method, data, tmp_path)
 
         assert not list(tmp_path.iterdir())
-
-
-def method_of(backend: Backend, name: str, axes: Mapping[str, Any]) -> Method:
-    """A preset as the backend builds it where nobody says otherwise, but for ``axes``."""
-    method = preset(name, backend.axes(name, axes))
-    few = {"samples": CALIBRATION} if method.samples > CALIBRATION else {}
-    if method.training != "ptq":
-        few |= {"batch_size": CALIBRATION, "learning_rate": 1e-4}
-    few = {axis: value for axis, value in few.items() if axis not in axes}
-    return dataclasses.replace(method, **few)
 
 
 def with_form(backend: Backend, model: Model, method: Method, folder: Path) -> Model:
