@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from quantbench import load_results
-from quantbench.results import Results, read_json
+from quantbench.results import Results
 from quantbench.runs import run
+from quantbench.system import read_json
 from tools.validation import aa, busy, repeat, tools
 from tools.validation.contenders import keep
 

@@ -13,8 +13,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from quantbench.report import glossary
-from quantbench.results import Results, read_json
-from quantbench.system import write_atomically
+from quantbench.results import Results
+from quantbench.system import read_json, write_atomically
 
 if TYPE_CHECKING:
     from quantbench.studies import Diagnosis

@@ -7,7 +7,6 @@ from quantbench.results.tables import (
     Results,
     find_run,
     load_results,
-    read_json,
     read_table,
     write_table,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "find_run",
     "load_results",
     "parts",
-    "read_json",
     "read_table",
     "write_table",
 ]

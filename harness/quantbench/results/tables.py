@@ -6,7 +6,6 @@ file carries ``SCHEMA_VERSION`` in its metadata; a reader refuses another versio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from quantbench.errors import NotComparable
 from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY
-from quantbench.system import write_atomically
+from quantbench.system import read_json, write_atomically
 from quantbench.units import one_line, text_of
 
 
@@ -138,14 +137,3 @@ def find_run(path: Path) -> Path:
             "start one with: quantbench run EXPERIMENT.yaml"
         )
     return runs[-1].parent
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a run; raises `NotComparable` where it is not one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise NotComparable(f"{path} cannot be read ({error})") from error
-    if not isinstance(data, dict):
-        raise NotComparable(f"{path} is not a JSON object")
-    return data

@@ -1,6 +1,6 @@
 """Runs: an experiment is built, scored and timed; the state on disk becomes tables."""
 
-from quantbench.runs.build_graph import Pipeline
+from quantbench.runs.build_graph import BuildGraph
 from quantbench.runs.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM, Comparison, Contender
 from quantbench.runs.exporting import export
 from quantbench.runs.interleaved_timing import (
@@ -19,10 +19,10 @@ __all__ = [
     "MULTI_STREAM",
     "OFFLINE",
     "SINGLE_STREAM",
+    "BuildGraph",
     "Comparison",
     "Contender",
     "Generation",
-    "Pipeline",
     "Reporter",
     "Store",
     "Timing",

@@ -1,52 +1,42 @@
-"""Pipeline: builds and scores the trials of a run, float forms and their parity first."""
+"""Build graph: the table of steps that build and score the trials of a run, float forms first.
+
+For each model its data, then its float forms, built and scored; where they are the same function, the
+trials: train, simulate, convert, observe, build, score. What is true of a step stands in its row.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quantbench.backend_api import JOURNAL, LOSSES, Artifact, Runtime, registry
+from quantbench.backend_api import (
+    JOURNAL,
+    LOSSES,
+    PRESET,
+    Artifact,
+    Backend,
+    Runtime,
+    registry,
+)
 from quantbench.errors import BadArtifact, QuantbenchError
-from quantbench.execution import Ending, Job, run_jobs
+from quantbench.execution import Ending, LocalExecutor, Resources, Step, StepGraph
 from quantbench.experiment import Cell, Experiment, float_form, parity_cell
-from quantbench.results import read_json
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.store import Store
-from quantbench.spec import Array, Model, Target, read_arrays
+from quantbench.spec import RECIPE, Array, Model, Task, read_arrays
 from quantbench.stats import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
-from quantbench.steps import (
-    RECORD,
-    SUMMARY,
-    artifact_key,
-    build,
-    data_key,
-    form_key,
-    observation_key,
-    prepare_data,
-    score,
-    training_key,
-    weights_digest,
-    weights_key,
-)
-from quantbench.system import (
-    ENVIRONMENT,
-    content_key,
-    entry,
-    installed_packages,
-    link_folder,
-    locate,
-    source_digest,
-    usable_cpus,
-)
+from quantbench.steps import build, prepare_data, score
+from quantbench.steps.build import read_record
+from quantbench.steps.score import SUMMARY
+from quantbench.system import ENVIRONMENT, entry, file_sha256, link_folder, locate, read_json
 
 SPLITS = ["calibration", "test"]
-Then = Callable[[Ending], Iterable[Job]]
-_DONE = Ending("ok", "", None, 0.0)
+_OF_WEIGHTS = ("weights", "granularity", "group_size", "symmetric_weights", "int4_weights")
 _CRASH_HINT = (
     "the framework's own code crashed on this model and method; leave the method out, "
     "or take another route or backend"
@@ -54,20 +44,16 @@ _CRASH_HINT = (
 
 
 @dataclass(slots=True)
-class Pipeline:
-    """The state of building and scoring while it runs; `run` leaves everything in the store."""
+class BuildGraph:
+    """Building and scoring of a run's cells; `run` leaves everything in the store."""
 
     experiment: Experiment
-    cells: list[Cell]
+    cells: Sequence[Cell]
     store: Store
     machine: Mapping[str, Any]
     reporter: Reporter
-    _then: dict[str, Then] = field(default_factory=dict)
-    _waiting: dict[str, list[Then]] = field(default_factory=dict)
-    _weights: dict[str, str] = field(default_factory=dict)
-    _data: dict[str, str] = field(default_factory=dict)
-    _train: dict[str, str] = field(default_factory=dict)
-    _floats: dict[str, dict[str, Ending]] = field(default_factory=dict)
+    _graph: StepGraph = field(default_factory=lambda: StepGraph(()))
+    _outputs: dict[Path, dict[str, Array]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Build and score every cell that has no state yet."""
@@ -76,14 +62,18 @@ class Pipeline:
                 self._end(cell, "build", "unsupported", cell.refusal)
         todo = [c for c in self.cells if self._open(c)]
         self.reporter.phase("build", len(todo))
-        first: list[Job] = []
+        steps: dict[str, Step] = {}
         for model in dict.fromkeys(cell.model.name for cell in todo):
-            first += self._prepare(model)
-        run_jobs(
-            first,
-            self.store.logs,
-            lambda job, ending: self._then.pop(job.name)(ending),
-            slots=len(usable_cpus()),
+            try:
+                # a step that several trials need stands once
+                steps |= {step.name: step for step in self.steps(model)}
+            except QuantbenchError as error:
+                failed = Ending("failed", str(error), None, 0.0, mendable=True)
+                for cell in self._todo(model):
+                    self._built(cell, failed)
+        self._graph = StepGraph(steps.values())
+        self._graph.execute(
+            LocalExecutor(self.store.logs),
             on_start=lambda job: self.reporter.step(job.name),
             on_news=lambda job, text: self.reporter.news(job.name, text),
         )
@@ -102,412 +92,299 @@ class Pipeline:
             entry("scores", scored["score"]).exists() and Path(scored["data"]).exists()
         )
 
-    def _ask(self, job: Job, *, cached: bool, then: Then) -> Iterable[Job]:
-        """Run a job, unless its result is there, and go on with ``then``."""
-        if cached:
-            return then(_DONE)
-        self._then[job.name] = then
-        return [job]
+    def _of(self, model: str) -> list[Cell]:
+        return [c for c in self.cells if c.model.name == model and not c.refusal]
 
-    def _ask_shared(self, job: Job, folder: Path, then: Then) -> Iterable[Job]:
-        """As `_ask`, for a folder that several cells wait for: one job fills it for all."""
-        if folder.exists():
-            return then(_DONE)
-        waiting = self._waiting.setdefault(str(folder), [])
-        waiting.append(then)
-        if len(waiting) > 1:
-            return []
+    def _todo(self, model: str) -> list[Cell]:
+        return [c for c in self._of(model) if self._open(c)]
 
-        def ended(ending: Ending) -> Iterable[Job]:
-            jobs: list[Job] = []
-            for go_on in self._waiting.pop(str(folder)):
-                jobs += go_on(ending)
-            return jobs
+    # --- the table -------------------------------------------------------------------------------
 
-        return self._ask(job, cached=False, then=ended)
+    def steps(self, name: str) -> Iterator[Step]:
+        """Every step of a model, in the order in which they are worth starting.
+
+        Raises
+        ------
+        QuantbenchError
+            If its weights are missing, or its task is not there.
+        """
+        cells = self._of(name)
+        model = cells[0].model
+        task, known = registry.task(model.task), _identity(model)
+        yield self._data(model, task, SPLITS)
+        yield self._weights(model, known)
+        floats = {float_form(cell): parity_cell(cell) for cell in cells}
+        for cell in floats.values():
+            yield from self._artifact(cell, task, known)
+            yield self._scores(cell)
+        yield Step(
+            f"parity {name}", after=tuple(_score(cell) for cell in floats.values()), whatever=True,
+            settle=partial(self._judge_parity, name, floats),
+        )  # fmt: skip
+        for form, cell in floats.items():
+            yield Step(
+                f"gate {name} {form}", after=(f"data {name}", f"parity {name}"),
+                settle=partial(self._gate, name, form, cell),
+            )  # fmt: skip
+        for cell in self._todo(name):
+            gate = f"gate {name} {float_form(cell)}"
+            *before, last = self._artifact(cell, task, known, gate)
+            yield from before
+            yield replace(last, settle=partial(self._built, cell))
+            yield replace(self._scores(cell), settle=partial(self._scored, cell))
+
+    def _data(self, model: Model, task: Task, splits: Sequence[str]) -> Step:
+        """The splits, written once for all that read them; ``train`` apart from calibration and test."""
+        train = list(splits) == ["train"]
+        prepared = [model.preprocess] if model.preprocess else []
+        return Step(
+            f"data {model.name}{' train' if train else ''}", "data", prepare_data.write,
+            arguments={"load": task.load, "model": model.to_json(), "splits": list(splits)},
+            identity={
+                "load": task.load, "version": task.version, "splits": list(splits),
+                "preprocess": model.preprocess, "shift": model.shift,
+                "inputs": [spec.to_json() for spec in model.inputs],
+            },
+            beside={"apart": f"data {model.name}"} if train else {},
+            source=(task.load, *prepared), packages=("numpy",),
+            resources=self._resources(self.experiment.limits.build_s),
+        )  # fmt: skip
+
+    def _weights(self, model: Model, known: Mapping[str, Any]) -> Step:
+        """Histograms of the weights, for the report; a failure shows where the model is built."""
+        return Step(
+            f"weights {model.name}", "observed", build.weigh,
+            arguments={"model": model.to_json()}, identity={"model": known},
+            after=(f"data {model.name}",), source=_code(model), packages=("numpy",),
+            resources=self._resources(self.experiment.limits.build_s),
+            settle=partial(self._weighed, model.name),
+        )  # fmt: skip
+
+    def _artifact(
+        self, cell: Cell, task: Task, known: Mapping[str, Any], gate: str = ""
+    ) -> Iterator[Step]:
+        """The steps to a cell's artifact, the last of which builds it."""
+        model, method, backend = cell.model, cell.trial.method, cell.backend
+        limits, data = self.experiment.limits, f"data {cell.model.name}"
+        described = {"model": model.to_json(), "method": method.to_json()}
+        after = (gate,) if gate else ()
+        code = (backend.quantizer, *_code(model))
+        made: dict[str, str] = {}  # argument of the builder -> the step that makes it
+        if method.training != "ptq":
+            yield self._data(model, task, ["train"])
+            made["trained"] = train = f"train {cell.trial.id}"
+            trainer = {"trainer": backend.trainer}
+            inputs, beside = _reads(cell, data, train=f"{data} train")
+            yield Step(
+                train, "trained", build.train,
+                arguments={**described, **trainer, "loss": LOSSES[task.metric]},
+                identity={"model": known, "method": _trained_axes(cell), **trainer},
+                inputs=inputs, beside=beside, after=after,
+                source=(backend.trainer, *_code(model)), packages=_trainer(backend).packages,
+                resources=self._resources(limits.train_s),
+            )  # fmt: skip
+            if method.training == "qat":
+                yield Step(
+                    f"simulate {cell.trial.id}", "simulations", build.simulate,
+                    arguments={**described, **trainer},
+                    inputs={"trained": train, "data": data}, after=after,
+                    identity={"model": known, **trainer},
+                    source=(backend.trainer, *_code(model)), packages=_trainer(backend).packages,
+                    resources=self._resources(limits.score_s),
+                )  # fmt: skip
+                after = (*after, f"simulate {cell.trial.id}")
+        if (converter := cell.converter) is not None:
+            of = f" of {cell.trial.id}" if made else ""
+            convert = f"convert {model.name} {converter.source} to {converter.target}{of}"
+            asked = {"convert": converter.convert, "form": converter.target}
+            yield Step(
+                convert, "forms", build.convert,
+                arguments={"model": model.to_json(), **asked}, identity={"model": known, **asked},
+                inputs=dict(made), after=(data, *(after if made else ())),
+                source=(converter.convert, *_code(model)), packages=converter.packages,
+                resources=self._resources(limits.build_s),
+            )  # fmt: skip
+            made["form"] = convert
+        if method.ranges == "injected":
+            yield Step(
+                f"observe {cell.trial.id}", "observed", build.observe,
+                arguments={**described, "quantizer": backend.quantizer},
+                identity={"model": known, "method": _observed_axes(cell), "backend": backend.name},
+                inputs={**made, "data": data}, after=after,
+                source=code, packages=("numpy", *backend.build_packages),
+                resources=self._resources(limits.build_s),
+            )  # fmt: skip
+            made["observed"] = f"observe {cell.trial.id}"
+        ready = model.ready.items() if method.name == PRESET else ()
+        inputs, beside = _reads(cell, data, **made)
+        yield Step(
+            _build(cell), "artifacts", build.build,
+            arguments={**described, "quantizer": backend.quantizer},
+            identity={
+                "model": known, "method": method.to_json(), "backend": backend.name,
+                "ready": {route: file_sha256(locate(file)()) for route, file in ready},
+            },
+            inputs=inputs, beside=beside, after=after,
+            source=code, packages=(*backend.packages, *backend.optional_packages),
+            resources=self._resources(limits.build_s), complete=_intact, content=_content,
+        )  # fmt: skip
+
+    def _scores(self, cell: Cell) -> Step:
+        """Outputs depend on the artifact, the runtime, the target and the CPU, not on its clock."""
+        runtime: Runtime = locate(cell.backend.runtime)()
+        target = replace(cell.trial.target, affinity=())  # nor on which CPU it is
+        size = self.experiment.batch_sizes[0]
+        asked = {"runtime": cell.backend.runtime, "batch_size": size, "split": "test"}
+        return Step(
+            _score(cell), "scores", score.score,
+            arguments={**asked, "target": target.to_json()},
+            identity={
+                **asked, "machine": [self.machine["cpu"], self.machine["isa"]],
+                "target": {k: v for k, v in target.to_json().items() if k != "name"},
+            },
+            inputs={"artifact": _build(cell), "data": f"data {cell.model.name}"},
+            source=(cell.backend.runtime,),
+            packages=("numpy", *cell.backend.run_packages, *cell.backend.optional_packages),
+            resources=self._resources(self.experiment.limits.score_s, runtime.environment(target)),
+        )  # fmt: skip
+
+    def _resources(self, limit_s: float, environment: Mapping[str, str] = ENVIRONMENT) -> Resources:
+        return Resources(limit_s, self.experiment.limits.memory_mb, environment)
+
+    # --- what is made of the endings -------------------------------------------------------------
 
     def _end(self, cell: Cell, stage: str, status: str, reason: str, **more: Any) -> None:
         state = {"status": status, "stage": stage, "reason": reason, **more}
         self.store.put(stage, cell.trial.id, state)
 
-    def _of(self, model: str) -> list[Cell]:
-        return [c for c in self.cells if c.model.name == model and not c.refusal]
+    def _folder(self, step: str) -> Path:
+        """Where the result of a step that ended well lies."""
+        folder = self._graph.done[step].folder
+        assert folder is not None  # noqa: S101 - it ended well
+        return folder
 
-    # --- data, then the float forms --------------------------------------------------------------
+    def _weighed(self, model: str, ending: Ending) -> Ending:
+        folder = self._graph.done[f"weights {model}"].folder
+        if folder is not None:
+            self.store.put("weights", model, {"observed": folder.name})
+        return ending
 
-    def _prepare(self, name: str) -> Iterable[Job]:
-        model = self._of(name)[0].model
-        task = registry.task(model.task)
-        try:
-            self._weights[name] = weights_digest(model)
-            key = data_key(model, task.load, task.version, SPLITS)
-        except QuantbenchError as error:
-            return self._fail_model(name, Ending("failed", str(error), None, 0.0, mendable=True))
-        folder = entry("data", key)
-        self._data[name] = str(folder)
-        job = self._job(
-            f"data {name}", prepare_data.write, self.experiment.limits.build_s,
-            load=task.load, model=model.to_json(), splits=SPLITS, folder=str(folder),
-        )  # fmt: skip
-        return self._ask(job, cached=folder.exists(), then=partial(self._after_data, name))
-
-    def _fail_model(self, name: str, ending: Ending) -> list[Job]:
-        for cell in self._of(name):
-            if self._open(cell):
-                self._end(cell, "build", ending.status, ending.reason, again=ending.again)
-                self.reporter.done(f"{cell.trial.id}: {ending.status}")
-        return []
-
-    def _after_data(self, name: str, ending: Ending) -> Iterable[Job]:
-        if ending.status != "ok":
-            return self._fail_model(name, ending)
-        self._floats[name] = {}
-        floats = {float_form(c): parity_cell(c) for c in self._of(name)}
-        jobs = list(self._weigh(name))
-        for cell in floats.values():
-            jobs += self._build(cell, partial(self._after_float, cell, len(floats)))
-        return jobs
-
-    def _weigh(self, name: str) -> Iterable[Job]:
-        """Histograms of the weights, for the report; a failure shows where the model is built."""
-        model = self._of(name)[0].model
-        folder = entry("observed", weights_key(model, weights=self._weights[name]))
-        self.store.put("weights", name, {"observed": folder.name})
-        job = self._job(
-            f"weights {name}", build.weigh, self.experiment.limits.build_s,
-            model=model.to_json(), folder=str(folder),
-        )  # fmt: skip
-        return self._ask(job, cached=folder.exists(), then=lambda ending: [])
-
-    def _after_float(self, cell: Cell, count: int, built: Ending) -> Iterable[Job]:
-        def scored(ending: Ending) -> Iterable[Job]:
-            ended = self._floats[cell.model.name]
-            ended[float_form(cell)] = ending
-            return self._trials(cell.model.name) if len(ended) == count else []
-
-        return self._score(cell, scored) if built.status == "ok" else scored(built)
-
-    def _trials(self, name: str) -> list[Job]:
-        """All float forms are scored: judge parity, then build the trials."""
-        self._judge_parity(name)
-        jobs: list[Job] = []
-        for cell in self._of(name):
-            if not self._open(cell):
-                continue
-            form = float_form(cell)
-            ending = self._floats[name][form]
-            judged = (self.store.get("parity", name) or {})["forms"].get(form, {})
-            if ending.status != "ok":
-                reason = f"its float form could not be made: {ending.reason}"
-                self._end(cell, "build", ending.status, reason, again=ending.again)
-                self.reporter.done(f"{cell.trial.id}: {ending.status}")
-            elif not judged["holds"]:
-                self._end(cell, "build", "invalid", judged["reason"])
-                self.reporter.done(f"{cell.trial.id}: invalid")
-            else:
-                jobs += self._build(cell, partial(self._after_build, cell))
-        return jobs
-
-    def _judge_parity(self, name: str) -> None:
+    def _judge_parity(self, name: str, floats: Mapping[str, Cell], ending: Ending) -> Ending:
         """Compare each backend's float outputs with those of the model's own form."""
-        model = self._of(name)[0].model
-        cells = {float_form(c): parity_cell(c) for c in self._of(name)}
-        scored = [form for form in cells if self._floats[name][form].status == "ok"]
-        scored.sort(key=lambda form: _origin(model, cells[form]))
+        done = self._graph.done
+        scored = [form for form, cell in floats.items() if done[_score(cell)].ending.status == "ok"]
+        model = next(iter(floats.values())).model
+        scored.sort(key=lambda form: _origin(model, floats[form]))
         judged: dict[str, dict[str, Any]] = {}
-        reference = self.outputs(cells[scored[0]]) if scored else {}
+        reference = self._read(_score(floats[scored[0]])) if scored else {}
         for form in scored:
-            own = self.outputs(cells[form])
+            cell = floats[form]
+            own = self._read(_score(cell))
             found = [parity(reference[key], own[key]) for key in reference]
             worst = max(found, key=lambda p: p.relative)
-            holds = worst.holds
             judged[form] = {
-                "trial": cells[form].trial.label,
+                "trial": cell.trial.label,
                 "max_abs": worst.max_abs,
                 "relative": worst.relative,
                 "samples": worst.samples,
-                "holds": holds,
-                "score": self._score_key(cells[form]),
-                "artifact": self._artifact_key(cells[form]),
-                "reason": "" if holds else _parity_reason(worst, scored[0]),
+                "holds": worst.holds,
+                "score": self._folder(_score(cell)).name,
+                "artifact": self._folder(_build(cell)).name,
+                "reason": "" if worst.holds else _parity_reason(worst, scored[0]),
             }
         self.store.put(
             "parity", name, {"reference": scored[0] if scored else None, "forms": judged}
         )
+        return ending
 
-    # --- one cell --------------------------------------------------------------------------------
+    def _gate(self, name: str, form: str, cell: Cell, ending: Ending) -> Ending:
+        """Trials of a form go on where it could be made and is the same function."""
+        if ending.status != "ok":  # of the data
+            return ending
+        made = self._graph.done[_score(cell)].ending
+        if made.status != "ok":
+            return replace(made, reason=f"its float form could not be made: {made.reason}")
+        judged = (self.store.get("parity", name) or {})["forms"].get(form, {})
+        return ending if judged["holds"] else Ending("invalid", judged["reason"], None, 0.0)
 
-    def _build(self, cell: Cell, then: Then) -> Iterable[Job]:
-        """Train and convert the form if need be, then quantize; each only if not cached."""
-        if cell.trial.method.training == "ptq":
-            return self._convert(cell, then)
-        return self._training_data(
-            cell,
-            lambda ending: self._fit(cell, then) if ending.status == "ok" else then(ending),
-        )
-
-    def _training_data(self, cell: Cell, then: Then) -> Iterable[Job]:
-        """Write the training split, once for all trainings of a model."""
-        name, task = cell.model.name, registry.task(cell.model.task)
-        folder = entry("data", data_key(cell.model, task.load, task.version, ["train"]))
-        self._train[name] = str(folder)
-        job = self._job(
-            f"data {name} train", prepare_data.write, self.experiment.limits.build_s,
-            load=task.load, model=cell.model.to_json(), splits=["train"], folder=str(folder),
-            apart=self._data[name],
-        )  # fmt: skip
-        return self._ask_shared(job, folder, then)
-
-    def _fit(self, cell: Cell, then: Then) -> Iterable[Job]:
-        """Train, then run what was trained with fake quantization, then go on to convert it."""
-        folder = entry("trained", self._training_key(cell))
-        method = cell.trial.method
-        known: dict[str, Any] = {
-            "method": method.to_json(), "trainer": cell.backend.trainer,
-            "data": self._data[cell.model.name],
-        }  # fmt: skip
-        job = self._job(
-            f"train {cell.trial.id}", build.train, self.experiment.limits.train_s,
-            model=cell.model.to_json(), **known, train=self._train[cell.model.name],
-            loss=LOSSES[registry.task(cell.model.task).metric], folder=str(folder),
-        )  # fmt: skip
-
-        def trained(ending: Ending) -> Iterable[Job]:
-            if ending.status != "ok":
-                return then(ending)
-            if method.training == "finetune":
-                return self._convert(cell, then)
-            model = self._trained(cell)
-            outputs = entry("simulations", self._training_key(cell))
-            simulation = self._job(
-                f"simulate {cell.trial.id}", build.simulate,
-                self.experiment.limits.score_s,
-                model=model.to_json(), **known, folder=str(outputs),
-            )  # fmt: skip
-            return self._ask_shared(
-                simulation,
-                outputs,
-                lambda done: self._convert(cell, then) if done.status == "ok" else then(done),
-            )
-
-        return self._ask_shared(job, folder, trained)
-
-    def _training_key(self, cell: Cell) -> str:
-        name = cell.model.name
-        return training_key(
-            cell.model, cell.trial.method, cell.backend,
-            weights=self._weights[name], data=Path(self._data[name]).name,
-            train=Path(self._train[name]).name,
-        )  # fmt: skip
-
-    def _trained(self, cell: Cell) -> Model:
-        """The cell's model, with what its training left where it has one."""
-        if cell.trial.method.training == "ptq":
-            return cell.model
-        return replace(cell.model, trained=str(entry("trained", self._training_key(cell))))
-
-    def _convert(self, cell: Cell, then: Then) -> Iterable[Job]:
-        model, converter = self._trained(cell), cell.converter
-        if converter is None:
-            return self._quantize(cell, model, then)
-        folder = entry("forms", self._form_key(cell))
-        job = self._job(
-            f"convert {model.name} {converter.source} to {converter.target} {folder.name[:8]}",
-            build.convert, self.experiment.limits.build_s,
-            model=model.to_json(), convert=converter.convert, folder=str(folder),
-        )  # fmt: skip
-
-        def converted(ending: Ending) -> Iterable[Job]:
-            if ending.status != "ok":
-                return then(ending)
-            path = folder / read_json(folder / RECORD)["file"]
-            forms = {**model.forms, converter.target: str(path)}
-            return self._quantize(cell, replace(model, forms=forms), then)
-
-        return self._ask_shared(job, folder, converted)
-
-    def _quantize(self, cell: Cell, model: Model, then: Then) -> Iterable[Job]:
-        if cell.trial.method.ranges == "injected":
-            return self._observe(cell, model, then)
-        return self._make(cell, model, then)
-
-    def _observe(self, cell: Cell, model: Model, then: Then) -> Iterable[Job]:
-        """Write histograms of the activations, once for all calibrators; then build with them."""
-        folder = entry("observed", self._observation_key(cell))
-        job = self._job(
-            f"observe {cell.trial.id}", build.observe, self.experiment.limits.build_s,
-            model=model.to_json(), method=cell.trial.method.to_json(),
-            quantizer=cell.backend.quantizer, data=self._data[model.name], folder=str(folder),
-        )  # fmt: skip
-        return self._ask_shared(
-            job,
-            folder,
-            lambda ending: (
-                self._make(cell, model, then, observed=str(folder))
-                if ending.status == "ok"
-                else then(ending)
-            ),
-        )
-
-    def _make(self, cell: Cell, model: Model, then: Then, observed: str = "") -> Iterable[Job]:
-        folder = entry("artifacts", self._artifact_key(cell))
-        job = self._job(
-            f"build {cell.trial.id}", build.build, self.experiment.limits.build_s,
-            model=model.to_json(), method=cell.trial.method.to_json(),
-            quantizer=cell.backend.quantizer, data=self._data[model.name], folder=str(folder),
-            observed=observed,
-        )  # fmt: skip
-        return self._ask(job, cached=_intact(folder), then=then)
-
-    def _observation_key(self, cell: Cell) -> str:
-        name = cell.model.name
-        return observation_key(
-            self._trained(cell), cell.trial.method, cell.backend,
-            weights=self._weights[name], data=Path(self._data[name]).name,
-            form=self._form_key(cell),
-        )  # fmt: skip
-
-    def source(self, cell: Cell) -> tuple[Model, str]:
-        """The model with the form that a built cell starts from, and the key of it and its data."""
-        name = cell.model.name
-        if name not in self._data:  # everything was built before
-            task = registry.task(cell.model.task)
-            self._weights[name] = weights_digest(cell.model)
-            key = data_key(cell.model, task.load, task.version, SPLITS)
-            self._data[name] = str(entry("data", key))
-        model = self._trained(cell)
-        if cell.converter is not None:
-            folder = entry("forms", self._form_key(cell))
-            path = folder / read_json(folder / RECORD)["file"]
-            model = replace(model, forms={**model.forms, cell.converter.target: str(path)})
-        plain = replace(cell.trial.method, name="", only=(), keep_float=(), parts="both")
-        known = artifact_key(
-            self._trained(cell), plain, cell.backend,
-            weights=self._weights[name], data=Path(self._data[name]).name,
-            form=self._form_key(cell),
-        )  # fmt: skip
-        return model, known
-
-    def _form_key(self, cell: Cell) -> str:
-        if cell.converter is None:
-            return ""
-        return form_key(self._trained(cell), cell.converter, self._weights[cell.model.name])
-
-    def _artifact_key(self, cell: Cell) -> str:
-        name = cell.model.name
-        return artifact_key(
-            self._trained(cell), cell.trial.method, cell.backend,
-            weights=self._weights[name], data=Path(self._data[name]).name,
-            form=self._form_key(cell),
-        )  # fmt: skip
-
-    def _after_build(self, cell: Cell, ending: Ending) -> Iterable[Job]:
+    def _built(self, cell: Cell, ending: Ending) -> Ending:
         trial = cell.trial
         if ending.status != "ok":
             reason = ending.reason
-            if ending.status == "crashed" and not ending.killed:
+            if ending.status == "crashed" and not ending.killed and _CRASH_HINT not in reason:
                 reason = f"{reason}; {_CRASH_HINT}"
             self._end(cell, "build", ending.status, reason, again=ending.again)
             self.reporter.done(f"{trial.id}: {ending.status}")
-            return []
-        key = self._artifact_key(cell)
-        folder = entry("artifacts", key)
+            return ending
+        folder = self._folder(_build(cell))
         artifact = Artifact.open(folder, verify=False)
-        link_folder(folder, self.store.artifact(key))
-        record = read_json(folder / RECORD)
+        link_folder(folder, self.store.artifact(folder.name))
         if self.store.done("build", trial.id) is None:
+            record = read_record(folder)
             self._end(
                 cell, "build", "ok", "",
-                artifact=key, sha256=artifact.digest, built_s=record["built_s"], record=record,
-                simulated=artifact.details.get("simulated", ""), **self._before(cell),
+                artifact=folder.name, sha256=artifact.digest, built_s=record["built_s"],
+                record=record, simulated=artifact.details.get("simulated", ""),
+                **self._before(cell),
             )  # fmt: skip
-        return self._score(cell, partial(self._after_score, cell))
+        return ending
 
     def _before(self, cell: Cell) -> dict[str, Any]:
-        """What training and conversion left: their times, the journal and the simulation."""
-        left: dict[str, Any] = {}
-        if cell.converter is not None:
-            record = read_json(entry("forms", self._form_key(cell)) / RECORD)
-            left["converted_s"] = record["converted_s"]
-        if cell.trial.method.ranges == "injected":
-            left["observation"] = self._observation_key(cell)
-            seen = read_json(entry("observed", left["observation"]) / RECORD)
+        """What the steps before the artifact left: their times, the journal and the simulation."""
+        step = self._graph.steps[_build(cell)]
+        given = {name: self._folder(need) for name, need in {**step.inputs, **step.beside}.items()}
+        left: dict[str, Any] = {"inputs": {name: folder.name for name, folder in given.items()}}
+        if "form" in given:
+            left["converted_s"] = read_record(given["form"])["converted_s"]
+        if "observed" in given:
+            seen = read_record(given["observed"])
+            left["observation"] = given["observed"].name
             left["observed_s"] = seen["observed_s"]
             left["observed_bytes"] = seen["peak_rss_bytes"] - seen["model_rss_bytes"]
-        if cell.trial.method.training != "ptq":
-            key = self._training_key(cell)
-            folder = entry("trained", key)
-            left["trained_s"] = read_json(folder / RECORD)["trained_s"]
-            text = (folder / JOURNAL).read_text(encoding="utf-8")
+        if "trained" in given:
+            left["trained_s"] = read_record(given["trained"])["trained_s"]
+            text = (given["trained"] / JOURNAL).read_text(encoding="utf-8")
             left["journal"] = [json.loads(line) for line in text.splitlines()]
             if cell.trial.method.training == "qat":
-                left["simulation"] = key
+                left["simulation"] = self._folder(f"simulate {cell.trial.id}").name
         return left
 
-    def _score(self, cell: Cell, then: Then) -> Iterable[Job]:
-        artifact = entry("artifacts", self._artifact_key(cell))
-        folder = entry("scores", self._score_key(cell))
-        runtime: Runtime = locate(cell.backend.runtime)()
-        target = _unpinned(cell.trial.target)
-        job = self._job(
-            f"score {cell.trial.id}", score.score, self.experiment.limits.score_s,
-            environment=runtime.environment(target),
-            artifact=str(artifact), runtime=cell.backend.runtime, target=target.to_json(),
-            batch_size=self.experiment.batch_sizes[0], data=self._data[cell.model.name],
-            split="test", folder=str(folder),
-        )  # fmt: skip
-        return self._ask(job, cached=folder.exists(), then=then)
-
-    def _score_key(self, cell: Cell) -> str:
-        """Scores depend on the artifact, the runtime, the target and the CPU, not on its clock."""
-        artifact = Artifact.open(entry("artifacts", self._artifact_key(cell)), verify=False)
-        target = _unpinned(cell.trial.target).to_json()
-        used = ("numpy", *cell.backend.run_packages, *cell.backend.optional_packages)
-        return content_key(
-            # the same file may be run in two ways (eager, compiled): the manifest's details differ
-            artifact=artifact.digest, details=dict(artifact.details), runtime=cell.backend.runtime, batch_size=self.experiment.batch_sizes[0],
-            data=Path(self._data[cell.model.name]).name,
-            target={k: v for k, v in target.items() if k != "name"},
-            source=[
-                source_digest(cell.backend.runtime),
-                source_digest("quantbench.steps.score"),
-                source_digest("quantbench.spec.tensor"),
-            ],
-            packages={p: installed_packages().get(p) for p in used},
-            machine=[self.machine["cpu"], self.machine["isa"]],
-        )  # fmt: skip
-
-    def outputs(self, cell: Cell) -> dict[str, Array]:
-        """A scored cell's outputs over the test split, by output name."""
-        return read_arrays(entry("scores", self._score_key(cell)))
-
-    def _after_score(self, cell: Cell, ending: Ending) -> list[Job]:
-        trial = cell.trial
+    def _scored(self, cell: Cell, ending: Ending) -> Ending:
+        if self._graph.done[_build(cell)].ending.status != "ok":
+            return ending
         status, reason = ending.status, ending.reason
         more: dict[str, Any] = {"scored_s": ending.seconds, "again": ending.again}
         if ending.status == "ok":
-            key = self._score_key(cell)
-            folder = entry("scores", key)
+            folder = self._folder(_score(cell))
             summary = read_json(folder / SUMMARY)
             noise = self._sqnr(cell)
             status, reason = self._judge(cell, noise)
             more = {
-                "score": key,
-                "data": self._data[cell.model.name],
+                "score": folder.name,
+                "data": str(self._folder(f"data {cell.model.name}")),
                 "sqnr_db": noise,
                 "scored_s": summary["seconds"],
                 "summary": summary,
             }
         self._end(cell, "score", status, reason, **more)
-        self.reporter.done(f"{trial.id}: {status}" + (f" ({reason})" if reason else ""))
-        return []
+        self.reporter.done(f"{cell.trial.id}: {status}" + (f" ({reason})" if reason else ""))
+        return ending
+
+    def _read(self, step: str) -> dict[str, Array]:
+        """A scored cell's outputs over the test split, by output name; read once a run."""
+        folder = self._folder(step)
+        if folder not in self._outputs:
+            self._outputs[folder] = read_arrays(folder)
+        return self._outputs[folder]
 
     def _sqnr(self, cell: Cell) -> float:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
-        parity_state = self.store.get("parity", cell.model.name) or {}
-        score = parity_state["forms"][parity_state["reference"]]["score"]
-        reference = read_arrays(entry("scores", score))
-        own = self.outputs(cell)
+        state = self.store.get("parity", cell.model.name) or {}
+        folder = entry("scores", state["forms"][state["reference"]]["score"])
+        if folder not in self._outputs:
+            self._outputs[folder] = read_arrays(folder)
+        reference = self._outputs[folder]
+        own = read_arrays(self._folder(_score(cell)))
         return min(sqnr_db(reference[name], array) for name, array in own.items())
 
     def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:
@@ -529,17 +406,95 @@ class Pipeline:
             return "no-op", f"the method changed nothing: no {wanted} weights in the file ({found})"
         return "ok", ""
 
-    def _job(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        limit: float,
-        environment: Mapping[str, str] = ENVIRONMENT,
-        **arguments: Any,
-    ) -> Job:
-        return Job(
-            name, function, arguments, environment, (), limit, self.experiment.limits.memory_mb
-        )
+    def source(self, cell: Cell) -> tuple[Model, str]:
+        """What variants of a built cell start from.
+
+        Returns
+        -------
+        tuple
+            The model with its converted form, and the key of all that a variant's artifact depends
+            on but its method.
+        """
+        given = (self.store.get("build", cell.trial.id) or {})["inputs"]
+        folders = {
+            name: str(entry(kind, given[name]))
+            for name, kind in (("trained", "trained"), ("form", "forms"))
+            if name in given
+        }
+        model = build.resolved(cell.model.to_json(), **folders)
+        plain = replace(cell.trial.method, name="", only=(), keep_float=(), parts="both")
+        alike = replace(cell, trial=replace(cell.trial, method=plain))
+        *_, step = self._artifact(alike, registry.task(cell.model.task), _identity(cell.model))
+        return model, step.key({"data": given["data"], **folders})
+
+
+def _build(cell: Cell) -> str:
+    return f"build {cell.trial.id}"
+
+
+def _score(cell: Cell) -> str:
+    return f"score {cell.trial.id}"
+
+
+def _reads(cell: Cell, data: str, **made: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What a step that reads the data depends on, and what it is but given.
+
+    Data decide its result where it calibrates.
+    """
+    if cell.trial.method.samples:
+        return {**made, "data": data}, {}
+    return made, {"data": data}
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    """The model without prose and places, with a digest of its weights.
+
+    Raises
+    ------
+    DataMissing
+        If the weights file is absent.
+    """
+    described = model.to_json()
+    described["weights_sha256"] = file_sha256(locate(model.weights)())
+    # a shift changes data, which have a key of their own
+    described["name"] = model.name.partition("@")[0]
+    for other in ("description", "source", "published", "shift", "ready", "trained"):
+        del described[other]
+    # what a file holds is told by its digest, or by the key of its conversion
+    described["forms"] = {n: f if ":" in f else Path(f).name for n, f in model.forms.items()}
+    return described
+
+
+def _code(model: Model) -> tuple[str, ...]:
+    """Locators of the code that makes the model's forms."""
+    return tuple(c for c in (model.state, *model.forms.values()) if ":" in c)
+
+
+def _trained_axes(cell: Cell) -> dict[str, Any]:
+    """What of a method decides its training.
+
+    A finetune depends on its recipe alone, fake quantization on what it imitates too; the same
+    training serves every backend whose trainer it is.
+    """
+    axes = cell.trial.method.to_json()
+    if cell.trial.method.training == "finetune":
+        return {axis: axes[axis] for axis in ("training", "seed", *RECIPE)}
+    return {axis: value for axis, value in axes.items() if axis not in ("name", "io")}
+
+
+def _observed_axes(cell: Cell) -> dict[str, Any]:
+    """What of a method decides its histograms: the same ones serve all calibrators."""
+    estimated = ("name", "calibrator", "percentile", "sigmas", *_OF_WEIGHTS)
+    axes = cell.trial.method.to_json()
+    return {axis: value for axis, value in axes.items() if axis not in estimated}
+
+
+def _trainer(backend: Backend) -> Backend:
+    """The backend whose own trainer it is: another may export what that one trains."""
+    home = backend.trainer.partition(":")[0].rpartition(".")[0]
+    known = (registry.backend(name) for name in registry.names("backends"))
+    own = [b for b in known if b.quantizer.startswith(f"{home}.")]
+    return own[0] if own else backend
 
 
 def _origin(model: Model, cell: Cell) -> tuple[int, int]:
@@ -552,22 +507,23 @@ def _origin(model: Model, cell: Cell) -> tuple[int, int]:
     return int(cell.converter is not None), forms.index(source)
 
 
-def _unpinned(target: Target) -> Target:
-    """The target without its pin: outputs do not depend on which CPU computes them."""
-    return Target.from_json({**target.to_json(), "affinity": []})
-
-
 def _intact(folder: Path) -> bool:
     """Whether a cached artifact is there and whole; one that is not is removed."""
     if not folder.exists():
         return False
     try:
         Artifact.open(folder)
-        read_json(folder / RECORD)
+        read_record(folder)
     except (BadArtifact, QuantbenchError):
         shutil.rmtree(folder, ignore_errors=True)
         return False
     return True
+
+
+def _content(folder: Path) -> list[Any]:
+    """An artifact as later keys see it: the same file may be run in two ways, as its details say."""
+    artifact = Artifact.open(folder, verify=False)
+    return [artifact.digest, dict(artifact.details)]
 
 
 def _same_width(wanted: str, dtype: str) -> bool:

@@ -15,16 +15,16 @@ from quantbench.errors import NotComparable
 from quantbench.execution import Ending, Job, run_jobs
 from quantbench.experiment import Cell, Experiment, describe, literature
 from quantbench.experiment.plan import plan
-from quantbench.results import SCHEMA_VERSION, Results, load_results, read_json
+from quantbench.results import SCHEMA_VERSION, Results, load_results
 from quantbench.runs import assembly, energy
-from quantbench.runs.build_graph import Pipeline
+from quantbench.runs.build_graph import BuildGraph
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import resume, run_comparison, why_stop
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing, session
 from quantbench.steps import startup
-from quantbench.system import content_key, locate, machine, sweep, write_json
+from quantbench.system import content_key, locate, machine, read_json, sweep, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def score(experiment: Experiment, folder: Path, *, reporter: Reporter) -> Result
             here = machine.describe()
             write_json(folder / "machine.json", here)
             cells = tuple(plan(experiment))
-            Pipeline(experiment, list(cells), store, here, reporter).run()
+            BuildGraph(experiment, list(cells), store, here, reporter).run()
             assembly.write(experiment, cells, store, [])
             write_json(
                 folder / "run.json",
@@ -150,7 +150,7 @@ def score(experiment: Experiment, folder: Path, *, reporter: Reporter) -> Result
 
 
 def _measure(context: Context) -> None:
-    Pipeline(
+    BuildGraph(
         context.experiment, list(context.cells), context.store, context.machine, context.reporter
     ).run()
     _start_up(context)

@@ -14,27 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from quantbench.backend_api import (
-    PRESET,
-    Backend,
-    Converter,
     Course,
     Observation,
     Quantizer,
     Trainer,
-    registry,
     weights_by_layer,
 )
 from quantbench.backend_api import observe as observe_all
-from quantbench.spec import RECIPE, Array, Method, Model, save_arrays
+from quantbench.spec import Array, Method, Model, save_arrays
 from quantbench.steps.prepare_data import calibration_data, read_split
 from quantbench.steps.score import peak_rss_bytes, status_bytes
 from quantbench.system import (
-    content_key,
-    file_sha256,
     filling,
-    installed_packages,
     locate,
-    source_digest,
+    read_json,
     write_json,
 )
 
@@ -43,125 +36,27 @@ HISTOGRAMS = "histograms.npz"
 SIMULATION_BATCH = 100
 
 
-def data_key(model: Model, load: str, version: str, splits: list[str]) -> str:
-    """Content key of a model's prepared data."""
-    preprocess = model.preprocess and source_digest(model.preprocess)
-    return content_key(
-        load=load, version=version, splits=splits, preprocess=[model.preprocess, preprocess],
-        inputs=[spec.to_json() for spec in model.inputs], shift=model.shift,
-        source=source_digest(load), writer=source_digest("quantbench.steps.prepare_data"), packages=_versions("numpy"),
-    )  # fmt: skip
+def resolved(model: Mapping[str, Any], *, trained: str = "", form: str = "") -> Model:
+    """A model as later steps see it: with what was trained, and with a form that was converted.
 
-
-def form_key(model: Model, converter: Converter, weights: str) -> str:
-    """Content key of a converted form."""
-    return content_key(
-        model=_identity(model), weights=weights, convert=converter.convert,
-        source=source_digest(converter.convert),
-        packages=_versions(*converter.packages),
-    )  # fmt: skip
-
-
-def training_key(
-    model: Model, method: Method, backend: Backend, *, weights: str, data: str, train: str
-) -> str:
-    """Content key of a training: the same one serves every backend whose trainer it is.
-
-    A finetune depends on its recipe alone, fake quantization on what it imitates too.
+    Parameters
+    ----------
+    trained, form : str
+        Folders that `train` and `convert` have filled; empty for none.
     """
-    axes = method.to_json()
-    if method.training == "finetune":
-        axes = {axis: axes[axis] for axis in ("training", "seed", *RECIPE)}
-    else:
-        del axes["name"], axes["io"]
-    return content_key(
-        model=_identity(model), weights=weights, method=axes, train=train,
-        data=data if method.samples else "", trainer=backend.trainer,
-        source=[source_digest(backend.trainer), source_digest("quantbench.backend_api.training_recipe")],
-        packages=_versions(*_trainers(backend).packages),
-    )  # fmt: skip
-
-
-def _trainers(backend: Backend) -> Backend:
-    """The backend whose own trainer it is: another may export what that one trains."""
-    home = backend.trainer.partition(":")[0].rpartition(".")[0]
-    known = (registry.backend(name) for name in registry.names("backends"))
-    own = [b for b in known if b.quantizer.startswith(f"{home}.")]
-    return own[0] if own else backend
-
-
-def observation_key(
-    model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
-) -> str:
-    """Content key of a model's histograms: the same one serves all calibrators."""
-    axes = method.to_json()
-    for estimated in ("name", "calibrator", "percentile", "sigmas", *_OF_WEIGHTS):
-        del axes[estimated]
-    return content_key(
-        model=_identity(model), weights=weights, method=axes, form=form, data=data,
-        backend=backend.name,
-        source=[source_digest(backend.quantizer), source_digest("quantbench.backend_api.calibration")],
-        packages=_versions("numpy", *backend.build_packages),
-    )  # fmt: skip
-
-
-def weights_key(model: Model, *, weights: str) -> str:
-    """Content key of the histograms of a model's weights."""
-    return content_key(
-        model=_identity(model), weights=weights, source=source_digest("quantbench.backend_api.calibration"),
-        packages=_versions("numpy"),
-    )  # fmt: skip
-
-
-_OF_WEIGHTS = ("weights", "granularity", "group_size", "symmetric_weights", "int4_weights")
-
-
-def artifact_key(
-    model: Model, method: Method, backend: Backend, *, weights: str, data: str, form: str
-) -> str:
-    """Content key of an artifact: weights, method, calibration data, code and versions."""
-    as_is = (
-        {r: file_sha256(locate(f)()) for r, f in model.ready.items()}
-        if method.name == PRESET
-        else {}
-    )
-    return content_key(
-        model=_identity(model), weights=weights, method=method.to_json(), form=form, ready=as_is,
-        data=data if method.samples else "", backend=backend.name,
-        source=[source_digest(backend.quantizer), *map(source_digest, _engine(method))],
-        packages=_versions(*backend.packages, *backend.optional_packages),
-    )  # fmt: skip
-
-
-def _engine(method: Method) -> list[str]:
-    """The modules of the engine that an artifact and what is read back of it depend on."""
-    own = ["quantbench.backend_api.protocol", "quantbench.backend_api.artifact_record"]
-    return [*own, "quantbench.backend_api.calibration"] if method.ranges == "injected" else own
-
-
-def _identity(model: Model) -> dict[str, Any]:
-    """The model without prose, with the source of the code that builds its forms."""
-    described = model.to_json()
-    described["trained"] = Path(model.trained).name  # its content key
-    # a shift changes data, which have a key of their own
-    described["name"] = model.name.partition("@")[0]
-    for other in ("description", "source", "published", "shift", "ready"):
-        del described[other]
-    # what a file holds is told by its digest, or by the key of its conversion
-    described["forms"] = {n: f if ":" in f else Path(f).name for n, f in model.forms.items()}
-    code = [c for c in (model.state, *model.forms.values()) if ":" in c]
-    described["code"] = {c: source_digest(c) for c in code}
+    described = Model.from_json(model)
+    if trained:
+        described = dataclasses.replace(described, trained=trained)
+    if form:
+        record = read_record(Path(form))
+        path = str(Path(form) / record["file"])
+        described = dataclasses.replace(described, forms={**described.forms, record["form"]: path})
     return described
 
 
-def _versions(*names: str) -> dict[str, str]:
-    installed = installed_packages()
-    return {name: installed.get(name, "") for name in sorted(names)}
-
-
-def weights_digest(model: Model) -> str:
-    """SHA-256 of the model's weights file; raises `DataMissing` where it is absent."""
-    return file_sha256(locate(model.weights)())
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a step has recorded of itself; raises `NotComparable` where it cannot be read."""
+    return read_json(folder / RECORD)
 
 
 def train(
@@ -189,10 +84,11 @@ def train(
 
 
 def simulate(
-    *, model: Mapping[str, Any], method: Mapping[str, Any], trainer: str, data: str, folder: str
-) -> None:
+    *, model: Mapping[str, Any], method: Mapping[str, Any], trainer: str, data: str, trained: str,
+    folder: str,
+) -> None:  # fmt: skip
     """Worker function: outputs of a fake-quantized model over the test split, one file each."""
-    described, chosen = Model.from_json(model), Method.from_json(method)
+    described, chosen = resolved(model, trained=trained), Method.from_json(method)
     samples = read_split(Path(data), "test", described)
     tool: Trainer = locate(trainer)()
     pieces: dict[str, list[Array]] = {spec.name: [] for spec in described.outputs}
@@ -203,23 +99,26 @@ def simulate(
         save_arrays(temporary, {name: np.concatenate(parts) for name, parts in pieces.items()})
 
 
-def convert(*, model: Mapping[str, Any], convert: str, folder: str) -> dict[str, Any]:
-    """Worker function: convert a form; returns the record with the name of the new form's file."""
+def convert(
+    *, model: Mapping[str, Any], convert: str, form: str, folder: str, trained: str = ""
+) -> dict[str, Any]:
+    """Worker function: make a ``form``; returns the record with the name of the new form's file."""
     started = time.monotonic()
     with filling(Path(folder)) as temporary:
-        path = locate(convert)(Model.from_json(model), temporary)
+        path = locate(convert)(resolved(model, trained=trained), temporary)
         name = path.relative_to(temporary).as_posix()
-        record = {"file": name, "converted_s": time.monotonic() - started}
+        record = {"file": name, "form": form, "converted_s": time.monotonic() - started}
         write_json(temporary / RECORD, record)
     return record
 
 
 def observe(
-    *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str
-) -> dict[str, Any]:
+    *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str,
+    trained: str = "", form: str = "",
+) -> dict[str, Any]:  # fmt: skip
     """Worker function: histograms of the activations over the calibration samples, in one pass."""
     started = time.monotonic()
-    described, chosen = Model.from_json(model), Method.from_json(method)
+    described, chosen = resolved(model, trained=trained, form=form), Method.from_json(method)
     tool: Quantizer = locate(quantizer)()
     samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
     observation = Observation()
@@ -255,14 +154,14 @@ def weigh(*, model: Mapping[str, Any], folder: str) -> dict[str, Any]:
 
 def build(
     *, model: Mapping[str, Any], method: Mapping[str, Any], quantizer: str, data: str, folder: str,
-    observed: str = "",
+    observed: str = "", trained: str = "", form: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Worker function: quantize, read the artifact back, publish both; returns the record.
 
     ``observed``: the folder of histograms, from which the ranges are estimated that are injected.
     """
     started = time.monotonic()
-    described, chosen = Model.from_json(model), Method.from_json(method)
+    described, chosen = resolved(model, trained=trained, form=form), Method.from_json(method)
     tool: Quantizer = locate(quantizer)()
     samples = calibration_data(Path(data), described, chosen.samples, chosen.seed)
     if observed:

@@ -13,7 +13,7 @@ from typing import Any
 from quantbench.backend_api import Backend, Operation, Runtime, integer_macs_fraction, registry
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.experiment import Cell, Experiment, resolve
-from quantbench.runs import Pipeline, Reporter, Store, locked
+from quantbench.runs import BuildGraph, Reporter, Store, locked
 from quantbench.spec import (
     PRECISIONS,
     PRESETS,
@@ -80,7 +80,7 @@ def probe(
     store.logs.mkdir(parents=True, exist_ok=True)
     with locked(store), reporter or Reporter() as report:
         sweep()
-        Pipeline(_experiment(trials, limits), cells, store, here, report).run()
+        BuildGraph(_experiment(trials, limits), cells, store, here, report).run()
         found = tuple(_settled(store, cell) for cell in cells)
     return Matrix(
         found,

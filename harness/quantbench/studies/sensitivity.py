@@ -31,7 +31,7 @@ from quantbench.backend_api import (
 from quantbench.errors import BadInput, NotComparable, did_you_mean
 from quantbench.experiment import Cell, Experiment, contents, resolve
 from quantbench.results import read_table, write_table
-from quantbench.runs import Pipeline, Reporter, Store, locked, open_run
+from quantbench.runs import BuildGraph, Reporter, Store, locked, open_run
 from quantbench.spec import (
     AXES,
     PRECISIONS,
@@ -264,8 +264,8 @@ def diagnose(
     with locked(store), reporter or Reporter() as report:
         write_json(store.folder / "machine.json", here)
         every = [cell for name, pair in cells.items() if name not in refused for cell in pair]
-        pipeline = Pipeline(experiment, every, store, here, report)
-        pipeline.run()
+        graph = BuildGraph(experiment, every, store, here, report)
+        graph.run()
         rows: list[Row] = []
         for name, (full, method) in cells.items():
             if name in refused:
@@ -273,7 +273,7 @@ def diagnose(
             if problem := _problem(store, full) or _problem(store, method):
                 refused[name] = problem
                 continue
-            source = _source(pipeline, full, method, request)
+            source = _source(graph, full, method, request)
             rows += _Patient(request, source, store, report, full.trial.method).examine()
         write_table(store.folder, "sensitivity", rows)
     return Diagnosis(request, store.folder, read_table(store.folder, "sensitivity"), refused)
@@ -326,9 +326,9 @@ def _problem(store: Store, cell: Cell) -> str:
     return "" if "score" in state else f"{cell.trial.label}: {state.get('reason', 'not built')}"
 
 
-def _source(pipeline: Pipeline, full: Cell, method: Cell, request: Request) -> Source:
-    model, key = pipeline.source(method)
-    data = Path(pipeline.store.get("score", full.trial.id)["data"])  # type: ignore[index]
+def _source(graph: BuildGraph, full: Cell, method: Cell, request: Request) -> Source:
+    model, key = graph.source(method)
+    data = Path(graph.store.get("score", full.trial.id)["data"])  # type: ignore[index]
     return Source(method, model, key, data, request.samples)
 
 

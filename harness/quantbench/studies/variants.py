@@ -21,7 +21,6 @@ from quantbench.backend_api import Observation, Quantizer, Record, Runtime
 from quantbench.errors import QuantbenchError
 from quantbench.execution import Ending, Job, run_jobs
 from quantbench.experiment import Cell
-from quantbench.results import read_json
 from quantbench.runs import Store
 from quantbench.spec import (
     Array,
@@ -41,6 +40,7 @@ from quantbench.system import (
     entry,
     filling,
     locate,
+    read_json,
     source_digest,
     stored_as,
     tell,

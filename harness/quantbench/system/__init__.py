@@ -1,6 +1,6 @@
 """System: files, the cache, the machine, environment and locators. Standard library only."""
 
-from quantbench.system.cache import cache_folder, content_key, entry, source_digest, sweep
+from quantbench.system.cache import cache_folder, content_key, entry, sweep
 from quantbench.system.cpu import no_gpu, physical_cores, usable_cpus
 from quantbench.system.environment import COMMON_ENVIRONMENT, ENVIRONMENT
 from quantbench.system.files import (
@@ -8,13 +8,15 @@ from quantbench.system.files import (
     filling,
     is_plain,
     link_folder,
+    read_json,
     stored_as,
     write_atomically,
     write_json,
 )
 from quantbench.system.locators import locate, locator
-from quantbench.system.machine import installed_packages
+from quantbench.system.machine import installed_packages, package_versions
 from quantbench.system.progress import PROGRESS, tell
+from quantbench.system.source import source_digest
 
 __all__ = [
     "COMMON_ENVIRONMENT",
@@ -31,7 +33,9 @@ __all__ = [
     "locate",
     "locator",
     "no_gpu",
+    "package_versions",
     "physical_cores",
+    "read_json",
     "source_digest",
     "stored_as",
     "sweep",

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from quantbench.errors import BadInput
 
 
 def cache_folder() -> Path:
@@ -42,23 +38,3 @@ def sweep(older_than_s: float = 86_400.0) -> None:
         with contextlib.suppress(OSError):
             if folder.is_dir() and time.time() - folder.stat().st_mtime > older_than_s:
                 shutil.rmtree(folder)
-
-
-@cache
-def source_digest(name: str) -> str:
-    """Hash of Python source.
-
-    ``package.module``: that one file; a locator ``package.module:attribute``: every Python file in
-    the folder of its module, for what it may import from beside it.
-    """
-    module, _, attribute = name.partition(":")
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise BadInput(f"no module '{module}'")
-    origin = Path(spec.origin)
-    files = sorted(origin.parent.rglob("*.py")) if attribute else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(origin.parent).as_posix().encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quantbench.errors import BadInput
+from quantbench.errors import BadInput, NotComparable
 
 
 def stored_as(name: str) -> str:
@@ -115,3 +115,14 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a run; raises `NotComparable` where it is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotComparable(f"{path} cannot be read ({error})") from error
+    if not isinstance(data, dict):
+        raise NotComparable(f"{path} is not a JSON object")
+    return data

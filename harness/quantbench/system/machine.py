@@ -73,6 +73,17 @@ def installed_packages() -> dict[str, str]:
     return found
 
 
+def package_versions(*names: str) -> dict[str, str]:
+    """Versions of distributions by name, sorted; empty for one that is not installed."""
+    found = {}
+    for name in sorted(set(names)):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
 def warnings(virtual: str) -> list[str]:
     """Plain-language doubts about this machine, worst first."""
     found = []

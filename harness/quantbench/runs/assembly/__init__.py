@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantbench.experiment import Cell, Experiment
-from quantbench.results import read_json, write_table
+from quantbench.results import write_table
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
 from quantbench.runs.assembly.latency import energy, overall_reference, samples, timing
 from quantbench.runs.assembly.quality import quality
@@ -15,6 +15,7 @@ from quantbench.runs.assembly.trials import Clocked, trial_row
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import load_generations
 from quantbench.runs.store import Store
+from quantbench.system import read_json
 
 
 def write(
