@@ -12,7 +12,8 @@ import pytest
 
 from quantbench.errors import QuantbenchError
 from quantbench.experiment import Experiment
-from quantbench.results import FAILURES, SCHEMAS, load_results
+from quantbench.results import SCHEMAS, load_results
+from quantbench.spec import FAILURES
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -60,7 +60,7 @@ def trials(results: Results, model: str = "") -> str:
         f"| backend | method | ms | speed-up | {metric} | drop, points | kB | integer MACs |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    references = set(results.run["reference"].values())
+    references = {one.trial for one in results.references}
     for name in names:
         trial = known.loc[name]
         speed = "reference" if name in references else ratio(results, name)
@@ -105,7 +105,7 @@ def published_beside(results: Results) -> str:
         trial = row["trial"]
         known = results.trials.set_index("trial").loc[trial]
         speeds = rows(results, trial, "speedup").dropna(subset=["value"]).sort_values("batch_size")
-        speeds = speeds[speeds["reference"].isin(results.run["reference"].values())]
+        speeds = speeds[speeds["reference"].isin([one.trial for one in results.references])]
         ours = ", ".join(f"{s.value:.2f}x at batch {s.batch_size:.0f}" for s in speeds.itertuples())
         told = (
             f"{row['quality']:.1%}" if row["quality"] else "",
@@ -195,7 +195,7 @@ def one(results: Results, trial: str, metric: str) -> float:
 def ratio(results: Results, trial: str, reference: str = "") -> str:
     """A speed-up with its interval, like ``12.1x [11.9, 12.4]``; over the run's own reference."""
     found = rows(results, trial, "speedup")
-    wanted = {reference} if reference else set(results.run["reference"].values())
+    wanted = {reference} if reference else {one.trial for one in results.references}
     row = found[found["reference"].isin(wanted)].sort_values("batch_size").iloc[0]
     value, low, high = (times(row[column]) for column in ("value", "low", "high"))
     return f"{value}x [{low}, {high}]"

@@ -312,7 +312,10 @@ def _run(experiment: str, references: Mapping[str, Invented]) -> dict[str, Any]:
             f"name: {experiment}\nmodels: [digits]\nbackends: [pytorch, tflite, onnxruntime]\n"
             "methods: [fp32, fp16, static-int8]  # < 1 MB & fast\nprecision: preview\n"
         ),
-        "reference": {f"{key}/batch1": trial.id for key, trial in references.items()},
+        "reference": [
+            dict(zip(("model", "target"), key.split("/"), strict=True)) | {"comparison": "batch1", "trial": trial.id}
+            for key, trial in references.items()
+        ],
         "quantbench": "0.0.0",
     }  # fmt: skip
 

@@ -266,7 +266,17 @@ def test_outputs_that_differ_at_another_batch_size_do_not_matter(tmp_path: Path)
 def test_a_loss_may_be_against_another_trial_than_the_speedup(tmp_path: Path) -> None:
     # as where the second target's own reference loses against the first target's
     results = sample_results(tmp_path, [FLOAT, Invented("tflite", "fp32", 0.5), FAST])
-    run = {**results.run, "reference": {"digits/cpu-1/batch1": "digits/tflite/fp32/cpu-1"}}
+    run = {
+        **results.run,
+        "reference": [
+            {
+                "model": "digits",
+                "target": "cpu-1",
+                "comparison": "batch1",
+                "trial": "digits/tflite/fp32/cpu-1",
+            }
+        ],
+    }
 
     frame = trial_frame(dataclasses.replace(results, run=run)).set_index("trial")
 

@@ -191,7 +191,11 @@ def test_milliseconds_are_compared_on_one_machine_only(tmp_path):
 def test_ratios_to_another_reference_are_not_compared_unless_both_timed_it(tmp_path):
     traced = Invented("pytorch", "fp32", 0.5, axes={"route": "traced"})
     before = sample_results(tmp_path / "a", [FLOAT, traced, INT8])
-    renamed = {"reference": {"digits/cpu-1/batch1": traced.id}}
+    renamed = {
+        "reference": [
+            {"model": "digits", "target": "cpu-1", "comparison": "batch1", "trial": traced.id}
+        ]
+    }
     both = sample_results(tmp_path / "b", [FLOAT, traced, INT8], run=renamed)
     rows = both.measurements
     one = dataclasses.replace(both, measurements=rows[rows["reference"] != FLOAT.id])
@@ -370,7 +374,7 @@ RESAMPLED = 1000
 def control_rounds(name: str) -> tuple[FloatArray, ...]:
     """Log ratios of a published run's reference to itself, by generation."""
     run = published(name)
-    (reference,) = {str(trial) for trial in run.run["reference"].values()}
+    (reference,) = {str(trial) for trial in (one.trial for one in run.references)}
     control = f"{reference}@control"
     rows = run.samples[run.samples["trial"].isin((reference, control))]
     return tuple(paired(log_times(bursts(rows)), reference, control))

@@ -222,7 +222,7 @@ def test_results_of_another_schema_are_refused(experiment_file, fakery):
     pq.write_table(table, path)
 
     with pytest.raises(
-        NotComparable, match=f"has schema version 99, this quantbench reads {SCHEMA_VERSION}"
+        NotComparable, match=f"has schema version 99, this quantbench reads 4 to {SCHEMA_VERSION}"
     ):
         load_results(found.folder)
 
@@ -285,7 +285,7 @@ def test_the_reference_follows_the_experiment_file(experiment_file, fakery):
 
     found = run(path, results=fakery / "results")
 
-    assert set(found.run["reference"].values()) == {"fake/fakery/static-int8/cpu-1"}
+    assert {one.trial for one in found.references} == {"fake/fakery/static-int8/cpu-1"}
     ratios = found.measurements.query("metric == 'aa_control'")
     assert list(ratios["trial"]) == ["fake/fakery/static-int8/cpu-1"]
     assert json.loads(found.trials["effective"].iloc[0]) == {"threads": "1"}
@@ -448,7 +448,7 @@ def test_a_backend_without_a_trainer_says_so(trained):
 
 
 def test_a_finetune_is_not_the_reference_of_ratios(trained):
-    assert set(trained.run["reference"].values()) == {"fake/fakery/fp32/cpu-1"}
+    assert {one.trial for one in trained.references} == {"fake/fakery/fp32/cpu-1"}
 
 
 def test_a_task_without_training_samples_cannot_train(fakery, experiment_file, monkeypatch):

@@ -39,9 +39,7 @@ def test_each_artifact_is_timed_once_more_at_its_best_batch_size(offline):
     # one product of matrices for sixteen samples costs hardly more than for one
     assert scenarios == {("single-stream", 1), ("multi-stream", 16), ("offline", 16)}
     assert set(rows.query("scenario == 'offline'")["trial"]) == {FP32, INT8}
-    assert set(offline.run["reference"]) == {
-        "fake/cpu-1/batch1", "fake/cpu-1/batch16", "fake/cpu-1/offline",
-    }  # fmt: skip
+    assert [one.comparison for one in offline.references] == ["batch1", "batch16", "offline"]
 
 
 def test_the_offline_speed_up_can_be_recomputed_from_the_samples(offline):
@@ -105,7 +103,9 @@ def test_without_a_chosen_one_the_reference_is_the_fastest_fp32(experiment_file,
 
     found = run(path, results=fakery / "results")
 
-    assert found.run["reference"] == {"fake/cpu-1/batch1": FP32}
+    assert [(one.model, one.target, one.comparison, one.trial) for one in found.references] == [
+        ("fake", "cpu-1", "batch1", FP32)
+    ]
     frame = trial_frame(found).set_index("trial")
     assert list(frame.index[frame["is_reference"]]) == [FP32]
     # the first of them is timed twice; its noise is that of the comparison

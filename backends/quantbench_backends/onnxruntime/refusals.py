@@ -170,12 +170,19 @@ _NOT_BUILT: Mapping[str, str] = {
 }
 
 
+_JUDGED = (
+    "fusion", "symmetric_weights", "symmetric_activations", "keep_float", "only", "parts", "percentile",
+    "sigmas", "ranges", "samples", "int4_weights", "int4_activations", "learned_scales",
+)  # fmt: skip
+"""Axes that are free for some preset, or that the code below judges."""
+
+
 def refusal(method: Method) -> str | None:
     """Why ONNX Runtime's tools cannot build ``method``, in one sentence, or None."""
     if method.name not in _AXES:
         return _NOT_BUILT[method.name]
     return (
-        first_refusal(method, _AXES[method.name])
+        first_refusal(method, _AXES[method.name], _JUDGED)
         or _calibrator(method)
         or _percentile(method)
         or _format(method)

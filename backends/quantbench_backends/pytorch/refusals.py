@@ -228,6 +228,14 @@ _NOT_BUILT: Mapping[str, str] = {
 }
 
 
+_JUDGED = (
+    "fusion", "symmetric_weights", "symmetric_activations", "keep_float", "only", "parts", "calibrator",
+    "percentile", "sigmas", "ranges", "samples", "int4_weights", "int4_activations", "learned_scales",
+    "group_size",
+)  # fmt: skip
+"""Axes that are free on some route, or that the code below judges."""
+
+
 def refusal(model: Model, method: Method) -> str | None:
     """Why PyTorch cannot build ``model`` with ``method``, in one sentence, or None."""
     if "torch" not in model.forms:
@@ -240,7 +248,7 @@ def refusal(model: Model, method: Method) -> str | None:
             f"route is {method.route}, but PyTorch builds {method.name} in other ways; "
             f"use route: {' or '.join(routes)}"
         )
-    if refused := first_refusal(method, _BY_ROUTE[method.name, route(method)]):
+    if refused := first_refusal(method, _BY_ROUTE[method.name, route(method)], _JUDGED):
         return refused
     static = method.scales == "static" and method.training == "ptq"
     if static and (refused := _refuse_ranges(method)):

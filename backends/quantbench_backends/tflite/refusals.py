@@ -246,7 +246,7 @@ def refusal(method: Method) -> str | None:
             # activations alone are refused on every route
             if getattr(method, axis) not in (plain, "activations"):
                 return f"{axis} is {getattr(method, axis)}, but {why}; use route: {LITERT_KERAS}"
-    if reason := first_refusal(method, _axes(route, name)):
+    if reason := first_refusal(method, _axes(route, name), _free(route, name)):
         return reason
     if reason := _calibrator(method):
         return reason
@@ -285,6 +285,11 @@ def _axes(route: str, name: str) -> Axes:
     values = BUILT[route][name]
     known = {axis: values.get(axis, (getattr(_EXAMPLE, axis),)) for axis in AXES if axis != "route"}
     return {axis: (v, _why(route, name, axis)) for axis, v in known.items() if v is not ANY}
+
+
+def _free(route: str, name: str) -> tuple[str, ...]:
+    """Axes that may be anything there."""
+    return tuple(axis for axis, values in BUILT[route][name].items() if values is ANY)
 
 
 def _why(route: str, name: str, axis: str) -> str:

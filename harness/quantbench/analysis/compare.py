@@ -30,7 +30,7 @@ from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.trial_table import records, reference_trial
 from quantbench.errors import NotComparable
 from quantbench.results import Results
-from quantbench.runs import MULTI_STREAM, OFFLINE, SINGLE_STREAM
+from quantbench.spec import RAN, Scenario
 from quantbench.stats import STATISTICS, Interval, difference_interval, statistics
 from quantbench.stats.statistics import FloatArray
 
@@ -41,7 +41,6 @@ VERDICTS = (WORSE, MISSING, BETTER, NEW, UNDECIDED, SAME_AS)
 
 STATUS = "status"
 """Stands where a metric does in the change of what became of a trial."""
-RUN = ("ok", "no-op", "simulated")
 """Statuses of trials that have measurements."""
 
 TWO_RUNS: Mapping[str, float] = {"speedup": 0.03, "latency_ms": 0.10}
@@ -61,7 +60,7 @@ SAME: Mapping[str, float] = {POINTS: 0.005, PERCENT: 0.05, DECIBELS: 1.0}
 Of what is timed, within one and a half of `TWO_RUNS` where that is more.
 """
 
-_TIMED = (SINGLE_STREAM, MULTI_STREAM, OFFLINE)
+_TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class Change:
     @property
     def name(self) -> str:
         """The metric, with its batch size or scenario where that is not one sample a call."""
-        if self.scenario == OFFLINE:
+        if self.scenario == Scenario.OFFLINE:
             return f"{self.metric} offline"
         return f"{self.metric} @{self.batch_size}" if (self.batch_size or 1) > 1 else self.metric
 
@@ -208,7 +207,9 @@ class _Side:
                 continue
             against = keys.get(row["reference"], "") if row["metric"] == "speedup" else ""
             batch = 0 if pd.isna(row["batch_size"]) or row["scenario"] not in _TIMED else row["batch_size"]  # fmt: skip
-            at = 0 if row["scenario"] == OFFLINE else int(batch)  # its best batch size may differ
+            at = (
+                0 if row["scenario"] == Scenario.OFFLINE else int(batch)
+            )  # its best batch size may differ
             key = keys[row["trial"]]
             measured[key, row["metric"], row["scenario"], at, against] = row
             places.setdefault(key, []).append((row["metric"], row["scenario"], at))
@@ -240,13 +241,13 @@ class _Side:
         for row in records(controls):
             own = next((k for k, name in self.own.items() if name == row["trial"]), "")
             here = own and (self.rows[own]["model"], self.rows[own]["target"]) == place
-            if here and (scenario == OFFLINE or row["batch_size"] == batch):
+            if here and (scenario == Scenario.OFFLINE or row["batch_size"] == batch):
                 return _interval(row)
         return None
 
 
 def _ran(row: _Row | None) -> bool:
-    return row is not None and row["status"] in RUN
+    return row is not None and row["status"] in RAN
 
 
 def _status(key: str, before: _Row | None, after: _Row | None) -> Change:
@@ -304,7 +305,7 @@ def _change(
 ) -> Change | None:
     key, quantity, against = trial.trial, QUANTITIES[metric], ""
     if metric == "speedup":
-        last = OFFLINE if scenario == OFFLINE else f"batch{batch}"
+        last = Scenario.OFFLINE if scenario == Scenario.OFFLINE else f"batch{batch}"
         named = [side.reference(key, last) for side in (before, after)]
         if key in named:
             return None  # of the reference itself the milliseconds speak

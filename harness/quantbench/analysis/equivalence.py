@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from quantbench.analysis.trial_table import interval
-from quantbench.runs import MULTI_STREAM, OFFLINE, SINGLE_STREAM
+from quantbench.spec import Scenario
 from quantbench.stats import (
     Interval,
     Times,
@@ -47,8 +47,8 @@ def round_times(samples: pd.DataFrame, batch_size: float | None, *, offline: boo
         `quantbench.results.schema.SAMPLES`.
     """
     if offline:
-        return log_times(bursts(samples[samples["scenario"] == OFFLINE]))
-    timed = samples["scenario"].isin((SINGLE_STREAM, MULTI_STREAM))
+        return log_times(bursts(samples[samples["scenario"] == Scenario.OFFLINE]))
+    timed = samples["scenario"].isin((Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM))
     return log_times(bursts(samples[timed & (samples["batch_size"] == batch_size)]))
 
 

@@ -23,7 +23,7 @@ from quantbench.analysis.trial_table import (
 )
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.results import Results
-from quantbench.runs import OFFLINE
+from quantbench.spec import Scenario, Status
 from quantbench.stats import Interval, Times
 from quantbench.units import size
 
@@ -140,7 +140,7 @@ def refusal(row: Row, limits: Constraints) -> str | None:
     The loss is judged by its one-sided 95 % upper bound, so that too few test samples speak
     against a trial, not for it.
     """
-    if row["status"] != "ok":
+    if row["status"] != Status.OK:
         return f"its status is {row['status']}"
     flags, batch = row.get("flags"), number(row["batch_size"])
     differ = {OUTPUTS_DIFFER, "" if math.isnan(batch) else f"{OUTPUTS_DIFFER}-at-batch-{batch:.0f}"}
@@ -407,14 +407,14 @@ def gains(
     here = frame[(frame["model"] == mine["model"]) & (frame["target"] == mine["target"])]
     # no speed-up is relative to a fine-tuned float: it is another model
     plain = (here["method"] == "fp32") & (here["training"] == "ptq")
-    floats = here[plain & (here["status"] == "ok")].dropna(subset="latency_ms")
+    floats = here[plain & (here["status"] == Status.OK)].dropna(subset="latency_ms")
     measured = results.measurements
     measured = measured[(measured["trial"] == trial) & (measured["metric"] == "speedup")]
     speedups = {
         str(row["reference"]): row
         for row in records(measured)
         if number(row["batch_size"]) == batch
-        and row["scenario"] != OFFLINE
+        and row["scenario"] != Scenario.OFFLINE
         and not math.isnan(number(row["value"]))
     }
 

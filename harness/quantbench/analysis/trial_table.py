@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from quantbench.results import Results
-from quantbench.runs import MULTI_STREAM, OFFLINE, SINGLE_STREAM
+from quantbench.spec import Scenario
 from quantbench.stats import Interval
 
 Row = Mapping[str, Any]
 
 TIMED = "timed"
-"""Stands for `SINGLE_STREAM` and `MULTI_STREAM`: one sample a call, or several."""
+"""Stands for `Scenario.SINGLE_STREAM` and `Scenario.MULTI_STREAM`: one sample a call, or several."""
 # What `trial_frame` makes columns of, and the scenario they come from (the peak of memory, say,
 # is also known of scoring and timing); a metric that no trial has is a column of nulls.
 METRICS: Mapping[str, str] = {
@@ -39,14 +39,14 @@ METRICS: Mapping[str, str] = {
     **dict.fromkeys(("peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes"), "memory"),
     **dict.fromkeys(("load_ms", "first_inference_ms"), "start"),
     "energy_net_j": "energy",
-    **dict.fromkeys(("offline_throughput_per_s", "offline_speedup"), OFFLINE),
+    **dict.fromkeys(("offline_throughput_per_s", "offline_speedup"), Scenario.OFFLINE),
 }  # fmt: skip
 
 
 def batch_sizes(results: Results) -> list[int]:
     """Batch sizes that were timed, ascending."""
     rows = results.measurements
-    latencies = rows[(rows["metric"] == "latency_ms") & (rows["scenario"] != OFFLINE)]
+    latencies = rows[(rows["metric"] == "latency_ms") & (rows["scenario"] != Scenario.OFFLINE)]
     return sorted({int(size) for size in latencies["batch_size"].dropna()})
 
 
@@ -55,23 +55,21 @@ def reference_trial(
 ) -> str | None:
     """The fp32 trial that speed-ups of a comparison are relative to, or None where there is none.
 
-    As the run names it, under ``model/target/last`` (``batch1``, ``offline``; the first of the place
+    As the run names it for the comparison ``last`` (``batch1``, ``offline``; the first of the place
     by default); a run that does not is asked for its A/A control, then for what its losses are
     relative to.
     """
-    place = f"{model}/{target}"
-    known = {str(key): str(named) for key, named in (results.run.get("reference") or {}).items()}
-    for key in (f"{place}/{last}", place, *known):
-        if key in known and (key == place or key.startswith(f"{place}/")):
-            return known[key]
+    named = [r for r in results.references if (r.model, r.target) == (model, target)]
+    if named:
+        return next((r.trial for r in named if r.comparison == last), named[0].trial)
     trials, rows = results.trials, results.measurements
     here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
     control = rows.loc[(rows["metric"] == "aa_control") & rows["trial"].isin(here), "trial"]
     if len(control):
         return str(control.iloc[0])
     drops = rows.loc[(rows["metric"] == "quality_drop") & rows["trial"].isin(here), "reference"]
-    named = drops.dropna()
-    return str(named.mode().iloc[0]) if len(named) else None
+    against = drops.dropna()
+    return str(against.mode().iloc[0]) if len(against) else None
 
 
 def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame:
@@ -95,7 +93,7 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
     frame = results.trials.reset_index(drop=True).copy()
     frame["batch_size"] = batch
-    at_batch, offline = (_references(results, last) for last in (f"batch{batch}", OFFLINE))
+    at_batch, offline = (_references(results, last) for last in (f"batch{batch}", Scenario.OFFLINE))
     frame["reference"] = [at_batch[trial] for trial in frame["trial"]]
     frame["is_reference"] = frame["trial"] == frame["reference"]
     found = _rows_by_trial(results, (at_batch, offline), batch)
@@ -140,14 +138,18 @@ def _rows_by_trial(
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in records(results.measurements):
         trial, metric = str(row["trial"]), str(row["metric"])
-        scenario = TIMED if row["scenario"] in (SINGLE_STREAM, MULTI_STREAM) else row["scenario"]
-        if scenario == OFFLINE and (known := f"offline_{metric}") in METRICS:
+        scenario = (
+            TIMED
+            if row["scenario"] in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
+            else row["scenario"]
+        )
+        if scenario == Scenario.OFFLINE and (known := f"offline_{metric}") in METRICS:
             metric = known
         if METRICS.get(metric) != scenario:
             continue
-        if scenario in (TIMED, "energy") and number(row["batch_size"]) != batch:
+        if scenario in (TIMED, Scenario.ENERGY) and number(row["batch_size"]) != batch:
             continue
-        wanted = references[scenario == OFFLINE].get(trial)
+        wanted = references[scenario == Scenario.OFFLINE].get(trial)
         if metric.endswith("speedup") and word(row["reference"]) not in ("", wanted):
             continue
         found.setdefault((trial, metric), row)
@@ -198,7 +200,9 @@ def control(
     here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    controls = rows[(rows["metric"] == "aa_control") & ((rows["scenario"] == OFFLINE) == offline)]
+    controls = rows[
+        (rows["metric"] == "aa_control") & ((rows["scenario"] == Scenario.OFFLINE) == offline)
+    ]
     for row in records(controls):
         same_batch = offline or batch is None or number(row["batch_size"]) == batch
         if row["trial"] in here and same_batch:

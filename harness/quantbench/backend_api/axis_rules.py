@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from quantbench.spec import RECIPE, Method
+from quantbench.spec import PRESETS, RECIPE, Method
 
 # axis -> (the values that work, why the others do not)
 Axes = Mapping[str, tuple[tuple[Any, ...], str]]
@@ -21,11 +22,13 @@ FLOAT: Axes = {
 }
 
 
-def first_refusal(method: Method, axes: Axes) -> str | None:
+def first_refusal(method: Method, axes: Axes, judged: Collection[str] = ()) -> str | None:
     """Why an axis of ``method`` is not among the values in ``axes``, in one sentence, or None.
 
     Static scales without calibration samples, and a training recipe where nothing is trained (or
-    none where something is), are refused too. An empty route is the default one.
+    none where something is), are refused too. An empty route is the default one. An axis that is
+    neither in ``axes`` nor ``judged`` by the backend's own code is one that it does not know: it must
+    be as the preset has it.
 
     >>> from quantbench.spec.method import preset
     >>> first_refusal(preset("fp32", {"granularity": "group"}), FLOAT)
@@ -36,6 +39,14 @@ def first_refusal(method: Method, axes: Axes) -> str | None:
         if value not in allowed and not (axis == "route" and not value):
             shown = [word(one) for one in allowed if one != "" or len(allowed) == 1]
             return f"{axis} is {word(value)}, but {why}; use {axis}: {' or '.join(shown)}"
+    usual = {f.name: f.default for f in dataclasses.fields(method)} | dict(PRESETS[method.name])
+    for axis in usual.keys() - {*axes, *judged, *RECIPE, "name", "seed", "training", "route"}:
+        value = getattr(method, axis)
+        if value != usual[axis]:
+            return (
+                f"{axis} is {word(value)}, and this backend does not know the axis; "
+                f"use {axis}: {word(usual[axis])}"
+            )
     if method.scales == "static" and method.samples == 0:
         return f"{method.name} needs calibration samples; use samples: 256"
     return _recipe(method)

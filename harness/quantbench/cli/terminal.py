@@ -11,6 +11,7 @@ from rich.text import Text
 
 from quantbench.analysis import trial_frame
 from quantbench.results import Results
+from quantbench.spec import Status
 from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, compare, guide
 from quantbench.units import number
 
@@ -27,7 +28,9 @@ def show(found: Results, console: Console) -> None:
     table.add_column("trial", overflow="fold")
     for title in ("ms", "speed-up", "quality", "kB", *(["offline 1/s @batch"] if offline else [])):
         table.add_column(title, justify="right", overflow="fold")
-    shown = trials[trials["status"].isin(["ok", "no-op", "simulated"])].sort_values("latency_ms")
+    shown = trials[trials["status"].isin([Status.OK, Status.NO_OP, Status.SIMULATED])].sort_values(
+        "latency_ms"
+    )
     for name, row in shown.iterrows():
         cells = [
             without(str(name), shared),
@@ -42,7 +45,7 @@ def show(found: Results, console: Console) -> None:
     if shared:
         console.print(" on ".join(shared), markup=False)
     console.print(table)
-    for (status, reason), group in trials[trials["status"] != "ok"].groupby(
+    for (status, reason), group in trials[trials["status"] != Status.OK].groupby(
         ["status", "reason"], sort=False
     ):
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
@@ -99,7 +102,7 @@ def _layers(title: str, layers: list[dict[str, Any]]) -> Table:
     for name in ("SQNR dB", "drop", "agree", "error/step", "clipped"):
         table.add_column(name, justify="right")
     for row in layers:
-        if row["status"] != "ok":
+        if row["status"] != Status.OK:
             table.add_row(row["layer"], row["status"])
             continue
         table.add_row(
@@ -118,7 +121,7 @@ def show_tuning(found: Tuning, console: Console) -> None:
         table.add_column(name, justify="right")
     for row in guide.records(found.candidates):
         style = "bold" if row["trial"] == found.chosen else ""
-        if row["status"] != "ok":
+        if row["status"] != Status.OK:
             table.add_row(row["label"], "", "", "", row["status"], style="dim")
             continue
         table.add_row(
@@ -193,7 +196,8 @@ def without(name: str, shared: tuple[str, str] | None) -> str:
     """A trial's name without what is said above."""
     if shared is None:
         return name
-    return "/".join(part for part in name.split("/") if part not in shared)
+    model, target = shared
+    return name.removeprefix(f"{model}/").replace(f"/{target}", "", 1)
 
 
 def _number(value: float, form: str) -> str:

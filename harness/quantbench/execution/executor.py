@@ -11,9 +11,10 @@ from quantbench.errors import QuantbenchError
 from quantbench.execution.job import Ending, Job
 from quantbench.execution.scheduler import run_jobs
 from quantbench.execution.step import Step
+from quantbench.spec import Status
 from quantbench.system import entry, usable_cpus
 
-_DONE = Ending("ok", "", None, 0.0)
+_DONE = Ending(Status.OK, "", None, 0.0)
 
 
 class Executor(Protocol):
@@ -119,7 +120,7 @@ class StepGraph:
 
     def _start(self, step: Step) -> Sequence[Job]:
         endings = (self.done[need].ending for need in step.needs)
-        failed = next((ending for ending in endings if ending.status != "ok"), None)
+        failed = next((ending for ending in endings if ending.status != Status.OK), None)
         if failed is not None and not step.whatever:
             self._finish(step, failed)
             return ()
@@ -130,7 +131,7 @@ class StepGraph:
             contents = {name: self._content(need) for name, need in step.inputs.items()}
             folder = entry(step.kind, step.key(contents))
         except QuantbenchError as error:
-            self._finish(step, Ending("failed", str(error), None, 0.0, mendable=True))
+            self._finish(step, Ending(Status.FAILED, str(error), None, 0.0, mendable=True))
             return ()
         if step.complete(folder):
             self._finish(step, _DONE, folder, contents)

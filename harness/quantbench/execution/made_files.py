@@ -9,6 +9,7 @@ from pathlib import Path
 from quantbench.errors import BadInput
 from quantbench.execution.job import Ending, Job
 from quantbench.execution.scheduler import run_jobs
+from quantbench.spec import Status
 from quantbench.system import (
     ENVIRONMENT,
     content_key,
@@ -44,7 +45,7 @@ def made(function: str) -> Path:
         print(f"making {shown}: once, then it is cached", file=sys.stderr)
         with tempfile.TemporaryDirectory() as logs:
             ending = _run(function, folder, Path(logs))
-        if ending.status != "ok":
+        if ending.status != Status.OK:
             raise BadInput(ending.reason)
     return folder / (folder / NAME).read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ from typing import IO
 
 from quantbench.execution.job import Ending, Job
 from quantbench.execution.worker import PARENT
+from quantbench.spec import Status
 from quantbench.system import COMMON_ENVIRONMENT, PROGRESS, locator, stored_as
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -117,21 +118,21 @@ class Process:
         seconds = self.seconds
         if self._overrun == "timeout":
             reason = f"took longer than its limit of {self.job.time_limit_s:g} s and was stopped"
-            return Ending("timeout", reason, None, seconds)
+            return Ending(Status.TIMEOUT, reason, None, seconds)
         if self._overrun == "out-of-memory":
             reason = f"used more than its limit of {self.job.memory_mb:g} MB and was stopped"
-            return Ending("out-of-memory", reason, None, seconds)
+            return Ending(Status.OUT_OF_MEMORY, reason, None, seconds)
         if self.result.exists():
             try:
                 outcome = json.loads(self.result.read_text(encoding="utf-8"))
             except ValueError:
-                outcome = {"status": "failed", "reason": "the worker's result cannot be read"}
+                outcome = {"status": Status.FAILED, "reason": "the worker's result cannot be read"}
             return Ending(
                 outcome["status"], outcome["reason"], outcome.get("value"), seconds,
                 mendable=outcome.get("mendable", False),
             )  # fmt: skip
         reason = f"{_death(code)}{_last_words(self.log)}"
-        return Ending("crashed", reason, None, seconds, killed=code == -signal.SIGKILL)
+        return Ending(Status.CRASHED, reason, None, seconds, killed=code == -signal.SIGKILL)
 
 
 def resident_mb(pid: int) -> float:

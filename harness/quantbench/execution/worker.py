@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.errors import QuantbenchError
+from quantbench.spec import Status
 from quantbench.system import write_json
 
 PR_SET_PDEATHSIG = 1
@@ -39,14 +40,14 @@ def call(job: dict[str, Any]) -> dict[str, Any]:
         module, _, name = job["function"].partition(":")
         value = getattr(importlib.import_module(module), name)(**job["arguments"])
     except QuantbenchError as error:
-        return {"status": "failed", "reason": str(error), "mendable": True}
+        return {"status": Status.FAILED, "reason": str(error), "mendable": True}
     except MemoryError as error:
-        return {"status": "out-of-memory", "reason": f"memory allocation failed: {error}"}
+        return {"status": Status.OUT_OF_MEMORY, "reason": f"memory allocation failed: {error}"}
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip().splitlines() or [""])[0]
-        return {"status": "failed", "reason": f"{type(error).__name__}: {first}"[:500]}
-    return {"status": "ok", "reason": "", "value": value}
+        return {"status": Status.FAILED, "reason": f"{type(error).__name__}: {first}"[:500]}
+    return {"status": Status.OK, "reason": "", "value": value}
 
 
 def main() -> None:

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-STATUS_MEANING: Mapping[str, str] = {
-    "ok": "built, scored and timed",
-    "no-op": "nothing in it computes in integers although that was asked for: the tool quantized nothing",
-    "simulated": "no kernel executes this method as it is: built and scored for its quality, not timed",
-    "unsupported": "the framework or the machine cannot do this; the reason says why",
-    "invalid": "its outputs are not finite or far from the float model's, so it was not timed",
-    "failed": "an error in the framework; the reason holds its message",
-    "timeout": "stopped at its time limit",
-    "crashed": "its process died",
-    "out-of-memory": "stopped at its memory limit",
-}
+from quantbench.spec import Flag, Status
+
+STATUS_MEANING: Mapping[str, str] = {status: status.meaning for status in Status}
 STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "simulated": "~", "unsupported": "–"}
 
-FLAG_MEANING: Mapping[str, str] = {
-    "not-steady": "its times had not settled when the warm-up ended",
-    "slower-than-10x": "left the timing after one generation, more than 10× slower than the reference",
-    "holds-integers": "its file holds integer weights although its method is a float one",
-    "drift": "the reference's times rose or fell steadily while it was timed; ratios of rounds stand",
-    "warming": "the reference was over 3 % slower at the end of the timing than at its beginning",
-    "noisy-machine": "something else held the processor in over 30 % of the rounds",
-    "order-effect": "its ratio depends on whether it or the reference was timed first, by over 1 %",
-    "more-threads": "it used more processor time than the target has threads",
-    "caches-inputs": "one input repeated runs over 10 % faster than different ones: something may cache results",
-    "outputs-differ": "the timed outputs differ from the scored ones",
-}
+FLAG_MEANING: Mapping[str, str] = {flag: flag.meaning for flag in Flag}
 
 VERDICT_MEANING: Mapping[str, str] = {
     "faster": "the interval of the speed-up lies above 1, by more than the noise",

@@ -9,7 +9,8 @@ from quantbench.analysis import Constraints, Row, choose, records, standings, tr
 from quantbench.report import verdict
 from quantbench.report.glossary import STATUS_MEANING
 from quantbench.report.provenance import listed
-from quantbench.results import FAILURES, Results, parts
+from quantbench.results import Results, parts
+from quantbench.spec import FAILURES
 from quantbench.units import milliseconds, one_line, place_name, ratio, size
 
 MOST = 8

@@ -38,7 +38,8 @@ from quantbench.report.sections.sweeps import sweeps
 from quantbench.report.sections.training import Training, training
 from quantbench.report.sections.weight_ranges import Weights, weights
 from quantbench.report.verdict import loss_writer, quality_writer
-from quantbench.results import FAILURES, Results, parts
+from quantbench.results import Results, parts
+from quantbench.spec import FAILURES, Status, Verdict
 from quantbench.units import (
     MISSING,
     Formatter,
@@ -413,14 +414,14 @@ def _quality_cell(row: Row) -> Cell:
 
 
 def _speedup_cell(row: Row) -> Cell:
-    if row["is_reference"] and row["status"] == "ok":
+    if row["is_reference"] and row["status"] == Status.OK:
         return Cell("1×", ("the reference",), "1.0")
     verdict = row["speedup_verdict"]
-    tone = "good" if verdict == "faster" else ("bad" if verdict.startswith("slower") else "")
+    tone = "good" if verdict == Verdict.FASTER else ("bad" if verdict.startswith("slower") else "")
     cell = _cell(row, "speedup", ratio, tone)
-    if verdict in ("", "faster", "slower"):
+    if verdict in ("", Verdict.FASTER, Verdict.SLOWER):
         return cell
-    why = row["speedup_reason"] if verdict == "undecided" else ""
+    why = row["speedup_reason"] if verdict == Verdict.UNDECIDED else ""
     return Cell(cell.text, (*cell.notes, *_lines(verdict, why)), cell.sort, tone)
 
 
@@ -444,7 +445,7 @@ def _loss_cell(row: Row) -> Cell:
     verdict = row["quality_drop_verdict"]
     bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
-    kept = row["quality_kept_verdict"] if verdict == "keeps" else verdict
+    kept = row["quality_kept_verdict"] if verdict == Verdict.KEEPS else verdict
     return Cell(
         cell.text, _lines(bound, kept, text_of(row["quality_drop_reason"])), cell.sort, tone
     )

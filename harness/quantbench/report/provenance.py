@@ -147,13 +147,16 @@ def _machine_facts(machine: Row) -> tuple[tuple[str, str], ...]:
 
 def _run_facts(run: Row, frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     seeds = sorted({int(s) for s in frame["seed"].dropna()})
-    references = (run.get("reference") or {}).items()
+    references = run.get("reference") or ()
     facts = [
         ("run", text_of(run.get("run"))),
         ("made by quantbench", text_of(run.get("quantbench"))),
         ("seed of the run", text_of(run.get("seed"))),
         ("seeds of the trials", ", ".join(map(str, seeds))),
-        *((f"reference of {key}", text_of(trial)) for key, trial in references),
+        *(
+            (f"reference of {r['model']} on {r['target']}, {r['comparison']}", text_of(r["trial"]))
+            for r in references
+        ),
     ]
     return tuple((one_line(k), one_line(v) or "not recorded") for k, v in facts)
 

@@ -21,6 +21,7 @@ from quantbench.analysis import (
     word,
 )
 from quantbench.results import Results, parts
+from quantbench.spec import Verdict
 from quantbench.units import (
     MISSING,
     Formatter,
@@ -161,7 +162,7 @@ def speed_fact(results: Results, row: Row, frame: pd.DataFrame, batch: int | Non
         ends = span(gain.speedup, ratio)
         against = rows.get(gain.reference)
         other = name(against) if against else one_line(gain.reference)
-        verdict = "" if gain.verdict in ("", "faster") else f"; {gain.verdict}"
+        verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
         measured = f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
         lines.append(f"{measured} against {other}, {gain.versus}{verdict}")
     latency = interval(row, "latency_ms")

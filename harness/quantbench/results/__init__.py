@@ -1,9 +1,11 @@
 """Results: the Parquet contract of a run: its schema, its tables, several runs as one."""
 
 from quantbench.results.merge import parts
-from quantbench.results.schema import FAILURES, PREDICTIONS, SAMPLES, SCHEMA_VERSION, SCHEMAS
+from quantbench.results.migration import spread
+from quantbench.results.schema import PREDICTIONS, SAMPLES, SCHEMA_VERSION, SCHEMAS
 from quantbench.results.tables import (
     SHOWN_AS_HTML,
+    Reference,
     Results,
     find_run,
     load_results,
@@ -12,16 +14,17 @@ from quantbench.results.tables import (
 )
 
 __all__ = [
-    "FAILURES",
     "PREDICTIONS",
     "SAMPLES",
     "SCHEMAS",
     "SCHEMA_VERSION",
     "SHOWN_AS_HTML",
+    "Reference",
     "Results",
     "find_run",
     "load_results",
     "parts",
     "read_table",
+    "spread",
     "write_table",
 ]

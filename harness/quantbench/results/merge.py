@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,7 @@ def merge(runs: Sequence[Results]) -> Results:
     named = _told_apart(runs)
     shared = _shared(runs)
     pieces = [_renamed(run, name, shared) for run, name in zip(runs, named, strict=True)]
-    references: dict[str, str] = {}
-    for piece in pieces:
-        references |= piece.run["reference"]
+    references = [told for piece in pieces for told in piece.run["reference"]]
     machines = [dict(run.machine) for run in runs]
     warnings = list(dict.fromkeys(w for m in machines for w in m.get("warnings") or ()))
     return Results(
@@ -122,11 +120,16 @@ def _renamed(run: Results, name: str, shared: Iterable[str]) -> Results:
         elif table != "trials":
             columns = [c for c in ("trial", "reference") if c in frame]
             tables[table] = frame.assign(**{c: follow(frame[c]) for c in columns})
-    references = {
-        "/".join(part + mark if part in shared and i == 1 else part for i, part in enumerate(key.split("/"))):
-        new.get(str(trial), str(trial))
-        for key, trial in (run.run.get("reference") or {}).items()
-    }  # fmt: skip
+    references = [
+        asdict(
+            replace(
+                one,
+                target=one.target + mark if one.target in shared else one.target,
+                trial=new.get(one.trial, one.trial),
+            )
+        )
+        for one in run.references
+    ]
     part = Part(name, run.folder, run.run, run.machine, {n: o for o, n in new.items()})
     marked = {**run.run, "reference": references, "parts": (part,)}
     return Results(run.folder, marked, run.machine, **tables)

@@ -9,19 +9,13 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from quantbench.spec import AXES, Method
+from quantbench.spec import AXES, Method, Status
 
-SCHEMA_VERSION = 4
-
-
-STATUSES = (
-    "ok", "no-op", "simulated", "unsupported", "invalid", "failed", "timeout", "crashed", "out-of-memory",
-)  # fmt: skip
+SCHEMA_VERSION = 5
+"""Raised by a new column, axis or meaning; `quantbench.results.migration` reads what was before."""
 
 
-FAILURES = ("invalid", "failed", "timeout", "crashed", "out-of-memory")
-"""Statuses that make `quantbench run` exit with 1."""
-
+STATUSES = tuple(Status)
 
 _AXIS_TYPES: Mapping[type, pa.DataType] = {
     str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), tuple: pa.list_(pa.string()),
@@ -82,6 +76,7 @@ MEASUREMENTS = pa.schema(
         ("value", pa.float64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
+        ("spread", pa.string()),  # what low and high mean: `quantbench.spec.Spread`
         ("unit", pa.string()),
         ("n", pa.int64()),
         ("reference", pa.string()),  # the trial a ratio or difference is relative to

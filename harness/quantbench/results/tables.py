@@ -16,9 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quantbench.errors import NotComparable
+from quantbench.results.migration import migrated, migrated_run
 from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY
 from quantbench.system import read_json, write_atomically
 from quantbench.units import one_line, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The trial that ratios of a comparison are shown against.
+
+    ``comparison``: its last word, ``batch8`` or ``offline``.
+    """
+
+    model: str
+    target: str
+    comparison: str
+    trial: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,11 @@ class Results:
     artifacts: pd.DataFrame
     training: pd.DataFrame
     histograms: pd.DataFrame
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Of each comparison, the trial that reports show ratios against."""
+        return tuple(Reference(**told) for told in self.run.get("reference") or ())
 
     @property
     def name(self) -> str:
@@ -92,7 +111,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     Raises
     ------
     NotComparable
-        If the file is missing, unreadable or of another schema version.
+        If the file is missing, unreadable, or of a version that no migration reads.
     """
     path = folder / f"{name}.parquet"
     try:
@@ -100,12 +119,13 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     except (OSError, pa.ArrowException) as error:
         raise NotComparable(f"{path} cannot be read ({error}); is {folder} a run?") from error
     version = (table.schema.metadata or {}).get(b"quantbench_schema", b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    frame = migrated(name, table.to_pandas(), version, str(path))
+    wanted = {**SCHEMAS, "sensitivity": SENSITIVITY}[name].names
+    if missing := [column for column in wanted if column not in frame]:
         raise NotComparable(
-            f"{path} has schema version {version}, this quantbench reads {SCHEMA_VERSION}; "
-            "run the experiment again, or use the quantbench that wrote it"
+            f"{path} lacks the columns {', '.join(missing)} of its schema version; "
+            "run the experiment again"
         )
-    frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
@@ -120,7 +140,7 @@ def load_results(path: str | Path) -> Results:
     folder = find_run(Path(path))
     return Results(
         folder=folder,
-        run=read_json(folder / "run.json"),
+        run=migrated_run(read_json(folder / "run.json")),
         machine=read_json(folder / "machine.json"),
         **{name: read_table(folder, name) for name in SCHEMAS},
     )

@@ -1,7 +1,7 @@
 """Runs: an experiment is built, scored and timed; the state on disk becomes tables."""
 
 from quantbench.runs.build_graph import BuildGraph
-from quantbench.runs.comparison import MULTI_STREAM, OFFLINE, SINGLE_STREAM, Comparison, Contender
+from quantbench.runs.comparison import Comparison, Contender
 from quantbench.runs.exporting import export
 from quantbench.runs.interleaved_timing import (
     Generation,
@@ -16,14 +16,14 @@ from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing
 
 __all__ = [
-    "MULTI_STREAM",
-    "OFFLINE",
-    "SINGLE_STREAM",
     "BuildGraph",
     "Comparison",
     "Contender",
     "Generation",
     "Reporter",
+    "Scenario.MULTI_STREAM",
+    "Scenario.OFFLINE",
+    "Scenario.SINGLE_STREAM",
     "Store",
     "Timing",
     "exit_code",

@@ -26,9 +26,10 @@ from quantbench.backend_api import (
 from quantbench.errors import BadArtifact, QuantbenchError
 from quantbench.execution import Ending, LocalExecutor, Resources, Step, StepGraph
 from quantbench.experiment import Cell, Experiment, float_form, parity_cell
+from quantbench.runs.outputs import outputs
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.store import Store
-from quantbench.spec import RECIPE, Array, Model, Task, read_arrays
+from quantbench.spec import RECIPE, Model, Stage, Status, Task
 from quantbench.stats import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
 from quantbench.steps import build, prepare_data, score
 from quantbench.steps.build import read_record
@@ -53,13 +54,12 @@ class BuildGraph:
     machine: Mapping[str, Any]
     reporter: Reporter
     _graph: StepGraph = field(default_factory=lambda: StepGraph(()))
-    _outputs: dict[Path, dict[str, Array]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Build and score every cell that has no state yet."""
         for cell in self.cells:
             if cell.refusal and self.store.get("build", cell.trial.id) is None:
-                self._end(cell, "build", "unsupported", cell.refusal)
+                self._end(cell, Stage.BUILD, Status.UNSUPPORTED, cell.refusal)
         todo = [c for c in self.cells if self._open(c)]
         self.reporter.phase("build", len(todo))
         steps: dict[str, Step] = {}
@@ -68,7 +68,7 @@ class BuildGraph:
                 # a step that several trials need stands once
                 steps |= {step.name: step for step in self.steps(model)}
             except QuantbenchError as error:
-                failed = Ending("failed", str(error), None, 0.0, mendable=True)
+                failed = Ending(Status.FAILED, str(error), None, 0.0, mendable=True)
                 for cell in self._todo(model):
                     self._built(cell, failed)
         self._graph = StepGraph(steps.values())
@@ -83,7 +83,7 @@ class BuildGraph:
         built = self.store.done("build", cell.trial.id)
         if built is None:
             return True
-        if built["status"] != "ok":
+        if built["status"] != Status.OK:
             return False
         scored = self.store.done("score", cell.trial.id)
         if scored is None or not entry("artifacts", built["artifact"]).exists():
@@ -272,14 +272,16 @@ class BuildGraph:
     def _judge_parity(self, name: str, floats: Mapping[str, Cell], ending: Ending) -> Ending:
         """Compare each backend's float outputs with those of the model's own form."""
         done = self._graph.done
-        scored = [form for form, cell in floats.items() if done[_score(cell)].ending.status == "ok"]
+        scored = [
+            form for form, cell in floats.items() if done[_score(cell)].ending.status == Status.OK
+        ]
         model = next(iter(floats.values())).model
         scored.sort(key=lambda form: _origin(model, floats[form]))
         judged: dict[str, dict[str, Any]] = {}
-        reference = self._read(_score(floats[scored[0]])) if scored else {}
+        reference = outputs(self._folder(_score(floats[scored[0]]))) if scored else {}
         for form in scored:
             cell = floats[form]
-            own = self._read(_score(cell))
+            own = outputs(self._folder(_score(cell)))
             found = [parity(reference[key], own[key]) for key in reference]
             worst = max(found, key=lambda p: p.relative)
             judged[form] = {
@@ -299,21 +301,21 @@ class BuildGraph:
 
     def _gate(self, name: str, form: str, cell: Cell, ending: Ending) -> Ending:
         """Trials of a form go on where it could be made and is the same function."""
-        if ending.status != "ok":  # of the data
+        if ending.status != Status.OK:  # of the data
             return ending
         made = self._graph.done[_score(cell)].ending
-        if made.status != "ok":
+        if made.status != Status.OK:
             return replace(made, reason=f"its float form could not be made: {made.reason}")
         judged = (self.store.get("parity", name) or {})["forms"].get(form, {})
-        return ending if judged["holds"] else Ending("invalid", judged["reason"], None, 0.0)
+        return ending if judged["holds"] else Ending(Status.INVALID, judged["reason"], None, 0.0)
 
     def _built(self, cell: Cell, ending: Ending) -> Ending:
         trial = cell.trial
-        if ending.status != "ok":
+        if ending.status != Status.OK:
             reason = ending.reason
-            if ending.status == "crashed" and not ending.killed and _CRASH_HINT not in reason:
+            if ending.status == Status.CRASHED and not ending.killed and _CRASH_HINT not in reason:
                 reason = f"{reason}; {_CRASH_HINT}"
-            self._end(cell, "build", ending.status, reason, again=ending.again)
+            self._end(cell, Stage.BUILD, ending.status, reason, again=ending.again)
             self.reporter.done(f"{trial.id}: {ending.status}")
             return ending
         folder = self._folder(_build(cell))
@@ -322,7 +324,7 @@ class BuildGraph:
         if self.store.done("build", trial.id) is None:
             record = read_record(folder)
             self._end(
-                cell, "build", "ok", "",
+                cell, Stage.BUILD, Status.OK, "",
                 artifact=folder.name, sha256=artifact.digest, built_s=record["built_s"],
                 record=record, simulated=artifact.details.get("simulated", ""),
                 **self._before(cell),
@@ -350,11 +352,11 @@ class BuildGraph:
         return left
 
     def _scored(self, cell: Cell, ending: Ending) -> Ending:
-        if self._graph.done[_build(cell)].ending.status != "ok":
+        if self._graph.done[_build(cell)].ending.status != Status.OK:
             return ending
         status, reason = ending.status, ending.reason
         more: dict[str, Any] = {"scored_s": ending.seconds, "again": ending.again}
-        if ending.status == "ok":
+        if ending.status == Status.OK:
             folder = self._folder(_score(cell))
             summary = read_json(folder / SUMMARY)
             noise = self._sqnr(cell)
@@ -366,25 +368,15 @@ class BuildGraph:
                 "scored_s": summary["seconds"],
                 "summary": summary,
             }
-        self._end(cell, "score", status, reason, **more)
+        self._end(cell, Stage.SCORE, status, reason, **more)
         self.reporter.done(f"{cell.trial.id}: {status}" + (f" ({reason})" if reason else ""))
         return ending
-
-    def _read(self, step: str) -> dict[str, Array]:
-        """A scored cell's outputs over the test split, by output name; read once a run."""
-        folder = self._folder(step)
-        if folder not in self._outputs:
-            self._outputs[folder] = read_arrays(folder)
-        return self._outputs[folder]
 
     def _sqnr(self, cell: Cell) -> float:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
         state = self.store.get("parity", cell.model.name) or {}
-        folder = entry("scores", state["forms"][state["reference"]]["score"])
-        if folder not in self._outputs:
-            self._outputs[folder] = read_arrays(folder)
-        reference = self._outputs[folder]
-        own = read_arrays(self._folder(_score(cell)))
+        reference = outputs(entry("scores", state["forms"][state["reference"]]["score"]))
+        own = outputs(self._folder(_score(cell)))
         return min(sqnr_db(reference[name], array) for name, array in own.items())
 
     def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:

@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantbench.execution import Job
-from quantbench.spec import Target
-
-SINGLE_STREAM, MULTI_STREAM, OFFLINE = "single-stream", "multi-stream", "offline"
-"""MLPerf Inference's words: one sample a call; several; as many a call as is best for throughput."""
+from quantbench.spec import Scenario, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One artifact of a comparison, under the name its samples are stored by."""
+    """One artifact of a comparison, under the name its samples are stored by.
+
+    ``is_float``: whether it is in fp32 as it was trained, so that ratios are formed against it.
+    """
 
     name: str
     job: Job
     batch_size: int = 1
+    is_float: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,12 @@ class Comparison:
     offline: bool = False
 
     @property
-    def scenario(self) -> str:
-        """One of `SINGLE_STREAM`, `MULTI_STREAM` and `OFFLINE`."""
+    def scenario(self) -> Scenario:
+        """One sample a call, several, or each at its best."""
         if self.offline:
-            return OFFLINE
-        return MULTI_STREAM if max(self.batch_sizes.values()) > 1 else SINGLE_STREAM
+            return Scenario.OFFLINE
+        several = max(self.batch_sizes.values()) > 1
+        return Scenario.MULTI_STREAM if several else Scenario.SINGLE_STREAM
 
     @property
     def batch_sizes(self) -> Mapping[str, int]:
@@ -44,10 +46,19 @@ class Comparison:
         return {c.name: c.batch_size for c in self.contenders}
 
     @property
+    def floats(self) -> tuple[str, ...]:
+        """Names of those in fp32 as they were trained, the A/A control left out."""
+        return tuple(c.name for c in self.contenders if c.is_float and c.name != self.control)
+
+    @property
     def id(self) -> str:
         """Readable and unique within a run: ``digits/cpu-1/batch8``, ``digits/cpu-1/offline``."""
-        last = OFFLINE if self.offline else f"batch{self.contenders[0].batch_size}"
-        return f"{self.model}/{self.target.name}/{last}"
+        return f"{self.model}/{self.target.name}/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """Unique among those of a model on a target: ``batch8``, ``offline``."""
+        return Scenario.OFFLINE if self.offline else f"batch{self.contenders[0].batch_size}"
 
     @property
     def control(self) -> str:

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from quantbench.errors import NotComparable
 from quantbench.execution import TRIES, Ending, Job, Process
 from quantbench.results import SAMPLES
 from quantbench.runs.comparison import Comparison
-from quantbench.spec import Precision
+from quantbench.spec import Precision, Status
 from quantbench.stats import Interval, Times, paired, paired_rounds, statistics
 from quantbench.system import usable_cpus, write_atomically, write_json
 
@@ -39,7 +39,7 @@ TOO_SLOW = 10.0
 ANSWER_LIMIT_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Generation:
     """What one generation of processes observed.
 
@@ -61,6 +61,11 @@ class Generation:
     killed: bool = False
     warm_s: float = 0.0
     burst_s: float = 0.0
+
+    @cached_property
+    def bursts(self) -> pd.DataFrame:
+        """Its times as `quantbench.stats.paired_rounds.bursts`; converted once."""
+        return paired_rounds.bursts(self.rows.to_pandas())
 
 
 def run_generation(
@@ -202,7 +207,7 @@ class Worker:
         poller.register(self.process.stdout, select.POLLIN | select.POLLHUP)
         if not poller.poll(limit_s * 1000):
             self.process.kill()
-            return Ending("timeout", f"no answer within {limit_s:g} s while timed", None, 0.0)
+            return Ending(Status.TIMEOUT, f"no answer within {limit_s:g} s while timed", None, 0.0)
         line = self.process.stdout.readline()
         if not line:
             return self.process.ending()
@@ -267,13 +272,17 @@ def save_generation(folder: Path, generation: Generation) -> None:
 
 def load_generations(folder: Path) -> list[Generation]:
     """The complete generations in ``folder``, in order."""
-    found = []
-    for path in sorted(folder.glob("generation-*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("failures", "cpu"):
-            data[key] = {name: tuple(value) for name, value in data[key].items()}
-        found.append(Generation(rows=pq.read_table(path.with_suffix(".parquet")), **data))
-    return found
+    paths = sorted(folder.glob("generation-*.json"))
+    return [_load(path, path.stat().st_mtime_ns) for path in paths]
+
+
+@lru_cache(maxsize=1024)
+def _load(path: Path, changed_ns: int) -> Generation:
+    """A stored generation; read once a run, for as long as its file stays the same."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("failures", "cpu"):
+        data[key] = {name: tuple(value) for name, value in data[key].items()}
+    return Generation(rows=pq.read_table(path.with_suffix(".parquet")), **data)
 
 
 def resume(comparison: Comparison, folder: Path) -> list[Generation]:
@@ -339,12 +348,14 @@ def _check_reference(comparison: Comparison, generations: Sequence[Generation]) 
 
 def still_in(comparison: Comparison, generations: Sequence[Generation]) -> list[str]:
     """Names that go on: neither failed nor more than 10x slower than the reference."""
-    gone = {name for g in generations for name in g.failures}
-    if generations:
-        for name, interval in log_ratios(comparison, generations).items():
-            if interval.value < -np.log(TOO_SLOW):
-                gone.add(name)
+    gone = {name for g in generations for name in g.failures} | too_slow(comparison, generations)
     return [c.name for c in comparison.contenders if c.name not in gone]
+
+
+def too_slow(comparison: Comparison, generations: Sequence[Generation]) -> set[str]:
+    """Names that are more than 10x slower than the reference, and leave the timing for it."""
+    ratios = log_ratios(comparison, generations) if generations else {}
+    return {name for name, ratio in ratios.items() if ratio.value < -np.log(TOO_SLOW)}
 
 
 def precise(log_ratio: Interval, width: float) -> bool:
@@ -376,8 +387,12 @@ def why_stop(
 
 def bursts(generations: Sequence[Generation]) -> pd.DataFrame:
     """As `quantbench.stats.paired_rounds.bursts`; ``generation`` is the place in the sequence."""
-    frames = [g.rows.to_pandas().assign(generation=i) for i, g in enumerate(generations)]
-    return paired_rounds.bursts(pd.concat(frames or [SAMPLES.empty_table().to_pandas()]))
+    frames = [g.bursts.assign(generation=i) for i, g in enumerate(generations)]
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else paired_rounds.bursts(SAMPLES.empty_table().to_pandas())
+    )
 
 
 def log_times(generations: Sequence[Generation]) -> Times:

@@ -23,6 +23,7 @@ from quantbench.runs.interleaved_timing import resume, run_comparison, why_stop
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing, session
+from quantbench.spec import Status
 from quantbench.steps import startup
 from quantbench.system import content_key, locate, machine, read_json, sweep, write_json
 
@@ -108,7 +109,8 @@ def run(
             report.phase("write", 1)
             timing = context.timing()
             compared = [*timing.comparisons(), *timing.offline()]
-            description["reference"] = assembly.write(context.experiment, cells, store, compared)
+            named = assembly.write(context.experiment, cells, store, compared)
+            description["reference"] = [asdict(reference) for reference in named]
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
         # what the file says beside what decides the run may have changed since
@@ -176,7 +178,7 @@ def _description(experiment: Experiment, store: Store, command: str) -> dict[str
             "valid_sqnr_db": experiment.valid_sqnr_db,
             **{f"limit_{k}": v for k, v in described["limits"].items()},
         },
-        "reference": {},
+        "reference": [],
         "quantbench": __version__,
         "schema": SCHEMA_VERSION,
         **_told(experiment),
@@ -205,26 +207,30 @@ def _start_up(context: Context) -> None:
     todo = [c for c in context.scored() if store.done("start", c.trial.id) is None]
     cells = {c.trial.id: c for c in todo}
     seen: dict[str, list[dict[str, Any]]] = {name: [] for name in cells}
+    started: dict[str, str] = {}  # the job's name -> the trial's
     context.reporter.phase("start", len(todo))
 
+    def start(cell: Cell) -> Job:
+        job = _start_job(context, cell, len(seen[cell.trial.id]))
+        started[job.name] = cell.trial.id
+        return job
+
     def on_end(job: Job, ending: Ending) -> list[Job]:
-        trial = str(job.arguments["artifact"]) and job.name.rpartition(" #")[0].removeprefix(
-            "start "
-        )
-        if ending.status != "ok":
+        trial = started[job.name]
+        if ending.status != Status.OK:
             failed = {"status": ending.status, "reason": ending.reason, "again": ending.again}
             store.put("start", trial, {**failed, "observed": []})
             context.reporter.done(f"{trial}: {ending.status}")
             return []
         seen[trial].append(ending.value)
         if len(seen[trial]) < experiment.precision.memory_processes:
-            return [_start_job(context, cells[trial], len(seen[trial]))]
-        store.put("start", trial, {"status": "ok", "reason": "", "observed": seen[trial]})
+            return [start(cells[trial])]
+        store.put("start", trial, {"status": Status.OK, "reason": "", "observed": seen[trial]})
         context.reporter.done()
         return []
 
     run_jobs(
-        [_start_job(context, cell, 0) for cell in todo], store.logs, on_end,
+        [start(cell) for cell in todo], store.logs, on_end,
         slots=1, on_start=lambda job: context.reporter.step(job.name),
     )  # fmt: skip
 
@@ -295,18 +301,18 @@ def _energy(context: Context) -> None:
         except energy.NoMeter as refusal:
             code = str(refusal)
             again = code in energy.MENDABLE  # the user can; then the same command measures it
-            refused = {"status": "unsupported", "reason": code, "again": again}
+            refused = {"status": Status.UNSUPPORTED, "reason": code, "again": again}
             store.put("energy", comparison.id, refused)
             if asked:
                 context.reporter.say(f"{comparison.id}: no energy: {energy.REASONS[code]}")
             continue
-        found = {"status": "ok", "reason": "", "windows": [asdict(w) for w in windows]}
+        found = {"status": Status.OK, "reason": "", "windows": [asdict(w) for w in windows]}
         store.put("energy", comparison.id, found)
 
 
 def exit_code(found: Results) -> int:
     """0 done; 1 some trial failed; 3 nothing measured."""
-    from quantbench.results import FAILURES
+    from quantbench.spec import FAILURES
 
     if found.trials["status"].isin(FAILURES).any():
         return 1

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Store:
     """The folder of one run: ``state/<phase>/<digest of the trial's id>.json``, ``logs/``."""
 
     folder: Path
+    _known: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def logs(self) -> Path:
@@ -36,12 +37,14 @@ class Store:
         return self.folder / "state" / phase / f"{stored_as(name)}.json"
 
     def get(self, phase: str, name: str) -> dict[str, Any] | None:
-        """The state of a finished step, or None."""
-        try:
-            state: dict[str, Any] = json.loads(self.path(phase, name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return state
+        """The state of a finished step, or None; read once: the run is `locked`."""
+        path = self.path(phase, name)
+        if path not in self._known:
+            try:
+                self._known[path] = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return None
+        return self._known[path]
 
     def done(self, phase: str, name: str) -> dict[str, Any] | None:
         """The state of a step, or None where it has to be done, or done again.
@@ -61,7 +64,9 @@ class Store:
 
     def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
         """Record a finished step."""
-        write_json(self.path(phase, name), {"name": name, **state})
+        path = self.path(phase, name)
+        write_json(path, {"name": name, **state})
+        self._known.pop(path, None)
 
     def artifact(self, key: str) -> Path:
         """Where the run keeps an artifact, whatever happens to the cache."""

@@ -93,7 +93,7 @@ class Timing:
             f"clock {name}", timed_burst.serve, arguments,
             runtime.environment(cell.trial.target), (), limits.start_s, limits.memory_mb,
         )  # fmt: skip
-        return Contender(name, job, batch_size)
+        return Contender(name, job, batch_size, is_float=is_float(cell.trial))
 
 
 def session(store: Store, cell: Cell) -> dict[str, Any]:
@@ -116,7 +116,12 @@ def reference(trials: Sequence[Trial], selector: Mapping[str, str]) -> Trial:
 
 def floats(trials: Sequence[Trial]) -> Iterator[Trial]:
     """Those in fp32 as they were trained."""
-    return (t for t in trials if t.method.name == "fp32" and t.method.training == "ptq")
+    return (trial for trial in trials if is_float(trial))
+
+
+def is_float(trial: Trial) -> bool:
+    """Whether a trial is in fp32 as it was trained."""
+    return trial.method.name == "fp32" and trial.method.training == "ptq"
 
 
 def best_batch_sizes(times: Mapping[int, Mapping[str, float]]) -> dict[str, int]:

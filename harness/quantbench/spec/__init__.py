@@ -7,6 +7,7 @@ from quantbench.spec.naming import NAME, as_name
 from quantbench.spec.precision import PRECISIONS, Precision
 from quantbench.spec.published import Published
 from quantbench.spec.shift import RECALIBRATED, Shift
+from quantbench.spec.status import FAILURES, RAN, Flag, Scenario, Spread, Stage, Status, Verdict
 from quantbench.spec.target import Target, presets, target_warnings
 from quantbench.spec.task import SPLITS, Data, Samples, Task
 from quantbench.spec.tensor import (
@@ -25,27 +26,35 @@ from quantbench.spec.trial import Limits, Trial
 
 __all__ = [
     "AXES",
+    "FAILURES",
     "LISTS",
     "NAME",
     "PRECISIONS",
     "PRESETS",
+    "RAN",
     "RECALIBRATED",
     "RECIPE",
     "SPLITS",
     "Array",
     "Arrays",
     "Data",
+    "Flag",
     "Limits",
     "Method",
     "Model",
     "Precision",
     "Published",
     "Samples",
+    "Scenario",
     "Shift",
+    "Spread",
+    "Stage",
+    "Status",
     "Target",
     "Task",
     "TensorSpec",
     "Trial",
+    "Verdict",
     "as_name",
     "check_axis",
     "check_inputs",

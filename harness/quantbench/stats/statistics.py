@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from quantbench.spec import Verdict
+
 FloatArray = NDArray[np.float64]
 
 CLASS_SAMPLES = 50
@@ -331,14 +333,14 @@ def over_scores(scores: FloatArray) -> PairedDrop:
     return PairedDrop(Interval(mean, mean - half, mean + half), mean + upper, p, k)
 
 
-def quality_verdict(drop: PairedDrop, margin: float) -> str:
+def quality_verdict(drop: PairedDrop, margin: float) -> Verdict:
     """``keeps`` if the one-sided upper bound stays under ``margin``; ``loses`` if surely above.
 
     ``margin`` in the unit of the drop. ``loses`` needs the two-sided lower bound above it.
     """
     if drop.upper < margin:
-        return "keeps"
-    return "loses" if drop.interval.low > margin else "undecided"
+        return Verdict.KEEPS
+    return Verdict.LOSES if drop.interval.low > margin else Verdict.UNDECIDED
 
 
 # --- latency -------------------------------------------------------------------------------------
@@ -495,7 +497,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def latency_verdict(speedup: Interval, p_adjusted: float, noise: float) -> str:
+def latency_verdict(speedup: Interval, p_adjusted: float, noise: float) -> Verdict:
     """What may be said about a speed-up.
 
     Parameters
@@ -509,9 +511,9 @@ def latency_verdict(speedup: Interval, p_adjusted: float, noise: float) -> str:
     """
     floor = max(0.01, 2 * noise)
     if speedup.excludes(1.0) and abs(speedup.value - 1) > floor and p_adjusted < 0.05:
-        return "faster" if speedup.value > 1 else "slower"
+        return Verdict.FASTER if speedup.value > 1 else Verdict.SLOWER
     equal = speedup.low >= 1 - EQUAL and speedup.high <= 1 + EQUAL
-    return "equal within 2 %" if equal else "undecided"
+    return Verdict.EQUAL if equal else Verdict.UNDECIDED
 
 
 def generations_to_decide(generations: Sequence[FloatArray], noise: float) -> int | None:

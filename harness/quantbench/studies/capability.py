@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.errors import BadInput
+from quantbench.spec import RAN, Status
 from quantbench.system import write_atomically
 
 BY_MACHINE, BY_INSTALLATION = "machine", "installation"
@@ -18,7 +19,7 @@ NOISE_DB = 3.0
 """SQNR that differs by more between two probes on one kind of machine is a difference."""
 
 _WORDS = {"unsupported": "refused"}
-_RAN = ("ok", "no-op", "simulated", "invalid")
+_RAN = {*RAN, Status.INVALID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Capability:
     @property
     def word(self) -> str:
         """What it does, in a word or two: ``int8 100 %``, ``float``, ``no-op``, ``refused``."""
-        if self.status != "ok":
+        if self.status != Status.OK:
             return _WORDS.get(self.status, self.status)
         if self.integer_macs is None:
             return "ran"

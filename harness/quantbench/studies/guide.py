@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from quantbench.analysis import records as advice_records
+from quantbench.spec import Status
 from quantbench.studies.sensitivity import IDEAL, Diagnosis, Row
 
 BETTER_DB = 1.0
@@ -85,7 +86,7 @@ def _wider(found: Diagnosis, backend: str) -> Check:
     question = "Does a wider bit width help?"
     tried = records(found.remedies(backend, ""))
     wide = next((row for row in tried if row["change"] == WIDER), None)
-    if wide is None or wide["status"] != "ok":
+    if wide is None or wide["status"] != Status.OK:
         why = wide["reason"] if wide else "the method has no activations to widen"
         return Check(question, "not known", why, "calm")
     gain = wide["sqnr_db"] - found.alone(backend, "")
@@ -97,7 +98,7 @@ def _wider(found: Diagnosis, backend: str) -> Check:
 
 def _unsupported(layers: list[Row]) -> Check:
     question = "Is an operation unsupported?"
-    failed = [row for row in layers if row["status"] != "ok"]
+    failed = [row for row in layers if row["status"] != Status.OK]
     if failed:
         number = f"{len(failed)} of {len(layers)} layers cannot be quantized alone"
         return Check(question, number, f"{failed[0]['layer']}: {failed[0]['reason']}", "bad")
@@ -119,7 +120,7 @@ def _unstable(layers: list[Row]) -> Check:
 def advice(found: Diagnosis, backend: str, layer: str) -> Iterator[str]:
     """What to try next with a layer, or with the whole model (""), best first, with its gain."""
     base = found.alone(backend, layer)
-    worked = [row for row in records(found.remedies(backend, layer)) if row["status"] == "ok"]
+    worked = [row for row in records(found.remedies(backend, layer)) if row["status"] == Status.OK]
     for row in sorted(worked, key=lambda row: row["sqnr_db"], reverse=True):
         gain = row["sqnr_db"] - base
         if gain > BETTER_DB:
@@ -130,7 +131,7 @@ def advice(found: Diagnosis, backend: str, layer: str) -> Iterator[str]:
 
 def _kept(found: Diagnosis, backend: str, layer: str) -> str:
     for row in records(found.ranking(backend, "kept")):
-        if row["layer"] == layer and row["status"] == "ok":
+        if row["layer"] == layer and row["status"] == Status.OK:
             gain = row["sqnr_db"] - found.alone(backend, "")
             return f"{gain:+.1f} dB for the whole model"
     shares = found.noise(backend)

@@ -14,7 +14,7 @@ from quantbench.errors import BadInput, NotComparable
 from quantbench.experiment import Experiment
 from quantbench.results import Results
 from quantbench.runs import Reporter, run
-from quantbench.spec import PRECISIONS, Method, Model, Trial, preset, presets
+from quantbench.spec import PRECISIONS, Method, Model, Status, Trial, preset, presets
 from quantbench.studies.sensitivity import Diagnosis, Request, diagnose
 from quantbench.system import locate
 
@@ -118,7 +118,7 @@ def tune(
         results=results, reporter=reporter, write_report=write_report,
     )  # fmt: skip
     rows = judge(done, budget)
-    measured = rows[rows["status"] == "ok"]
+    measured = rows[rows["status"] == Status.OK]
     if measured.empty:
         raise NotComparable(f"no quantized candidate could be measured; see {done.folder}")
     choice = recommend(done, budget.limits)[0].trial
@@ -191,7 +191,7 @@ def judge(found: Results, budget: Budget) -> pd.DataFrame:
     frame["qualifies"] = [
         ok and value == value for ok, value in zip(within, frame[metric], strict=True)
     ]
-    usable = frame.where(frame["status"] == "ok")
+    usable = frame.where(frame["status"] == Status.OK)
     frame["pareto"] = pareto(usable, lower=(metric, "quality_drop_bound"), higher=())
     best = frame[frame["qualifies"]].sort_values(metric)
     rest = frame[~frame["qualifies"]].sort_values("quality_drop_bound")

@@ -21,6 +21,8 @@ from quantbench.spec import (
     Limits,
     Method,
     Model,
+    Stage,
+    Status,
     Target,
     Trial,
     preset,
@@ -147,15 +149,19 @@ def _key(models: Sequence[Model], here: Mapping[str, Any]) -> str:
 def _settled(store: Store, cell: Cell) -> Capability:
     """What became of a cell, which is then done: there is nothing for a user to mend in it."""
     trial, method = cell.trial, cell.trial.method
-    stage = "build" if store.get("score", trial.id) is None else "score"
+    stage = Stage.BUILD if store.get("score", trial.id) is None else Stage.SCORE
     state = store.get(stage, trial.id) or {}
-    if state.get("again") and state["status"] != "crashed":  # else somebody else killed it
+    if state.get("again") and state["status"] != Status.CRASHED:  # else somebody else killed it
         store.put(stage, trial.id, {**state, "again": False})
     place = (trial.backend, method.name, method.route, cell.model.name)
     status, reason = state["status"], lasting(state["reason"])
-    if status in ("crashed", "timeout", "out-of-memory"):  # reasons that do not say where
-        reason = f"while it was {'built' if stage == 'build' else 'run'}, {reason}"
-    if status == "unsupported":
+    if status in (
+        Status.CRASHED,
+        Status.TIMEOUT,
+        Status.OUT_OF_MEMORY,
+    ):  # reasons that do not say where
+        reason = f"while it was {'built' if stage == Stage.BUILD else 'run'}, {reason}"
+    if status == Status.UNSUPPORTED:
         return Capability(*place, status, reason, _refused_by(cell))
     built = store.get("build", trial.id) or {}
     share = integers = noise = None

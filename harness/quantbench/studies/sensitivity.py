@@ -40,6 +40,7 @@ from quantbench.spec import (
     Limits,
     Method,
     Model,
+    Status,
     Trial,
     check_axis,
     preset,
@@ -361,7 +362,7 @@ class _Patient:
             for layer in layers:
                 asked.append(({"mode": mode, "layer": layer, "change": ""}, self._one(mode, layer)))
         rows = self._ask(asked)
-        ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == "ok"]
+        ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == Status.OK]
         ranked.sort(key=lambda row: row["sqnr_db"])
         worst = [row["layer"] for row in ranked[: self.request.worst]]
         rows += self._ask(list(self._remedies(worst, rows)))
@@ -432,7 +433,7 @@ class _Patient:
             "method": self.request.preset, "parts": self.request.parts, **known,
             "status": found.status, "reason": found.reason, "samples": self.source.samples,
         }  # fmt: skip
-        if found.status != "ok":
+        if found.status != Status.OK:
             return row
         floats = self._floats()
         return {**row, **fidelity(floats, found.outputs), **self._quality(floats, found.outputs)}
@@ -499,7 +500,7 @@ def fidelity(floats: Arrays, outputs: Arrays) -> Row:
 
 
 def _noisiest(rows: Sequence[Row]) -> list[str]:
-    ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == "ok"]
+    ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == Status.OK]
     frame = pd.DataFrame(ranked)
     if frame.empty:
         return []

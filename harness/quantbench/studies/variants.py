@@ -29,6 +29,7 @@ from quantbench.spec import (
     Method,
     Model,
     Samples,
+    Status,
     Target,
     read_arrays,
     save_arrays,
@@ -108,7 +109,7 @@ class Answer:
         return cls(
             found["status"],
             found["reason"],
-            read_arrays(folder) if found["status"] == "ok" else {},
+            read_arrays(folder) if found["status"] == Status.OK else {},
             Record.from_json(record) if record else None,
         )
 
@@ -143,7 +144,7 @@ def answer(
         return [_job(source, left, blind, current, memory_mb)] if left or blind else []
 
     def ended(job: Job, ending: Ending) -> list[Job]:
-        if ending.status == "ok":
+        if ending.status == Status.OK:
             return []
         if not current.exists():
             raise QuantbenchError(
@@ -267,7 +268,7 @@ def _answer(
     with filling(folder) as made:
         save_arrays(made, outputs)
         told = {
-            "status": "ok", "reason": "", "record": record.to_json(),
+            "status": Status.OK, "reason": "", "record": record.to_json(),
             "seconds": time.monotonic() - started,
         }  # fmt: skip
         write_json(made / RECORD, told)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quantbench.spec import Status
+
 if TYPE_CHECKING:
     from quantbench.analysis import Gate
     from quantbench.execution import RemoteSession
@@ -138,19 +140,21 @@ class TrialItem(pytest.Function):
     @classmethod
     def of(cls, parent: Trials, cell: Cell) -> TrialItem:
         """Named ``MODEL[BACKEND-LABEL-TARGET]``, with ``-SEED`` where there are several."""
-        model, *rest = cell.trial.id.split("/")
+        trial = cell.trial
+        rest = [trial.backend, trial.label, trial.target.name]
+        rest += [f"seed{trial.seed}"] if trial.several_seeds else []
         clock = WorkerClock()
         timed = parent.config.pluginmanager.hasplugin("benchmark")
         item: TrialItem = cls.from_parent(
             parent,
-            name=f"{model}[{'-'.join(rest)}]",
+            name=f"{trial.model}[{'-'.join(rest)}]",
             callobj=_with_statistics(cell, clock) if timed else _without_statistics(cell),
         )
         if hasattr(item, "id"):  # pytest 9.2: --lf and --nf compare ids as they are parsed
             item._id = type(item.id).parse(item.nodeid)
         item.cell = cell
         if timed:
-            item.add_marker(pytest.mark.benchmark(timer=clock.read, group=model))
+            item.add_marker(pytest.mark.benchmark(timer=clock.read, group=trial.model))
         return item
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -218,7 +222,7 @@ def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experime
     if any(wrong):
         pytest.fail("\n".join(filter(None, wrong)), pytrace=False)
     row = found.trials.set_index("trial").loc[trial]
-    if row["status"] == "no-op":
+    if row["status"] == Status.NO_OP:
         pytest.skip(f"no-op: {row['reason']}")
     return experiment
 
@@ -226,7 +230,7 @@ def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experime
 def _is_ok(found: Results, cell: Cell) -> bool:
     """Whether its time is that of its method, and not of one that is simulated."""
     status = found.trials.set_index("trial").loc[cell.trial.id, "status"]
-    return bool(status == "ok")
+    return bool(status == Status.OK)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -18,9 +18,19 @@ from quantbench.errors import BadInput, NotComparable, QuantbenchError
 from quantbench.execution import Ending, Job, RemoteSession
 from quantbench.experiment import Cell, Experiment, describe, resolve
 from quantbench.experiment.expand import trial_of
-from quantbench.results import FAILURES, Results
+from quantbench.results import Results
 from quantbench.runs import Reporter, Store, Timing, score, warm_workers
-from quantbench.spec import PRECISIONS, Array, Model, Trial, presets, read_arrays
+from quantbench.spec import (
+    FAILURES,
+    PRECISIONS,
+    Array,
+    Model,
+    Status,
+    Trial,
+    Verdict,
+    presets,
+    read_arrays,
+)
 from quantbench.stats import answers, metric_of, sqnr_db
 from quantbench.steps import read_split, session_server
 from quantbench.system import content_key, entry, locate
@@ -208,7 +218,7 @@ class Bench:
             )
         )  # fmt: skip
         row = found.trials.iloc[0]
-        if row["status"] not in ("ok", "simulated"):
+        if row["status"] not in (Status.OK, Status.SIMULATED):
             raise QuantbenchError(f"{trial.id}: {row['status']}: {row['reason']}")
         state = Store(found.folder).get("build", trial.id) or {}
         artifact = Artifact.open(Store(found.folder).artifact(state["artifact"]))
@@ -278,7 +288,7 @@ def shortfall(results: Results, trial: str) -> str:
         return f"{row['status']} in {row['stage']}: {row['reason']}"
     rows = results.measurements
     drops = rows[(rows["trial"] == trial) & (rows["metric"] == "quality_drop")]
-    for drop in drops[drops["verdict"] == "loses"].to_dict("records"):
+    for drop in drops[drops["verdict"] == Verdict.LOSES].to_dict("records"):
         return (
             f"loses quality: {drop['value']:.4g} [{drop['low']:.4g}, {drop['high']:.4g}] less than "
             f"{drop['reference']}, and the margin is {results.run['protocol']['quality_margin']:.2%} "

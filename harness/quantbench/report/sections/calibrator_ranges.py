@@ -13,6 +13,7 @@ from quantbench.backend_api import ACTIVATION, OUTPUT, observed_name
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
 from quantbench.results import Results
+from quantbench.spec import Status
 
 Row = Mapping[str, Any]
 
@@ -66,7 +67,7 @@ def _spread(shares: pd.Series[float]) -> float:
 def _ranges(results: Results) -> Iterator[dict[str, Any]]:
     """A row for each activation of each trial with injected ranges: which part of it is kept."""
     trials = results.trials
-    injected = trials[(trials["ranges"] == "injected") & (trials["status"] == "ok")]
+    injected = trials[(trials["ranges"] == "injected") & (trials["status"] == Status.OK)]
     seen = _observed(results)
     stored = results.artifacts[
         (results.artifacts["kind"] == "tensor")

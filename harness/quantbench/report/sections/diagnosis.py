@@ -11,6 +11,7 @@ import pandas as pd
 from quantbench.analysis import records
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.spec import Status
 from quantbench.studies import MODES, Check, Diagnosis, guide
 from quantbench.units import decibels, one_line, percent, points
 
@@ -115,7 +116,7 @@ def _advice(
 
 def _layer(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     name = one_line(row["layer"])
-    if row["status"] != "ok":
+    if row["status"] != Status.OK:
         return name, (one_line(f"{row['status']}: {row['reason']}", 200),)
     return name, (
         _known(row["sqnr_db"], decibels),

@@ -13,7 +13,7 @@ from quantbench.analysis import Choice, pareto, records
 from quantbench.report.drawing import traces
 from quantbench.report.drawing.canvas import Picture
 from quantbench.results import Results
-from quantbench.runs import MULTI_STREAM, SINGLE_STREAM
+from quantbench.spec import Scenario
 from quantbench.stats import bursts
 from quantbench.stats.statistics import FloatArray
 from quantbench.units import milliseconds, one_line, percent, place_name
@@ -103,7 +103,7 @@ def rounds(results: Results, frame: pd.DataFrame, trials: Sequence[str]) -> pd.D
     timed = samples[
         samples["trial"].isin(trials)
         & (samples["batch_size"] == batch)
-        & samples["scenario"].isin((SINGLE_STREAM, MULTI_STREAM))
+        & samples["scenario"].isin((Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM))
     ]
     found = bursts(timed)
     if found.empty:

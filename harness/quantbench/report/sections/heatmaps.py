@@ -14,7 +14,7 @@ from quantbench.errors import BadInput, did_you_mean
 from quantbench.report.drawing.canvas import LEVEL, Picture
 from quantbench.report.drawing.grids import DROPS, RATIOS, Cell, Grid, falling, grids, rising
 from quantbench.report.glossary import STATUS_MARK
-from quantbench.results import FAILURES
+from quantbench.spec import FAILURES, Status
 from quantbench.units import MISSING, loss_writer, number, one_line, place_name, ratio, text_of
 
 Row = Mapping[str, Any]
@@ -187,9 +187,11 @@ class _Table:
         known = [row[metric] for row in rows if not math.isnan(row[metric])]
         if status in _VALUED and known:
             return _valued(metric, sum(known) / len(known), worst)
-        if status == "ok":
+        if status == Status.OK:
             return Cell("1×", LEVEL) if worst["is_reference"] else Cell(MISSING)
-        marks = dict.fromkeys(self.numbers[_reason(row)] for row in rows if row["status"] != "ok")
+        marks = dict.fromkeys(
+            self.numbers[_reason(row)] for row in rows if row["status"] != Status.OK
+        )
         return Cell(f"{STATUS_MARK.get(status, '✗')} {','.join(map(str, marks))}")
 
 
@@ -246,7 +248,7 @@ def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float)
         return Support("absent", MISSING)
     worst = _worst(rows)
     status = str(worst["status"])
-    if status == "ok":
+    if status == Status.OK:
         if worst["is_reference"]:
             return Support("ok", "reference")
         speed = worst["speedup"]
@@ -258,12 +260,17 @@ def _support_cell(rows: Sequence[Row], reasons: dict[str, int], max_drop: float)
             tone="good" if speed > 1 else "",
         )
     notes = tuple(
-        reasons.setdefault(_reason(row), len(reasons) + 1) for row in rows if row["status"] != "ok"
+        reasons.setdefault(_reason(row), len(reasons) + 1)
+        for row in rows
+        if row["status"] != Status.OK
     )
     return Support(status, status, "", tuple(dict.fromkeys(notes)))
 
 
-_SEVERITY = {"ok": 0, "no-op": 1, "simulated": 1, "unsupported": 2, **dict.fromkeys(FAILURES, 3)}
+_SEVERITY = {
+    Status.OK: 0, Status.NO_OP: 1, Status.SIMULATED: 1, Status.UNSUPPORTED: 2,
+    **dict.fromkeys(FAILURES, 3),
+}  # fmt: skip
 
 
 def _worst(rows: Sequence[Row]) -> Row:

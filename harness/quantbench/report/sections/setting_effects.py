@@ -10,14 +10,13 @@ from typing import Any
 import pandas as pd
 
 from quantbench.backend_api import word
-from quantbench.spec import AXES, LISTS
+from quantbench.spec import AXES, LISTS, RAN
 from quantbench.units import MISSING, one_line, points, ratio
 
 Row = Mapping[str, Any]
 
 # what follows from another axis, or says nothing of the artifact
 _IMPLIED = ("samples", "percentile", "group_size")
-_RUN = ("ok", "no-op", "simulated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ def changes(frame: pd.DataFrame) -> tuple[Change, ...]:
     for _, group in frame.groupby(keys, sort=False):
         rows = [{str(k): v for k, v in row.items()} for row in group.to_dict("records")]
         plain = next((row for row in rows if row["label"] == row["method"]), None)
-        if plain is None or plain["status"] not in _RUN or plain["training"] != "ptq":
+        if plain is None or plain["status"] not in RAN or plain["training"] != "ptq":
             continue
         for row in rows:
-            if row is plain or row["status"] not in _RUN or row["training"] != "ptq":
+            if row is plain or row["status"] not in RAN or row["training"] != "ptq":
                 continue
             differing = list(_differing(plain, row))
             if "route" in differing:  # a route brings defaults of its own

@@ -12,6 +12,7 @@ import pandas as pd
 from quantbench.analysis import baseline, causes, facts, records
 from quantbench.backend_api import ACTIVATION, INPUT, OUTPUT, WEIGHT
 from quantbench.results import Results
+from quantbench.spec import RAN
 from quantbench.units import one_line, ratio
 
 Row = Mapping[str, Any]
@@ -75,7 +76,7 @@ def _slowest(results: Results) -> list[tuple[Row, str]]:
     floats = results.trials[results.trials["method"] == "fp32"].groupby(["model", "target"])
     places = {place: replace(results, trials=group) for place, group in floats}
     found = []
-    for row in records(results.trials[results.trials["status"].isin(RUN)]):
+    for row in records(results.trials[results.trials["status"].isin(RAN)]):
         place = places.get((row["model"], row["target"]))
         reference = baseline(place, row) if place else str(row["trial"])
         if reference != row["trial"]:
@@ -83,9 +84,6 @@ def _slowest(results: Results) -> list[tuple[Row, str]]:
             found.append((own / plain if plain else 0.0, row, reference))
     found.sort(key=lambda entry: -entry[0])
     return [(row, reference) for _, row, reference in found]
-
-
-RUN = ("ok", "no-op", "simulated")
 
 
 def specifications(results: Results) -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantbench.experiment import Cell, Experiment
-from quantbench.results import write_table
+from quantbench.results import Reference, write_table
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
 from quantbench.runs.assembly.latency import energy, overall_reference, samples, timing
 from quantbench.runs.assembly.quality import quality
@@ -20,12 +20,12 @@ from quantbench.system import read_json
 
 def write(
     experiment: Experiment, cells: Sequence[Cell], store: Store, compared: Sequence[Comparison]
-) -> dict[str, str]:
+) -> list[Reference]:
     """Compute every table and write it atomically.
 
     Returns
     -------
-    dict
+    list of Reference
         Of each comparison, the trial that ratios are shown against.
     """
     machine = read_json(store.folder / "machine.json")
@@ -50,4 +50,10 @@ def write(
     journals = [{"trial": v.id, **step} for v in views for step in v.built.get("journal", ())]
     write_table(store.folder, "training", journals)
     write_table(store.folder, "histograms", histograms(views, store))
-    return {c.id: overall_reference(c, times[c.id], experiment.reference) for c in compared}
+    return [
+        Reference(
+            c.model, c.target.name, c.name,
+            overall_reference(c, times[c.id], experiment.reference),
+        )
+        for c in compared
+    ]  # fmt: skip

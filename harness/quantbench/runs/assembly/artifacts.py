@@ -24,7 +24,7 @@ from quantbench.backend_api import (
 )
 from quantbench.runs.assembly.trial_state import Row, View
 from quantbench.runs.store import Store
-from quantbench.spec import Method
+from quantbench.spec import Method, Scenario
 from quantbench.steps import HISTOGRAMS
 from quantbench.system import entry
 
@@ -41,7 +41,7 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
         zipped = view.built["record"]["gzip_bytes"]
         held = view.built["record"]["weight_bytes"]
         size = artifact.size_bytes
-        row: Row = {"trial": view.id, "scenario": "artifact"}
+        row: Row = {"trial": view.id, "scenario": Scenario.ARTIFACT}
         rows += [
             {**row, "metric": "size_bytes", "value": size, "unit": "byte", "n": 1},
             {**row, "metric": "size_gzip_bytes", "value": zipped, "unit": "byte", "n": 1},
@@ -62,7 +62,7 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
         if "observed_bytes" in view.built:
             rows.append(
                 {
-                    **row, "scenario": "calibration", "metric": "observed_rss_bytes", "unit": "byte",
+                    **row, "scenario": Scenario.CALIBRATION, "metric": "observed_rss_bytes", "unit": "byte",
                     "value": view.built["observed_bytes"], "n": 1,
                 }
             )  # fmt: skip

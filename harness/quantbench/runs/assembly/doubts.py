@@ -13,6 +13,7 @@ from scipy import stats
 
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import CALIBRATION_LOOP, Generation, bursts
+from quantbench.spec import Flag
 from quantbench.stats.statistics import FloatArray
 
 DRIFT_RHO = 0.5
@@ -42,28 +43,28 @@ def flags(comparison: Comparison, generations: Sequence[Generation]) -> dict[str
     found = {c.name: set(common) for c in comparison.contenders}
     for name, known in found.items():
         if _depends_on_order(times, comparison.reference, name):
-            known.add("order-effect")
+            known.add(Flag.ORDER_EFFECT)
         if _cpu_share(generations, name) > comparison.target.threads + MORE_THREADS:
-            known.add("more-threads")
+            known.add(Flag.MORE_THREADS)
     return found
 
 
 def _machine(seen: pd.DataFrame, reference: str) -> set[str]:
-    found = set()
+    found: set[str] = set()
     times = seen.loc[seen["trial"] == reference, "ns"].to_numpy()
     if len(times) >= _FEWEST_ROUNDS and times.std() > 0:
         rho = float(stats.spearmanr(np.arange(len(times)), times).statistic)
         if abs(rho) > DRIFT_RHO:
-            found.add("drift")
+            found.add(Flag.DRIFT)
         third = len(times) // 3
         if np.median(times[-third:]) > WARMING * np.median(times[:third]):
-            found.add("warming")
+            found.add(Flag.WARMING)
     loops = seen[seen["trial"] == CALIBRATION_LOOP]
     if len(loops) >= _FEWEST_ROUNDS:
         usual = loops["ns"].quantile(0.1)
         worst = loops.groupby(["generation", "round"])["ns"].max() / usual
         if (worst > SLOW).mean() > SLOW_SHARE:
-            found.add("noisy-machine")
+            found.add(Flag.NOISY_MACHINE)
     return found
 
 

@@ -16,6 +16,7 @@ from quantbench.runs.comparison import Comparison
 from quantbench.runs.energy import Window
 from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
 from quantbench.runs.store import Store
+from quantbench.spec import Scenario, Verdict
 from quantbench.stats import Interval, Times, paired, statistics
 from quantbench.stats.statistics import FloatArray
 
@@ -63,15 +64,9 @@ def timing(
         }
     )  # fmt: skip
     staying = set(still_in(comparison, generations))
-    for reference in dict.fromkeys([comparison.reference, *filter(is_fp32, names)]):
+    for reference in dict.fromkeys([comparison.reference, *comparison.floats]):
         rows += _speedups(reference, base, times, noise, staying)
     return rows
-
-
-def is_fp32(trial: str) -> bool:
-    """Whether a trial is in fp32 as it was trained."""
-    preset, _, changed = trial.split("/")[2].partition("+")
-    return preset == "fp32" and "training=" not in changed
 
 
 def overall_reference(
@@ -86,7 +81,7 @@ def overall_reference(
     gains = {comparison.reference: 1.0}
     for row in rows:
         against = row["metric"] == "speedup" and row["reference"] == comparison.reference
-        if against and is_fp32(row["trial"]):
+        if against and row["trial"] in comparison.floats:
             gains[row["trial"]] = row["value"]
     return max(gains, key=lambda name: gains[name])
 
@@ -164,8 +159,8 @@ def _speedups(
         ratio = statistics.exp_interval(statistics.rounds_interval(rounds))
         verdict, reason = statistics.latency_verdict(ratio, p, noise), None
         if name not in staying and len(rounds) == 1:
-            verdict, reason = "slower, > 10x", "left after one generation"
-        elif verdict == "undecided":
+            verdict, reason = Verdict.LEFT, "left after one generation"
+        elif verdict == Verdict.UNDECIDED:
             reason = _to_decide(rounds, noise)
         yield {
             **base[name], "metric": "speedup", "unit": "ratio", "n": sum(map(len, rounds)),
@@ -195,7 +190,7 @@ def energy(comparison: Comparison, store: Store) -> Iterator[Row]:
         }
         for metric, values in measured.items():
             row: Row = {
-                "trial": name, "scenario": "energy", "batch_size": comparison.batch_sizes[name],
+                "trial": name, "scenario": Scenario.ENERGY, "batch_size": comparison.batch_sizes[name],
                 "metric": metric, "unit": "J", "n": len(own),
             }  # fmt: skip
             if values:

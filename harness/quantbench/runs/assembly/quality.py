@@ -14,8 +14,9 @@ from quantbench.backend_api import registry
 from quantbench.experiment import Experiment
 from quantbench.results import PREDICTIONS
 from quantbench.runs.assembly.trial_state import Row, View, bounds
+from quantbench.runs.outputs import outputs as outputs_of
 from quantbench.runs.store import Store
-from quantbench.spec import RECIPE, Array, read_arrays
+from quantbench.spec import RECIPE, Array, Scenario, Verdict
 from quantbench.stats import (
     FIDELITY,
     STATISTICS,
@@ -56,7 +57,7 @@ def quality(
         full, outputs = floats[model.name], view.outputs()[model.outputs[0].name]
         own = outcomes[view.id] = full.judge(outputs)
         tables.append(_predictions(view.id, own))
-        row: Row = {"trial": view.id, "scenario": "score", "n": len(own.outcome)}
+        row: Row = {"trial": view.id, "scenario": Scenario.SCORE, "n": len(own.outcome)}
         rows += _scores(row, view, own, full)
         rows += _fidelity({**row, "reference": full.trial}, view, full, own, outputs)
         against = {**row, "reference": full.trial} if full.trial != view.id else row
@@ -94,7 +95,7 @@ class _Float:
         state = store.get("parity", view.cell.model.name) or {}
         form = state["forms"][state["reference"]]
         score = form["score"]
-        outputs = read_arrays(entry("scores", score))[view.cell.model.outputs[0].name]
+        outputs = outputs_of(entry("scores", score))[view.cell.model.outputs[0].name]
         same = [v.id for v in views if v.scored.get("score") == score]
         backend = str(state["reference"]).partition(" ")[0]
         name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
@@ -119,7 +120,7 @@ def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:
     peak = view.scored["summary"]["peak_rss_bytes"]
     yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
     if "simulation" in view.built:
-        outputs = read_arrays(entry("simulations", view.built["simulation"]))
+        outputs = outputs_of(entry("simulations", view.built["simulation"]))
         fake = full.judge(outputs[view.cell.model.outputs[0].name])
         told = {**row, "metric": "fake_quantized_quality", "unit": full.unit}
         yield {**told, **_score_interval(fake)}
@@ -164,7 +165,7 @@ def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
     loses = worst.p < 0.05 and worst.drop.interval.value > 0
     yield {
         **told, **bounds(worst.drop.interval), "n": worst.drop.n,
-        "verdict": "loses" if loses else "undecided",
+        "verdict": Verdict.LOSES if loses else Verdict.UNDECIDED,
         "reason": f"class {worst.label} of {worst.classes}; p {worst.p:.2g} after Holm's correction",
     }  # fmt: skip
 
@@ -206,7 +207,7 @@ def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
     yield {
         **row, "metric": "quality_kept", "value": 1 - drop.interval.value / full.score,
         "low": 1 - drop.upper / full.score,
-        "verdict": f"keeps {100 * max(met):g} %" if met else "undecided",
+        "verdict": f"keeps {100 * max(met):g} %" if met else Verdict.UNDECIDED,
     }  # fmt: skip
 
 
@@ -225,7 +226,11 @@ def _against_controls(
         trial = view.cell.trial
         control = _control(view, views) if trial.method.training == "qat" else None
         if control is not None and control in outcomes:
-            row: Row = {"trial": view.id, "scenario": "score", "n": len(outcomes[view.id].outcome)}
+            row: Row = {
+                "trial": view.id,
+                "scenario": Scenario.SCORE,
+                "n": len(outcomes[view.id].outcome),
+            }
             both = outcomes[control], outcomes[view.id]
             for found in _drop(row, *both, control, margin, units[view.id]):
                 rows.append({**found, "metric": found["metric"].replace("quality", "control")})
@@ -261,7 +266,7 @@ def _over_seeds(
     if len(group) < 2:
         return []
     first, control = group[0]
-    row: Row = {"trial": first, "scenario": "seeds", "n": len(group), "unit": unit}
+    row: Row = {"trial": first, "scenario": Scenario.SEEDS, "n": len(group), "unit": unit}
     own = [outcomes[name] for name, _ in group]
     rows: list[Row] = [{**row, "metric": "seeds_quality", **bounds(_mean(own).interval)}]
     if all(c in outcomes for _, c in group):

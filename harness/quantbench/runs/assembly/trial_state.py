@@ -11,8 +11,9 @@ import numpy as np
 
 from quantbench.backend_api import Operation
 from quantbench.experiment import Cell, float_form
+from quantbench.results import spread
+from quantbench.runs.outputs import outputs
 from quantbench.runs.store import Store
-from quantbench.spec import read_arrays
 from quantbench.stats import Interval
 from quantbench.system import entry
 
@@ -45,8 +46,7 @@ class View:
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Its outputs on the test split, by name."""
-        folder = entry("scores", self.scored["score"])
-        return read_arrays(folder)
+        return outputs(entry("scores", self.scored["score"]))
 
     def operations(self) -> tuple[Operation, ...]:
         """What its runtime executed."""
@@ -73,4 +73,5 @@ def bounds(interval: Interval) -> Row:
 def complete(row: Row) -> Row:
     """A measurement row with every column; a value that is not a number becomes null."""
     empty = dict.fromkeys(("value", "low", "high", "unit", "n", "reference", "verdict", "reason"))
-    return {"batch_size": None, **empty, **row}
+    found: Row = {"batch_size": None, **empty, **row}
+    return {**found, "spread": spread(found)}

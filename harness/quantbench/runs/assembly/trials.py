@@ -14,9 +14,9 @@ from quantbench.experiment import Experiment
 from quantbench.runs.assembly import doubts
 from quantbench.runs.assembly.trial_state import Row, View
 from quantbench.runs.comparison import Comparison
-from quantbench.runs.interleaved_timing import Generation
+from quantbench.runs.interleaved_timing import Generation, too_slow
 from quantbench.runs.store import Store
-from quantbench.spec import AXES, LISTS, target_warnings
+from quantbench.spec import AXES, LISTS, Flag, Stage, Status, target_warnings
 
 REPEATED = 0.9
 """One input again and again takes at most 10 % less time than different ones, or results are cached.
@@ -56,12 +56,14 @@ class Clocked:
             if not ready:
                 continue
             found |= self.doubtful[comparison.id].get(view.id, set())
+            if view.id in too_slow(comparison, generations):
+                found.add(Flag.SLOWER_THAN_10X)
             if not all(worker["steady"] for worker in ready):
-                found.add("not-steady")
+                found.add(Flag.NOT_STEADY)
             if np.median([worker["repeated"] for worker in ready]) < REPEATED:
-                found.add("caches-inputs")
+                found.add(Flag.CACHES_INPUTS)
             if not all(_same_outputs(view, worker["outputs"]) for worker in ready):
-                found.add(f"outputs-differ-at-batch-{comparison.batch_sizes[view.id]}")
+                found.add(f"{Flag.OUTPUTS_DIFFER}-at-batch-{comparison.batch_sizes[view.id]}")
         return found
 
 
@@ -72,8 +74,8 @@ def trial_row(
     trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
     last = view.scored or view.built
     status, stage, reason = last["status"], last["stage"], last["reason"]
-    if status == "ok":
-        stage = "clock"
+    if status == Status.OK:
+        stage = Stage.CLOCK
         status, reason = clocked.failure(trial.id) or ("ok", "")
     parity = view.parity(store)
     summary = view.scored.get("summary", {})

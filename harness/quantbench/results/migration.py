@@ -1,0 +1,84 @@
+"""Migration: what an older quantbench wrote, as the schema of today has it.
+
+A table is brought from its version to the next, until it is of today's. Values are kept as they were
+measured; what a new column says of old rows follows from what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from quantbench.errors import NotComparable
+from quantbench.results.schema import SCHEMA_VERSION
+from quantbench.spec import Scenario, Spread
+
+
+def migrated(name: str, frame: pd.DataFrame, version: str, where: str) -> pd.DataFrame:
+    """A table that was written under ``version``, under the schema of today.
+
+    Raises
+    ------
+    NotComparable
+        If no migration begins at ``version``; ``where`` says of what.
+    """
+    at = int(version) if version.isdigit() else -1
+    if not (at == SCHEMA_VERSION or at in _STEPS):
+        raise NotComparable(
+            f"{where} has schema version {version}, this quantbench reads "
+            f"{min(_STEPS)} to {SCHEMA_VERSION}; run the experiment again, or use the quantbench "
+            "that wrote it"
+        )
+    for step in range(at, SCHEMA_VERSION):
+        frame = _STEPS[step].get(name, _same)(frame)
+    return frame
+
+
+def migrated_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """``run.json`` of any version: references are objects, not keys that are put together."""
+    found = run.get("reference")
+    if not isinstance(found, Mapping):
+        return dict(run)
+    told = []
+    for key, trial in found.items():
+        model, target, *last = str(key).split("/")  # names had no slash
+        told.append(
+            {"model": model, "target": target, "comparison": "/".join(last), "trial": str(trial)}
+        )
+    return {**run, "reference": told}
+
+
+def spread(row: Mapping[str, Any]) -> str | None:
+    """What ``low`` and ``high`` of a measurement mean; None where it has neither."""
+    if all(row[end] is None or row[end] != row[end] for end in ("low", "high")):
+        return None
+    if row["metric"] == "quality_over_tie_rules":
+        return Spread.TIE_RULES
+    if row["metric"] == "quality_kept":
+        return Spread.BOUND
+    if row["scenario"] in (Scenario.MEMORY, Scenario.START, Scenario.ENERGY):
+        return Spread.RANGE
+    return Spread.CONFIDENCE
+
+
+def _same(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame
+
+
+def _spreads(frame: pd.DataFrame) -> pd.DataFrame:
+    names = ("metric", "scenario", "low", "high")
+    columns = zip(*(frame[name] for name in names), strict=True)
+    told = pd.Series(
+        [spread(dict(zip(names, row, strict=True))) for row in columns], frame.index, dtype=object
+    )
+    frame = frame.copy()
+    frame.insert(int(frame.columns.get_loc("high")) + 1, "spread", told)  # type: ignore[arg-type]
+    return frame
+
+
+_STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    4: {"measurements": _spreads},
+}
+"""Version -> table -> the way to the next version."""
