@@ -76,6 +76,13 @@ HEAVY = frozenset(
 Built = Callable[[Backend, str, Method], Artifact]
 
 
+@dataclass(frozen=True, slots=True)
+class Newer(Method):
+    """A method of a later version, with an axis that no backend of today knows."""
+
+    smoothing: float = 0.0
+
+
 @dataclass(frozen=True)
 class Cell:
     """A sample and a method that a backend must build and run.
@@ -631,6 +638,16 @@ class Conformance:
         _, modules = asked
 
         assert not modules & HEAVY
+
+    def test_an_axis_that_it_does_not_know_is_refused(self, quantizer):
+        model = SAMPLES["conv"].model
+        for name in self.presets:
+            known = self.method(name)
+            axes = {f.name: getattr(known, f.name) for f in dataclasses.fields(known)}
+
+            assert quantizer.refuse(model, Newer(**axes)) == quantizer.refuse(model, known)
+            reason = quantizer.refuse(model, Newer(**axes, smoothing=0.5)) or ""
+            assert reason.startswith("smoothing is 0.5"), name
 
     def test_every_preset_is_built_or_refused(self, quantizer):
         model = SAMPLES["conv"].model

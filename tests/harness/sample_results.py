@@ -313,8 +313,8 @@ def _run(experiment: str, references: Mapping[str, Invented]) -> dict[str, Any]:
             "methods: [fp32, fp16, static-int8]  # < 1 MB & fast\nprecision: preview\n"
         ),
         "reference": [
-            dict(zip(("model", "target"), key.split("/"), strict=True)) | {"comparison": "batch1", "trial": trial.id}
-            for key, trial in references.items()
+            {"model": one.model, "target": one.target, "comparison": "batch1", "trial": one.id}
+            for one in references.values()
         ],
         "quantbench": "0.0.0",
     }  # fmt: skip

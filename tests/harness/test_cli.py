@@ -125,7 +125,7 @@ def test_a_probe_of_an_unknown_backend_or_into_an_odd_file_is_a_usage_error():
 
 
 def test_help_has_examples():
-    assert "quantbench run experiments/quickstart.yaml" in quantbench("run", "--help").stdout
+    assert "quantbench run quickstart" in quantbench("run", "--help").stdout
     assert "quantbench probe --check docs/capabilities.md" in quantbench("probe", "--help").stdout
 
 

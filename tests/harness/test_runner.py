@@ -125,6 +125,8 @@ def test_much_slower_leaves_after_one_generation(troubled):
 
     assert row["value"] < 0.1
     assert row["verdict"] == "slower, > 10x"
+    flags = troubled.trials.set_index("trial")["flags"]
+    assert [name for name, known in flags.items() if "slower-than-10x" in known] == [row["trial"]]
 
 
 def test_every_table_has_exactly_the_columns_of_its_schema(troubled):

@@ -26,14 +26,12 @@ from quantbench.backend_api import (
 from quantbench.errors import BadArtifact, QuantbenchError
 from quantbench.execution import Ending, LocalExecutor, Resources, Step, StepGraph
 from quantbench.experiment import Cell, Experiment, float_form, parity_cell
-from quantbench.runs.outputs import outputs
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.store import Store
 from quantbench.spec import RECIPE, Model, Stage, Status, Task
 from quantbench.stats import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
-from quantbench.steps import build, prepare_data, score
+from quantbench.steps import SUMMARY, build, prepare_data, score
 from quantbench.steps.build import read_record
-from quantbench.steps.score import SUMMARY
 from quantbench.system import ENVIRONMENT, entry, file_sha256, link_folder, locate, read_json
 
 SPLITS = ["calibration", "test"]
@@ -278,10 +276,12 @@ class BuildGraph:
         model = next(iter(floats.values())).model
         scored.sort(key=lambda form: _origin(model, floats[form]))
         judged: dict[str, dict[str, Any]] = {}
-        reference = outputs(self._folder(_score(floats[scored[0]]))) if scored else {}
+        reference = (
+            self.store.outputs.read(self._folder(_score(floats[scored[0]]))) if scored else {}
+        )
         for form in scored:
             cell = floats[form]
-            own = outputs(self._folder(_score(cell)))
+            own = self.store.outputs.read(self._folder(_score(cell)))
             found = [parity(reference[key], own[key]) for key in reference]
             worst = max(found, key=lambda p: p.relative)
             judged[form] = {
@@ -375,8 +375,10 @@ class BuildGraph:
     def _sqnr(self, cell: Cell) -> float:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
         state = self.store.get("parity", cell.model.name) or {}
-        reference = outputs(entry("scores", state["forms"][state["reference"]]["score"]))
-        own = outputs(self._folder(_score(cell)))
+        reference = self.store.outputs.read(
+            entry("scores", state["forms"][state["reference"]]["score"])
+        )
+        own = self.store.outputs.read(self._folder(_score(cell)))
         return min(sqnr_db(reference[name], array) for name, array in own.items())
 
     def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:

@@ -10,21 +10,22 @@ from quantbench.spec import Array, read_arrays
 KEPT_BYTES = 512_000_000
 """Of outputs that are kept in memory; those asked for longest ago go first."""
 
-_KEPT: OrderedDict[Path, dict[str, Array]] = OrderedDict()
 
+class Outputs:
+    """Reads arrays by output name, of folders that a score or a simulation has filled."""
 
-def outputs(folder: Path) -> dict[str, Array]:
-    """Arrays by output name, of a folder that a score or a simulation has filled.
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, dict[str, Array]] = OrderedDict()
 
-    Its name is its content's key, so that what was read stays true.
-    """
-    if folder in _KEPT:
-        _KEPT.move_to_end(folder)
-        return _KEPT[folder]
-    found = _KEPT[folder] = read_arrays(folder)
-    while (
-        len(_KEPT) > 1
-        and sum(a.nbytes for one in _KEPT.values() for a in one.values()) > KEPT_BYTES
-    ):
-        _KEPT.popitem(last=False)
-    return found
+    def read(self, folder: Path) -> dict[str, Array]:
+        """The arrays of a folder; what was read before is not read again."""
+        if folder in self._kept:
+            self._kept.move_to_end(folder)
+            return self._kept[folder]
+        found = self._kept[folder] = read_arrays(folder)
+        while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return found
+
+    def _bytes(self) -> int:
+        return sum(array.nbytes for arrays in self._kept.values() for array in arrays.values())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.errors import BadInput
+from quantbench.runs.outputs import Outputs
 from quantbench.system import stored_as, write_json
 
 
@@ -25,6 +26,7 @@ class Store:
     """The folder of one run: ``state/<phase>/<digest of the trial's id>.json``, ``logs/``."""
 
     folder: Path
+    outputs: Outputs = field(default_factory=Outputs, repr=False, compare=False)
     _known: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -11,7 +11,6 @@ import ast
 import hashlib
 import importlib.util
 import re
-import sysconfig
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,9 +19,6 @@ from quantbench.errors import BadInput
 
 ENGINE = "quantbench"
 _LOCATOR = re.compile(rf"({ENGINE}\w*(?:\.\w+)+):\w+(?:\(.*\))?", re.DOTALL)
-_INSTALLED = tuple(
-    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
-)
 
 
 @cache
@@ -64,7 +60,7 @@ def source_files(*names: str) -> Mapping[str, Path]:
             raise BadInput(f"no module '{root}'")
         top = root.partition(".")[0]
         beside = path.parent if "." not in root and path.name != "__init__.py" else None
-        if beside is not None and any(beside.is_relative_to(folder) for folder in _INSTALLED):
+        if beside is not None and _installed(beside):
             beside = None
         _follow(root, path, top, beside, found)
     return found
@@ -84,6 +80,14 @@ def _follow(module: str, path: Path, top: str, beside: Path | None, found: dict[
             continue
         if at is not None:
             _follow(name, at, top, beside, found)
+
+
+def _installed(folder: Path) -> bool:
+    """Whether a folder holds packages of others."""
+    import sysconfig  # reads a module that lists how Python was built; few processes ask
+
+    places = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return any(folder.resolve().is_relative_to(Path(place).resolve()) for place in places)
 
 
 @cache

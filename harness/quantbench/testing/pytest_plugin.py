@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantbench.spec import Status
-
 if TYPE_CHECKING:
     from quantbench.analysis import Gate
     from quantbench.execution import RemoteSession
@@ -208,6 +206,7 @@ def _without_statistics(cell: Cell) -> Callable[..., None]:
 
 def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experiment:
     """Fail where the trial did not work, lost quality, or is worse than in the baseline."""
+    from quantbench.spec import Status
     from quantbench.testing.sessions import shortfall
 
     item = request.node
@@ -229,6 +228,8 @@ def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experime
 
 def _is_ok(found: Results, cell: Cell) -> bool:
     """Whether its time is that of its method, and not of one that is simulated."""
+    from quantbench.spec import Status
+
     status = found.trials.set_index("trial").loc[cell.trial.id, "status"]
     return bool(status == Status.OK)
 

@@ -14,7 +14,6 @@ from quantbench.backend_api import registry
 from quantbench.experiment import Experiment
 from quantbench.results import PREDICTIONS
 from quantbench.runs.assembly.trial_state import Row, View, bounds
-from quantbench.runs.outputs import outputs as outputs_of
 from quantbench.runs.store import Store
 from quantbench.spec import RECIPE, Array, Scenario, Verdict
 from quantbench.stats import (
@@ -95,7 +94,7 @@ class _Float:
         state = store.get("parity", view.cell.model.name) or {}
         form = state["forms"][state["reference"]]
         score = form["score"]
-        outputs = outputs_of(entry("scores", score))[view.cell.model.outputs[0].name]
+        outputs = store.outputs.read(entry("scores", score))[view.cell.model.outputs[0].name]
         same = [v.id for v in views if v.scored.get("score") == score]
         backend = str(state["reference"]).partition(" ")[0]
         name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
@@ -120,7 +119,7 @@ def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:
     peak = view.scored["summary"]["peak_rss_bytes"]
     yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
     if "simulation" in view.built:
-        outputs = outputs_of(entry("simulations", view.built["simulation"]))
+        outputs = view.store.outputs.read(entry("simulations", view.built["simulation"]))
         fake = full.judge(outputs[view.cell.model.outputs[0].name])
         told = {**row, "metric": "fake_quantized_quality", "unit": full.unit}
         yield {**told, **_score_interval(fake)}

@@ -12,7 +12,6 @@ import numpy as np
 from quantbench.backend_api import Operation
 from quantbench.experiment import Cell, float_form
 from quantbench.results import spread
-from quantbench.runs.outputs import outputs
 from quantbench.runs.store import Store
 from quantbench.stats import Interval
 from quantbench.system import entry
@@ -25,6 +24,7 @@ class View:
     """A cell with what the store knows about it; empty mappings where a phase did not happen."""
 
     cell: Cell
+    store: Store
     built: Mapping[str, Any]
     scored: Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class View:
     def of(cls, cell: Cell, store: Store) -> View:
         """What the store holds of a cell."""
         name = cell.trial.id
-        return cls(cell, store.get("build", name) or {}, store.get("score", name) or {})
+        return cls(cell, store, store.get("build", name) or {}, store.get("score", name) or {})
 
     @property
     def id(self) -> str:
@@ -46,7 +46,7 @@ class View:
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Its outputs on the test split, by name."""
-        return outputs(entry("scores", self.scored["score"]))
+        return self.store.outputs.read(entry("scores", self.scored["score"]))
 
     def operations(self) -> tuple[Operation, ...]:
         """What its runtime executed."""
