@@ -2,7 +2,15 @@
 
 from quantbench.results.merge import parts
 from quantbench.results.migration import spread
-from quantbench.results.schema import PREDICTIONS, SAMPLES, SCHEMA_VERSION, SCHEMAS
+from quantbench.results.schema import (
+    FIDELITY,
+    MEASUREMENTS,
+    PREDICTIONS,
+    READINGS,
+    SAMPLES,
+    SCHEMA_VERSION,
+    SCHEMAS,
+)
 from quantbench.results.tables import (
     SHOWN_AS_HTML,
     Reference,
@@ -14,7 +22,10 @@ from quantbench.results.tables import (
 )
 
 __all__ = [
+    "FIDELITY",
+    "MEASUREMENTS",
     "PREDICTIONS",
+    "READINGS",
     "SAMPLES",
     "SCHEMAS",
     "SCHEMA_VERSION",

@@ -78,7 +78,11 @@ def _spreads(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _tie_rules(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(tied=None, worst=float("nan"), best=float("nan"))
+
+
 _STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    4: {"measurements": _spreads},
+    4: {"measurements": _spreads, "predictions": _tie_rules},
 }
 """Version -> table -> the way to the next version."""

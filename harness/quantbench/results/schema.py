@@ -107,6 +107,33 @@ PREDICTIONS = pa.schema(
         ("label", pa.float64()),
         ("prediction", pa.float64()),
         ("outcome", pa.float64()),  # what the metric averages, per sample
+        ("tied", pa.bool_()),  # whether the answer depends on a tie rule; null where none can
+        ("worst", pa.float64()),  # outcome by the tie rule that is worst for it
+        ("best", pa.float64()),
+    ]
+)
+FIDELITY = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("sample", pa.int64()),  # along the first axis of the outputs
+        ("signal", pa.float32()),  # sum of squares of the reference's output
+        ("noise", pa.float32()),  # of the difference to it, of the output of the smallest SQNR
+        ("product", pa.float32()),  # of the first output with the reference's
+        ("reference_square", pa.float32()),
+        ("square", pa.float32()),
+        ("kl", pa.float32()),  # nats
+    ]
+)
+READINGS = pa.schema(
+    [
+        ("trial", pa.string()),
+        # memory, energy; single-stream, multi-stream, offline; start: load and first inference too
+        ("scenario", pa.string()),
+        ("batch_size", pa.int64()),
+        ("process", pa.int64()),  # generation, window, or fresh process
+        ("reading", pa.string()),
+        ("value", pa.float64()),
+        ("text", pa.string()),  # of a failure: its status and reason
     ]
 )
 
@@ -204,7 +231,11 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "measurements": MEASUREMENTS,
     "samples": SAMPLES,
     "predictions": PREDICTIONS,
+    "fidelity": FIDELITY,
+    "readings": READINGS,
     "artifacts": ARTIFACTS,
     "training": TRAINING,
     "histograms": HISTOGRAMS,
 }
+SINCE_5 = ("fidelity", "readings")
+"""Tables that runs of version 4 lack."""

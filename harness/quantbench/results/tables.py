@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from quantbench.errors import NotComparable
 from quantbench.results.migration import migrated, migrated_run
-from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY
+from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY, SINCE_5
 from quantbench.system import read_json, write_atomically
 from quantbench.units import one_line, text_of
 
@@ -39,8 +39,8 @@ class Reference:
 class Results:
     """A run as pandas frames, one per Parquet file, with its machine and its run description.
 
-    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``artifacts``, ``training`` and
-    ``histograms``.
+    They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``fidelity``, ``readings``,
+    ``artifacts``, ``training`` and ``histograms``.
     """
 
     folder: Path
@@ -50,6 +50,8 @@ class Results:
     measurements: pd.DataFrame
     samples: pd.DataFrame
     predictions: pd.DataFrame
+    fidelity: pd.DataFrame
+    readings: pd.DataFrame
     artifacts: pd.DataFrame
     training: pd.DataFrame
     histograms: pd.DataFrame
@@ -129,8 +131,10 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     return frame
 
 
-def load_results(path: str | Path) -> Results:
+def load_results(path: str | Path, *, run: Mapping[str, Any] | None = None) -> Results:
     """Read a run, or the newest run of an experiment's folder.
+
+    ``run``: its description, where it is not written yet.
 
     Raises
     ------
@@ -140,10 +144,18 @@ def load_results(path: str | Path) -> Results:
     folder = find_run(Path(path))
     return Results(
         folder=folder,
-        run=migrated_run(read_json(folder / "run.json")),
+        run=migrated_run(read_json(folder / "run.json") if run is None else run),
         machine=read_json(folder / "machine.json"),
-        **{name: read_table(folder, name) for name in SCHEMAS},
+        **{name: _read(folder, name) for name in SCHEMAS},
     )
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    """A table; empty where the version that wrote the run had none of that name."""
+    if name in SINCE_5 and not (folder / f"{name}.parquet").exists():
+        empty: pd.DataFrame = SCHEMAS[name].empty_table().to_pandas()
+        return empty
+    return read_table(folder, name)
 
 
 def find_run(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Runs: an experiment is built, scored and timed; the state on disk becomes tables."""
 
+from quantbench.runs.assembly import assemble, changes
 from quantbench.runs.build_graph import BuildGraph
 from quantbench.runs.comparison import Comparison, Contender
 from quantbench.runs.exporting import export
@@ -26,6 +27,8 @@ __all__ = [
     "Scenario.SINGLE_STREAM",
     "Store",
     "Timing",
+    "assemble",
+    "changes",
     "exit_code",
     "export",
     "locked",

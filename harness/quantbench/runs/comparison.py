@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from quantbench.execution import Job
 from quantbench.spec import Scenario, Target
 
+CONTROL = "@control"
+"""Stands after the reference's name at its second place in the comparison."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """One artifact of a comparison, under the name its samples are stored by.
 
-    ``is_float``: whether it is in fp32 as it was trained, so that ratios are formed against it.
+    ``job``: what times it; None where it was timed before. ``is_float``: whether it is in fp32 as it was trained, so that ratios are formed against it.
     """
 
     name: str
-    job: Job
+    job: Job | None = None
     batch_size: int = 1
     is_float: bool = False
 
@@ -63,4 +66,4 @@ class Comparison:
     @property
     def control(self) -> str:
         """Name of the A/A control."""
-        return f"{self.reference}@control"
+        return f"{self.reference}{CONTROL}"

@@ -117,7 +117,7 @@ def warm_workers(
     comparison: Comparison, names: Sequence[str], folder: Path
 ) -> Iterator[tuple[dict[str, Worker], dict[str, Ending]]]:
     """A fresh warm process for each name, and how those ended that did not become warm."""
-    jobs = {contender.name: contender.job for contender in comparison.contenders}
+    jobs = {c.name: c.job for c in comparison.contenders if c.job is not None}
     workers: dict[str, Worker] = {}
     failures: dict[str, Ending] = {}
     try:

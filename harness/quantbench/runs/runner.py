@@ -109,8 +109,7 @@ def run(
             report.phase("write", 1)
             timing = context.timing()
             compared = [*timing.comparisons(), *timing.offline()]
-            named = assembly.write(context.experiment, cells, store, compared)
-            description["reference"] = [asdict(reference) for reference in named]
+            description |= assembly.write(context.experiment, cells, store, compared)
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
         # what the file says beside what decides the run may have changed since
@@ -143,11 +142,9 @@ def score(experiment: Experiment, folder: Path, *, reporter: Reporter) -> Result
             write_json(folder / "machine.json", here)
             cells = tuple(plan(experiment))
             BuildGraph(experiment, list(cells), store, here, reporter).run()
-            assembly.write(experiment, cells, store, [])
-            write_json(
-                folder / "run.json",
-                {**_description(experiment, store, ""), "finished": _now()},
-            )
+            told = {**_description(experiment, store, ""), "finished": _now()}
+            told |= assembly.write(experiment, cells, store, [])
+            write_json(folder / "run.json", told)
     return load_results(folder)
 
 

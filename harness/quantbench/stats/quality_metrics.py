@@ -13,6 +13,7 @@ from quantbench.spec import Array
 from quantbench.system import locate
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,11 @@ class Outcome:
         What the model answered (a class, a score, a similarity), and what is right.
     outcome : float64 [n]
         What the metric averages; NaN where it is no mean but a `statistic` of all samples.
-    ties : int
-        Samples whose answer depends on a tie rule.
-    span : (float, float) or None
-        The score by the tie rule that is worst for it, and by the best; None where nothing can tie.
+    tied : bool [n] or None
+        Samples whose answer depends on a tie rule; None where nothing can tie.
+    worst, best : float64 [n] or None
+        ``outcome`` by the tie rule that is worst for it, and by the best; None where the score is no
+        mean.
     statistic : str
         Of a metric that is no mean: its name in `STATISTICS`.
     classes : bool
@@ -38,10 +40,23 @@ class Outcome:
     prediction: FloatArray
     label: FloatArray
     outcome: FloatArray
-    ties: int = 0
-    span: tuple[float, float] | None = None
+    tied: NDArray[np.bool_] | None = None
+    worst: FloatArray | None = None
+    best: FloatArray | None = None
     statistic: str = ""
     classes: bool = True
+
+    @property
+    def ties(self) -> int:
+        """How many samples' answers depend on a tie rule."""
+        return 0 if self.tied is None else int(self.tied.sum())
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The score by the worst tie rule and by the best; None where nothing can tie."""
+        if self.worst is None or self.best is None:
+            return None
+        return float(self.worst.mean()), float(self.best.mean())
 
     @property
     def score(self) -> float:
@@ -75,8 +90,9 @@ def top1(logits: Array, labels: Array) -> Outcome:
         predicted.astype(np.float64),
         labels.astype(np.float64),
         (predicted == labels).astype(np.float64),
-        int(tied.sum()),
-        (float((among & ~tied).mean()), float(among.mean())),
+        tied,
+        (among & ~tied).astype(np.float64),
+        among.astype(np.float64),
     )
 
 
@@ -93,7 +109,7 @@ def f1(logits: Array, labels: Array) -> Outcome:
     """Macro-averaged F1 of the answers of `top1`."""
     found = top1(logits, labels)
     return Outcome(
-        found.prediction, found.label, np.full(len(found.label), np.nan), found.ties, None, "f1"
+        found.prediction, found.label, np.full(len(found.label), np.nan), found.tied, statistic="f1"
     )
 
 
@@ -241,7 +257,13 @@ def answers(outputs: Array) -> tuple[str, Array]:
 
 
 def kl_divergence(reference: Array, outputs: Array) -> float:
-    """Mean Kullback-Leibler divergence of predicted distributions, from the reference's, in nats.
+    """Mean of `kl_divergences`; NaN where one is not finite."""
+    mean = float(kl_divergences(reference, outputs).mean())
+    return mean if np.isfinite(mean) else float("nan")
+
+
+def kl_divergences(reference: Array, outputs: Array) -> FloatArray:
+    """Kullback-Leibler divergence of each predicted distribution, from the reference's, in nats.
 
     Parameters
     ----------
@@ -250,15 +272,15 @@ def kl_divergence(reference: Array, outputs: Array) -> float:
 
     Returns
     -------
-    float
-        NaN where an output gives no probability at all to what the reference thinks possible, as
-        files do that store probabilities as integers.
+    float64 [n]
+        Infinite where an output gives no probability at all to what the reference thinks possible,
+        as files do that store probabilities as integers.
     """
     p, q = _log_probabilities(reference), _log_probabilities(outputs)
     with np.errstate(invalid="ignore"):
         terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
-    mean = float(terms.sum(axis=1).mean())
-    return mean if np.isfinite(mean) else float("nan")
+    each: FloatArray = terms.sum(axis=1)
+    return each
 
 
 def _log_probabilities(values: Array) -> FloatArray:
@@ -294,6 +316,83 @@ def cosine(reference: Array, outputs: Array) -> float:
     r, o = reference.astype(np.float64).ravel(), outputs.astype(np.float64).ravel()
     norms = float(np.linalg.norm(r) * np.linalg.norm(o))
     return float(r @ o) / norms if norms > 0 and np.isfinite(norms) else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How near outputs are to the reference's, sample by sample; all float32 [n].
+
+    Parameters
+    ----------
+    signal, noise
+        Sums of squares of the reference's output, and of the difference to it: of the output whose
+        SQNR is the smallest. ``noise`` is infinite where an output is not finite.
+    product, reference_square, square
+        Of the first output: the inner product with the reference's, and the squares of both.
+    kl : float32 [n] or None
+        Kullback-Leibler divergence of the first output, where it is a distribution over classes.
+    """
+
+    signal: Float32Array
+    noise: Float32Array
+    product: Float32Array
+    reference_square: Float32Array
+    square: Float32Array
+    kl: Float32Array | None = None
+
+    @classmethod
+    def of(
+        cls,
+        reference: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        first: str,
+        *,
+        classes: bool,
+    ) -> Fidelity:
+        """Of all outputs by name; ``first``: the one that is scored, a class each if ``classes``."""
+        worst = min(reference, key=lambda name: sqnr_db(reference[name], outputs[name]))
+        r, o = _rows(reference[worst]), _rows(outputs[worst])
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = np.where(np.isfinite(o).all(axis=1), ((r - o) ** 2).sum(axis=1), np.inf)
+            one, other = _rows(reference[first]), _rows(outputs[first])
+            product, squares = (one * other).sum(axis=1), (one**2).sum(axis=1)
+            square = (other**2).sum(axis=1)
+        kl = kl_divergences(reference[first], outputs[first]) if classes else None
+        return cls(
+            signal=(r**2).sum(axis=1).astype(np.float32),
+            noise=noise.astype(np.float32),
+            product=product.astype(np.float32),
+            reference_square=squares.astype(np.float32),
+            square=square.astype(np.float32),
+            kl=None if kl is None else kl.astype(np.float32),
+        )
+
+    @property
+    def sqnr_db(self) -> float:
+        """As `sqnr_db`, of the output for which it is the smallest."""
+        signal, noise = (float(x.sum(dtype=np.float64)) for x in (self.signal, self.noise))
+        if noise == 0:
+            return float("inf")
+        return float(10 * np.log10(signal / noise)) if signal > 0 and noise < np.inf else -np.inf
+
+    @property
+    def cosine(self) -> float:
+        """As `cosine`, of the first output."""
+        both = float(np.sqrt(self.reference_square.sum(dtype=np.float64) * self.square.sum(dtype=np.float64)))  # fmt: skip
+        found = float(self.product.sum(dtype=np.float64))
+        return found / both if both > 0 and np.isfinite(both) else float("nan")
+
+    @property
+    def kl_divergence(self) -> float:
+        """Mean over the samples, nats; NaN where one is not finite."""
+        if self.kl is None:
+            return float("nan")
+        mean = float(self.kl.mean(dtype=np.float64))
+        return mean if np.isfinite(mean) else float("nan")
+
+
+def _rows(array: Array) -> FloatArray:
+    return array.astype(np.float64).reshape(len(array), -1)
 
 
 @dataclass(frozen=True, slots=True)

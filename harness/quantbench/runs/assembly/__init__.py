@@ -1,59 +1,222 @@
-"""Assembly: the Parquet files of a run, computed from its stored state."""
+"""Assembly: the Parquet files of a run: what was observed, as it was, and what follows from it.
+
+`write` collects raw tables from the state of a run that has just ended; `derived` computes every
+measurement that follows from raw tables, then and whenever a run is assembled again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 from quantbench.experiment import Cell, Experiment
-from quantbench.results import Reference, write_table
+from quantbench.results import Reference, Results, load_results, write_table
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
-from quantbench.runs.assembly.latency import energy, overall_reference, samples, timing
-from quantbench.runs.assembly.quality import quality
+from quantbench.runs.assembly.latency import energy, overall_reference, samples, timed_of, timing
+from quantbench.runs.assembly.quality import judge, quality
+from quantbench.runs.assembly.readings import readings
 from quantbench.runs.assembly.startup import start_up
-from quantbench.runs.assembly.trial_state import View, complete
+from quantbench.runs.assembly.trial_state import Row, View, complete
 from quantbench.runs.assembly.trials import Clocked, trial_row
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import load_generations
 from quantbench.runs.store import Store
-from quantbench.system import read_json
+from quantbench.spec import Scenario
+from quantbench.system import read_json, write_json
+
+_TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
 
 
 def write(
     experiment: Experiment, cells: Sequence[Cell], store: Store, compared: Sequence[Comparison]
-) -> list[Reference]:
-    """Compute every table and write it atomically.
+) -> dict[str, Any]:
+    """Collect every table, compute what follows, and write all atomically.
 
     Returns
     -------
-    list of Reference
-        Of each comparison, the trial that ratios are shown against.
+    dict
+        What ``run.json`` has to say of it: ``reference`` of each comparison, and by what the
+        outputs of each of ``models`` were judged.
     """
     machine = read_json(store.folder / "machine.json")
     timed = {c.id: load_generations(store.generations(c.id)) for c in compared}
     views = [View.of(cell, store) for cell in cells]
     clocked = Clocked.of(compared, timed)
-    trials = [trial_row(view, experiment, store, machine, clocked) for view in views]
-    times = {c.id: timing(c, timed[c.id], experiment) for c in compared}
-    predictions, scores = quality(views, experiment, store)
-    measurements = [
-        *sizes(views, store),
-        *scores,
-        *start_up(views, store),
-        *(row for rows in times.values() for row in rows),
-        *(row for c in compared for row in energy(c, store)),
-    ]
-    write_table(store.folder, "trials", trials)
-    write_table(store.folder, "measurements", [complete(row) for row in measurements])
-    write_table(store.folder, "samples", samples(timed.values()))
-    write_table(store.folder, "predictions", predictions)
-    write_table(store.folder, "artifacts", artifacts(views))
+    models, predictions, fidelity = judge(views, store)
     journals = [{"trial": v.id, **step} for v in views for step in v.built.get("journal", ())]
-    write_table(store.folder, "training", journals)
-    write_table(store.folder, "histograms", histograms(views, store))
-    return [
+    tables: Mapping[str, Any] = {
+        "trials": [trial_row(view, experiment, store, machine, clocked) for view in views],
+        "samples": samples(timed.values()),
+        "predictions": predictions,
+        "fidelity": fidelity,
+        "readings": list(readings(views, store, compared, timed)),
+        "artifacts": artifacts(views),
+        "training": journals,
+        "histograms": histograms(views, store),
+        # what was read once is a measurement as it stands
+        "measurements": [complete(row) for row in sizes(views, store)],
+    }
+    for name, rows in tables.items():
+        write_table(store.folder, name, rows)
+    told = {"models": {name: asdict(judged) for name, judged in models.items()}}
+    path = store.folder / "run.json"
+    description = read_json(path) if path.exists() else {}
+    found = load_results(store.folder, run={**description, **told, "reference": []})
+    rows, references = derived(
+        found, margin=experiment.quality_margin, selected=bool(experiment.reference)
+    )
+    write_table(store.folder, "measurements", rows)
+    return {**told, "reference": [asdict(reference) for reference in references]}
+
+
+def assemble(folder: Path) -> Results:
+    """Compute the measurements of a finished run again from its raw tables, with the code of today.
+
+    What a run of an older version has not stored is kept as it was measured. Nothing is timed and
+    no framework is needed. Returns the run as it is now.
+
+    Raises
+    ------
+    NotComparable
+        If there is no finished run.
+    """
+    before = load_results(folder)
+    protocol = before.run.get("protocol") or {}
+    rows, references = derived(
+        before, margin=float(protocol.get("quality_margin", 0.01)), selected=_selects(before)
+    )
+    write_table(folder, "measurements", rows)
+    told = {"reference": [asdict(one) for one in references or before.references]}
+    write_json(folder / "run.json", {**before.run, **told})
+    return load_results(folder)
+
+
+def changes(before: Results, after: Results) -> list[str]:
+    """What is another number or another verdict after a run was assembled again, a line for each."""
+    was = {_identity(row): row for row in _rows(before)}
+    told = []
+    for row in _rows(after):
+        old, name = was.get(_identity(row)), f"{row['trial']} {row['metric']}"
+        if old is None:
+            told.append(f"{name}: new, {_shown(row)}")
+        elif not _same(old, row):
+            told.append(f"{name}: {_shown(old)} became {_shown(row)}")
+    return told
+
+
+def _rows(results: Results) -> list[Row]:
+    frame = results.measurements
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _same(one: Row, other: Row) -> bool:
+    """Whether value, ends and verdict agree, to within the rounding of sums in another order."""
+    for name in ("value", "low", "high"):
+        a, b = one[name], other[name]
+        # 1e-9: the same samples summed by another version of NumPy differ by less
+        if (a is None) != (b is None) or (
+            a is not None and not math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+        ):
+            return False
+    return bool(one["verdict"] == other["verdict"])
+
+
+def _shown(row: Row) -> str:
+    value = "nothing" if row["value"] is None else f"{row['value']:.6g}"
+    return f"{value} ({row['verdict']})" if row["verdict"] else value
+
+
+def _selects(results: Results) -> bool:
+    """Whether the experiment of a run says which trial ratios are taken against."""
+    read = YAML(typ="safe", pure=True).load(str(results.run.get("experiment_text") or ""))
+    return bool(isinstance(read, dict) and read.get("reference"))
+
+
+def derived(
+    results: Results, *, margin: float, selected: bool
+) -> tuple[list[Row], list[Reference]]:
+    """Every measurement of a run: what follows from its raw tables, and what was read once.
+
+    Parameters
+    ----------
+    margin : float
+        Largest loss of quality that is kept, as a share of the float score.
+    selected : bool
+        Whether the experiment selects the reference; else it is the fastest in fp32.
+
+    Returns
+    -------
+    tuple
+        Rows of ``measurements``, and the reference of each comparison.
+    """
+    timed = timed_of(results)
+    times = [(one, timing(one)) for one in timed]
+    rows = [
+        *quality(results, margin),
+        *_scoring(results),
+        *start_up(results),
+        *(row for _, found in times for row in found),
+        *energy(results),
+    ]
+    references = [
         Reference(
-            c.model, c.target.name, c.name,
-            overall_reference(c, times[c.id], experiment.reference),
+            one.comparison.model, one.comparison.target.name, one.comparison.name,
+            overall_reference(one.comparison, found, selected=selected),
         )
-        for c in compared
+        for one, found in times
     ]  # fmt: skip
+    found = [_with_ties(row, results) for row in map(complete, rows)]
+    return [*_kept(results, found), *found], references
+
+
+def _with_ties(row: Row, results: Results) -> Row:
+    """A drop of a run whose samples do not say what tied, with what was said of ties then."""
+    if len(results.readings) or row["reason"] or not row["metric"].endswith("_drop"):
+        return row
+    old = results.measurements
+    same = (old["trial"] == row["trial"]) & (old["metric"] == row["metric"])
+    said = old.loc[same & (old["reference"] == row["reference"]), "reason"].dropna()
+    return {**row, "reason": str(said.iloc[0])} if len(said) else row
+
+
+def _scoring(results: Results) -> list[Row]:
+    """Memory of the processes that scored."""
+    read = results.readings
+    own = read[(read["scenario"] == Scenario.SCORE) & (read["reading"] == "peak_rss_bytes")]
+    return [
+        {
+            "trial": trial, "scenario": Scenario.SCORE, "metric": "peak_rss_bytes", "unit": "byte",
+            "value": value, "n": 1,
+        }
+        for trial, value in zip(own["trial"], own["value"], strict=True)
+    ]  # fmt: skip
+
+
+def _kept(results: Results, rows: Sequence[Row]) -> list[Row]:
+    """Measurements that do not follow from the tables of this run.
+
+    What an artifact weighs and holds is read once, and is its own raw number. Of a run whose
+    readings are stored nothing else is kept; of an older one what cannot be computed.
+    """
+    old = results.measurements
+    if len(results.readings):
+        old = old[old["scenario"].isin((Scenario.ARTIFACT, Scenario.CALIBRATION))]
+    made = {_identity(row) for row in rows}
+    return [row for row in _rows(replace(results, measurements=old)) if _identity(row) not in made]
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    """What a measurement is of; ratios stand once for each reference."""
+    texts = (row["trial"], row["scenario"], row["metric"], row["reference"])
+    batch = row["batch_size"]
+    size = "" if batch is None or batch != batch else f"{int(batch)}"
+    return (*("" if text is None else str(text) for text in texts), size)
+
+
+__all__ = ["assemble", "changes", "derived", "write"]

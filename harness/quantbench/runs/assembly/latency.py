@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from quantbench.experiment import Experiment
-from quantbench.results import SAMPLES
+from quantbench.results import SAMPLES, Results
+from quantbench.runs.assembly.readings import BETWEEN, FAILURE, GENERATION
 from quantbench.runs.assembly.trial_state import Row, bounds
-from quantbench.runs.comparison import Comparison
+from quantbench.runs.comparison import CONTROL, Comparison, Contender
 from quantbench.runs.energy import Window
 from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
-from quantbench.runs.store import Store
-from quantbench.spec import Scenario, Verdict
+from quantbench.spec import Precision, Scenario, Target, Verdict
 from quantbench.stats import Interval, Times, paired, statistics
 from quantbench.stats.statistics import FloatArray
 
@@ -27,10 +28,113 @@ def samples(timed: Iterable[Sequence[Generation]]) -> pa.Table:
     return pa.concat_tables(tables) if tables else SAMPLES.empty_table()
 
 
-def timing(
-    comparison: Comparison, generations: Sequence[Generation], experiment: Experiment
-) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A comparison with what its generations observed, as the tables have it.
+
+    ``precision``: the rules by which it was stopped. ``complete``: whether what was read of the
+    processes is stored; older runs have the samples alone.
+    """
+
+    comparison: Comparison
+    generations: Sequence[Generation]
+    precision: Precision
+    complete: bool
+
+
+def timed_of(results: Results) -> list[Timed]:
+    """The comparisons of a run, from its samples and readings; in the order in which they were timed."""
+    trials = results.trials.set_index("trial")
+    precision = _precision(results.run.get("protocol") or {}, str(results.run.get("precision")))
+    samples, readings = results.samples, results.readings
+    scenarios = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
+    readings = readings[readings["scenario"].isin(scenarios)]
+    found: dict[tuple[str, str, str], dict[str, int]] = {}
+    columns = ["trial", "scenario", "batch_size"]
+    seen = pd.concat([samples[columns], readings[columns]]).drop_duplicates()
+    for name, scenario, batch in seen.itertuples(index=False, name=None):
+        trial = name.removesuffix(CONTROL)
+        if trial in trials.index:
+            last = scenario if scenario == Scenario.OFFLINE else f"batch{int(batch)}"
+            place = (str(trials.at[trial, "model"]), str(trials.at[trial, "target"]), last)
+            found.setdefault(place, {})[name] = int(batch)
+    timed = []
+    for (model, target, last), names in found.items():
+        control = next((name for name in names if name.endswith(CONTROL)), "")
+        if not control:
+            continue
+        ordered = [*(n for n in trials.index if n in names), control]
+        comparison = Comparison(
+            model, Target(target),
+            tuple(Contender(n, None, names[n], _is_float(trials, n)) for n in ordered),
+            control.removesuffix(CONTROL), offline=last == Scenario.OFFLINE,
+        )  # fmt: skip
+        generations = _generations(comparison, samples, readings)
+        timed.append(Timed(comparison, generations, precision, bool(len(readings))))
+    return timed
+
+
+def _is_float(trials: pd.DataFrame, name: str) -> bool:
+    row = trials.loc[name.removesuffix(CONTROL)]
+    return bool(row["method"] == "fp32" and row["training"] == "ptq")
+
+
+def _precision(protocol: Mapping[str, Any], name: str) -> Precision:
+    """The protocol of a run; what an older one does not say is as it is today."""
+    known = {f.name: protocol[f.name] for f in fields(Precision) if f.name in protocol}
+    return Precision(**{"name": name, **known})
+
+
+def _generations(
+    comparison: Comparison, samples: pd.DataFrame, readings: pd.DataFrame
+) -> list[Generation]:
+    """What each generation observed, put together from the tables."""
+    sizes = comparison.batch_sizes
+    own = samples[(samples["scenario"] == comparison.scenario) & _of(samples, sizes)]
+    read = readings[(readings["scenario"] == comparison.scenario) & _of(readings, sizes)]
+    found = []
+    for number in sorted({*own["generation"].unique(), *read["process"].unique()}):
+        here = read[read["process"] == number]
+        told = {
+            name: dict(zip(each["reading"], zip(each["value"], each["text"], strict=True), strict=True))
+            for name, each in here.groupby("trial", sort=False)
+        }  # fmt: skip
+        whole = {
+            name: told.get(comparison.reference, {}).get(f"generation_{name}", (0.0, None))[0]
+            for name in GENERATION
+        }
+        found.append(
+            Generation(
+                number=int(number),
+                rows=pa.Table.from_pandas(own[own["generation"] == number], SAMPLES, preserve_index=False),
+                ready={},
+                failures={n: _failure(t[FAILURE][1]) for n, t in told.items() if FAILURE in t},
+                cpu={
+                    n: (int(t["cpu_ns"][0]), int(t["wall_ns"][0]), int(t["calls"][0]))
+                    for n, t in told.items() if "cpu_ns" in t
+                },
+                peak_rss_bytes={
+                    n: int(t["peak_rss_bytes"][0]) for n, t in told.items() if "peak_rss_bytes" in t
+                },
+                **whole,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _of(table: pd.DataFrame, sizes: Mapping[str, int]) -> pd.Series[bool]:
+    """Rows of these names at their batch sizes."""
+    return table["trial"].map(sizes) == table["batch_size"]
+
+
+def _failure(text: str) -> tuple[str, str]:
+    status, _, reason = text.partition(BETWEEN)
+    return status, reason
+
+
+def timing(timed: Timed) -> list[Row]:
     """Latency, throughput, CPU time, the A/A control, and speed-ups against every fp32 trial."""
+    comparison, generations = timed.comparison, timed.generations
     names = [c.name for c in comparison.contenders if c.name != comparison.control]
     base = {
         n: {"trial": n, "scenario": comparison.scenario, "batch_size": comparison.batch_sizes[n]}
@@ -40,7 +144,7 @@ def timing(
         why = "nothing was timed: the reference failed"
         return [{**base[n], "metric": "latency_ms", "unit": "ms", "reason": why} for n in names]
     times, calls = log_times(generations), _calls(generations)
-    stopped = why_stop(comparison, generations, experiment.precision) or "interrupted"
+    stopped = why_stop(comparison, generations, timed.precision) or "interrupted"
     rows: list[Row] = []
     for name in names:
         rows += _latency(base[name], generations, times, stopped)
@@ -56,27 +160,26 @@ def timing(
                 "n": sum(map(len, control)), "reference": comparison.reference, **bounds(ratio),
             }
         )  # fmt: skip
-    own = sum(g.seconds - g.warm_s - g.burst_s for g in generations)
-    rows.append(
-        {
+    if timed.complete:
+        own = sum(g.seconds - g.warm_s - g.burst_s for g in generations)
+        rows.append(
+            {
             **at_reference, "metric": "clock_overhead", "unit": "fraction",
             "n": len(generations), "value": own / sum(g.seconds for g in generations),
-        }
-    )  # fmt: skip
+            }
+        )  # fmt: skip
     staying = set(still_in(comparison, generations))
     for reference in dict.fromkeys([comparison.reference, *comparison.floats]):
         rows += _speedups(reference, base, times, noise, staying)
     return rows
 
 
-def overall_reference(
-    comparison: Comparison, rows: Sequence[Row], selector: Mapping[str, str]
-) -> str:
+def overall_reference(comparison: Comparison, rows: Sequence[Row], *, selected: bool) -> str:
     """The trial that speed-ups are shown against: as the experiment selects, else the fastest fp32.
 
     ``rows``: those of `timing`.
     """
-    if selector:
+    if selected:
         return comparison.reference
     gains = {comparison.reference: 1.0}
     for row in rows:
@@ -110,16 +213,18 @@ def _latency(
             "reason": f"stopped by {stopped}", **bounds(ms),
         },
         {**row, "metric": "throughput_per_s", "unit": "1/s", "n": count, **bounds(per_s)},
-        {
-            **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
-            "value": sum(c[0] for c in cpu) / calls / batch_size / 1e9,
-            "reason": "whole bursts: binding of inputs included",
-        },
-        {
-            **row, "metric": "peak_rss_bytes", "unit": "byte", "n": len(peaks),
-            "value": float(np.median(peaks)) if peaks else None,
-        },
     )  # fmt: skip
+    if not calls:
+        return
+    yield {
+        **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
+        "value": sum(c[0] for c in cpu) / calls / batch_size / 1e9,
+        "reason": "whole bursts: binding of inputs included",
+    }  # fmt: skip
+    yield {
+        **row, "metric": "peak_rss_bytes", "unit": "byte", "n": len(peaks),
+        "value": float(np.median(peaks)) if peaks else None,
+    }  # fmt: skip
 
 
 def _calls(generations: Sequence[Generation]) -> dict[str, pd.DataFrame]:
@@ -176,25 +281,26 @@ def _to_decide(rounds: Sequence[FloatArray], noise: float) -> str:
     return f"needs about {more} more generation{'' if more == 1 else 's'}"
 
 
-def energy(comparison: Comparison, store: Store) -> Iterator[Row]:
+def energy(results: Results) -> Iterator[Row]:
     """Joules per inference, with idle power and without; median of the windows, and their range."""
-    state = store.get("energy", comparison.id)
-    if state is None:
-        return
-    known = [Window(**window) for window in state.get("windows", ())]
-    for name in (c.name for c in comparison.contenders if c.name != comparison.control):
-        own = [w for w in known if w.name == name]
-        measured = {
-            "energy_j": [w.per_inference for w in own],
-            "energy_net_j": [w.net for w in own],
-        }
+    readings = results.readings[results.readings["scenario"] == Scenario.ENERGY]
+    for (name, _), own in readings.groupby(["trial", "batch_size"], sort=False):
+        seen = {str(r): each["value"].to_numpy() for r, each in own.groupby("reading")}
+        failed = own.loc[own["reading"] == FAILURE, "text"]
+        measured: dict[str, list[float]] = {"energy_j": [], "energy_net_j": []}
+        if "joules" in seen:
+            columns = (seen[c] for c in ("joules", "seconds", "inferences", "idle_w"))
+            for joules, seconds, inferences, idle_w in zip(*columns, strict=True):
+                window = Window(str(name), joules, seconds, int(inferences), idle_w)
+                measured["energy_j"].append(window.per_inference)
+                measured["energy_net_j"].append(window.net)
         for metric, values in measured.items():
             row: Row = {
-                "trial": name, "scenario": Scenario.ENERGY, "batch_size": comparison.batch_sizes[name],
-                "metric": metric, "unit": "J", "n": len(own),
+                "trial": str(name), "scenario": Scenario.ENERGY, "batch_size": int(own["batch_size"].iloc[0]),
+                "metric": metric, "unit": "J", "n": len(values),
             }  # fmt: skip
             if values:
                 row |= {"value": float(np.median(values)), "low": min(values), "high": max(values)}
             else:
-                row["reason"] = state["reason"] or "it ended in a window"
+                row["reason"] = str(failed.iloc[0])
             yield row

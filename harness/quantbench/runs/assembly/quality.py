@@ -1,18 +1,25 @@
-"""Quality: scores with their intervals, losses on the same samples, and what a score hides."""
+"""Quality: scores with their intervals, losses on the same samples, and what a score hides.
+
+`judge` makes per-sample tables of outputs, once; `quality` computes everything else from these tables,
+for a run that has just ended and for one that ended long ago.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from quantbench.backend_api import registry
-from quantbench.experiment import Experiment
-from quantbench.results import PREDICTIONS
+from quantbench.errors import QuantbenchError
+from quantbench.results import FIDELITY as FIDELITY_TABLE
+from quantbench.results import PREDICTIONS, Results
 from quantbench.runs.assembly.trial_state import Row, View, bounds
 from quantbench.runs.store import Store
 from quantbench.spec import RECIPE, Array, Scenario, Verdict
@@ -20,12 +27,11 @@ from quantbench.stats import (
     FIDELITY,
     STATISTICS,
     UNITS,
+    Fidelity,
     Interval,
     Outcome,
     PairedDrop,
     answers,
-    cosine,
-    kl_divergence,
     metric_of,
     statistics,
 )
@@ -36,93 +42,267 @@ MANY_SAMPLES = 1000
 """Fewer test samples are said beside the score, with what they can tell apart."""
 TARGETS = (0.99, 0.999)
 """Shares of the float score to keep, as MLPerf Inference asks for."""
-
-
-def quality(
-    views: Sequence[View], experiment: Experiment, store: Store
-) -> tuple[pa.Table, list[Row]]:
-    """Per-sample predictions, and quality, drop, agreement and fidelity of every scored trial."""
-    rows: list[Row] = []
-    tables = []
-    floats: dict[str, _Float] = {}
-    outcomes: dict[str, Outcome] = {}
-    for view in views:
-        if not view.has_outputs:
-            continue
-        task, model = registry.task(view.cell.model.task), view.cell.model
-        labels = read_labels(Path(view.scored["data"]), "test")
-        if model.name not in floats:
-            floats[model.name] = _Float.of(view, views, store, task.metric, labels)
-        full, outputs = floats[model.name], view.outputs()[model.outputs[0].name]
-        own = outcomes[view.id] = full.judge(outputs)
-        tables.append(_predictions(view.id, own))
-        row: Row = {"trial": view.id, "scenario": Scenario.SCORE, "n": len(own.outcome)}
-        rows += _scores(row, view, own, full)
-        rows += _fidelity({**row, "reference": full.trial}, view, full, own, outputs)
-        against = {**row, "reference": full.trial} if full.trial != view.id else row
-        if full.trial != view.id:
-            rows += _drop(row, full.outcome, own, full.trial, experiment.quality_margin, full.unit)
-        if own.classes and outputs.ndim == 2:
-            divergence = kl_divergence(full.outputs, outputs)
-            rows += _classification(against, full.outcome, own)
-            rows.append({**against, "metric": "kl_divergence", "unit": "nat", "value": divergence})
-    units = {view.id: floats[view.cell.model.name].unit for view in views if view.id in outcomes}
-    rows += _against_controls(views, outcomes, units, experiment.quality_margin)
-    return pa.concat_tables(tables) if tables else PREDICTIONS.empty_table(), rows
+SIMULATED = "@simulated"
+"""Stands after a trial's name at what its fake-quantized model answered."""
+_CLASSES = ("top1", "top5", "f1")
+_STATISTIC = {"f1": "f1", "auc": "auc", "spearman": "spearman", "pairs": "spearman"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Float:
-    """A model's reference form, which other trials are judged against.
+class Judged:
+    """By what a model's outputs were judged.
 
-    ``trial``: its name; ``outputs``: its own, and their ``outcome``; ``judge``: outputs to the
-    outcome of the task's metric; ``unit``: of that metric.
+    Parameters
+    ----------
+    metric, unit : str
+        The task's; without labels `quantbench.stats.FIDELITY`'s stand-in.
+    labelled : bool
+        Whether labels were given, and not the float model's own answers.
+    full : str
+        The trial whose outputs are the reference; its samples are stored even where it is no trial
+        of the run.
     """
 
-    trial: str
-    outputs: Array
-    outcome: Outcome
-    judge: Callable[[Array], Outcome]
+    metric: str
     unit: str
     labelled: bool
+    full: str
 
-    @classmethod
-    def of(
-        cls, view: View, views: Sequence[View], store: Store, metric: str, labels: Array
-    ) -> _Float:
-        """Of the model of ``view``; the first trial that scored the same artifact names it."""
-        state = store.get("parity", view.cell.model.name) or {}
-        form = state["forms"][state["reference"]]
-        score = form["score"]
-        outputs = store.outputs.read(entry("scores", score))[view.cell.model.outputs[0].name]
-        same = [v.id for v in views if v.scored.get("score") == score]
-        backend = str(state["reference"]).partition(" ")[0]
-        name = same[0] if same else f"{view.cell.model.name}/{backend}/{form['trial']}"
-        labelled, unit = metric != FIDELITY, UNITS.get(metric, "")
-        if not labelled:
-            metric, labels = answers(outputs)
-            unit = UNITS[metric]
-        judge = metric_of(metric)
-        own = judge(outputs, labels)
-        return cls(name, outputs, own, lambda given: judge(given, labels), unit, labelled)
+    @property
+    def classes(self) -> bool:
+        """Whether an answer is a class."""
+        return self.metric in _CLASSES
 
 
-def _scores(row: Row, view: View, own: Outcome, full: _Float) -> Iterator[Row]:
+# --- from outputs to tables of samples -----------------------------------------------------------
+
+
+def judge(views: Sequence[View], store: Store) -> tuple[dict[str, Judged], pa.Table, pa.Table]:
+    """Of every scored trial the answers and the fidelity, sample by sample.
+
+    Returns
+    -------
+    tuple
+        By what each model was judged; rows of ``predictions`` and of ``fidelity``.
+    """
+    models: dict[str, Judged] = {}
+    floats: dict[str, dict[str, Array]] = {}
+    predictions, fidelities = [], []
+    for view in views:
+        if not view.has_outputs:
+            continue
+        name, first = view.cell.model.name, view.cell.model.outputs[0].name
+        labels = read_labels(Path(view.scored["data"]), "test")
+        if name not in models:
+            models[name], floats[name] = _float(view, views, store)
+            if models[name].full not in {v.id for v in views}:
+                known = _outcome(models[name], floats[name][first], floats[name][first], labels)
+                predictions.append(_predictions(models[name].full, known))
+        judged, full, own = models[name], floats[name], view.outputs()
+        outcome = _outcome(judged, full[first], own[first], labels)
+        predictions.append(_predictions(view.id, outcome))
+        classes = judged.classes and own[first].ndim == 2
+        fidelities.append(_fidelities(view.id, Fidelity.of(full, own, first, classes=classes)))
+        if "simulation" in view.built:
+            outputs = store.outputs.read(entry("simulations", view.built["simulation"]))
+            fake = _outcome(judged, full[first], outputs[first], labels)
+            predictions.append(_predictions(f"{view.id}{SIMULATED}", fake))
+    return (
+        models,
+        pa.concat_tables(predictions) if predictions else PREDICTIONS.empty_table(),
+        pa.concat_tables(fidelities) if fidelities else FIDELITY_TABLE.empty_table(),
+    )
+
+
+def _float(view: View, views: Sequence[View], store: Store) -> tuple[Judged, dict[str, Array]]:
+    """By what a model is judged, and its reference form's outputs.
+
+    The first trial that scored the same artifact gives the reference its name.
+    """
+    model, task = view.cell.model, registry.task(view.cell.model.task)
+    state = store.get("parity", model.name) or {}
+    form = state["forms"][state["reference"]]
+    outputs = store.outputs.read(entry("scores", form["score"]))
+    same = [v.id for v in views if v.scored.get("score") == form["score"]]
+    backend = str(state["reference"]).partition(" ")[0]
+    full = same[0] if same else f"{model.name}/{backend}/{form['trial']}"
+    if task.metric != FIDELITY:
+        return Judged(task.metric, UNITS.get(task.metric, ""), True, full), outputs
+    metric, _ = answers(outputs[model.outputs[0].name])
+    return Judged(metric, UNITS[metric], False, full), outputs
+
+
+def _outcome(judged: Judged, full: Array, outputs: Array, labels: Array) -> Outcome:
+    return metric_of(judged.metric)(outputs, labels if judged.labelled else answers(full)[1])
+
+
+def _predictions(trial: str, own: Outcome) -> pa.Table:
+    count = len(own.outcome)
+    columns = {
+        "trial": [trial] * count, "sample": np.arange(count), "label": own.label,
+        "prediction": own.prediction, "outcome": own.outcome, "tied": own.tied,
+        "worst": own.worst, "best": own.best,
+    }  # fmt: skip
+    return _table(PREDICTIONS, columns, count)
+
+
+def _fidelities(trial: str, own: Fidelity) -> pa.Table:
+    count = len(own.signal)
+    columns = {
+        "trial": [trial] * count, "sample": np.arange(count), "signal": own.signal,
+        "noise": own.noise, "product": own.product, "reference_square": own.reference_square,
+        "square": own.square, "kl": own.kl,
+    }  # fmt: skip
+    return _table(FIDELITY_TABLE, columns, count)
+
+
+def _table(schema: pa.Schema, columns: Mapping[str, Any], count: int) -> pa.Table:
+    return pa.table(
+        {
+            f.name: pa.nulls(count, f.type)
+            if columns[f.name] is None
+            else pa.array(columns[f.name], f.type)
+            for f in schema
+        },
+        schema=schema,
+    )
+
+
+# --- from tables of samples to measurements ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A trial as the tables have it: its row, its answers, and how near it is to the float model."""
+
+    row: Row
+    judged: Judged
+    own: Outcome
+    fidelity: Fidelity | None
+    fake: Outcome | None
+
+    @property
+    def id(self) -> str:
+        """The trial's name."""
+        return str(self.row["trial"])
+
+
+def quality(results: Results, margin: float) -> list[Row]:
+    """Quality, drop, agreement and fidelity of every trial whose samples are stored.
+
+    Parameters
+    ----------
+    margin : float
+        Largest loss that is kept, as a share of the float score.
+    """
+    rows: list[Row] = []
+    known, floats = _known(results)
+    for scored in known.values():
+        full = floats.get(scored.judged.full)
+        row: Row = {"trial": scored.id, "scenario": Scenario.SCORE, "n": len(scored.own.outcome)}
+        rows += _scores(row, scored)
+        if full is None:
+            continue
+        against = {**row, "reference": scored.judged.full}
+        rows += _fidelity(against, scored, full)
+        itself = scored.judged.full == scored.id
+        if not itself:
+            rows += _drop(row, full, scored.own, scored.judged.full, margin, scored.judged.unit)
+        if scored.own.classes and (scored.fidelity is None or scored.fidelity.kl is not None):
+            rows += _classification(row if itself else against, full, scored.own)
+        if scored.fidelity is not None and scored.fidelity.kl is not None:
+            told = row if itself else against
+            rows.append(
+                {
+                    **told, "metric": "kl_divergence", "unit": "nat",
+                    "value": scored.fidelity.kl_divergence,
+                }
+            )  # fmt: skip
+    return [*rows, *_against_controls(known, margin)]
+
+
+def _known(results: Results) -> tuple[dict[str, Scored], dict[str, Outcome]]:
+    """Trials with stored samples, in the order of the trials; and the outcomes of float references."""
+    models = judged_by(results)
+    samples = {str(n): own for n, own in results.predictions.groupby("trial", sort=False)}
+    near = {str(n): own for n, own in results.fidelity.groupby("trial", sort=False)}
+    known: dict[str, Scored] = {}
+    for row in results.trials.to_dict("records"):
+        name, judged = str(row["trial"]), models.get(str(row["model"]))
+        if judged is None or name not in samples:
+            continue
+        fake = samples.get(f"{name}{SIMULATED}")
+        known[name] = Scored(
+            {str(key): value for key, value in row.items()}, judged,
+            _read(samples[name], judged), _near(near.get(name)),
+            None if fake is None else _read(fake, judged),
+        )  # fmt: skip
+    floats = {
+        judged.full: _read(samples[judged.full], judged)
+        for judged in models.values()
+        if judged.full in samples
+    }
+    return known, floats
+
+
+def judged_by(results: Results) -> dict[str, Judged]:
+    """By what each model was judged, as the run says; of older runs as its task and its rows do."""
+    told = results.run.get("models")
+    if told is not None:
+        return {str(name): Judged(**judged) for name, judged in told.items()}
+    rows, found = results.measurements, {}
+    for model, trials in results.trials.groupby("model", sort=False):
+        own = rows[rows["trial"].isin(trials["trial"])]
+        drops = own.loc[own["metric"] == "quality_drop", "reference"].dropna()
+        scores = own[(own["metric"] == "quality") & own["value"].notna()]
+        try:
+            metric = registry.task(str(trials["task"].iloc[0])).metric
+        except (QuantbenchError, ImportError, AttributeError):
+            continue  # its task is not installed here
+        labelled = not scores["reason"].astype(str).str.startswith("no labels").any()
+        if drops.empty or scores.empty or not labelled:
+            continue
+        found[str(model)] = Judged(
+            metric, str(scores["unit"].iloc[0]), True, str(drops.mode().iloc[0])
+        )
+    return found
+
+
+def _read(samples: pd.DataFrame, judged: Judged) -> Outcome:
+    """The outcome that `_predictions` has stored."""
+    columns = {
+        name: None if samples[name].isna().all() else samples[name].to_numpy(float)
+        for name in ("worst", "best")
+    }
+    tied = samples["tied"]
+    return Outcome(
+        samples["prediction"].to_numpy(float), samples["label"].to_numpy(float),
+        samples["outcome"].to_numpy(float), None if tied.isna().all() else tied.to_numpy(bool),
+        **columns, statistic=_STATISTIC.get(judged.metric, ""), classes=judged.classes,
+    )  # fmt: skip
+
+
+def _near(samples: pd.DataFrame | None) -> Fidelity | None:
+    if samples is None:
+        return None
+    names = ("signal", "noise", "product", "reference_square", "square")
+    kl = None if samples["kl"].isna().all() else samples["kl"].to_numpy(np.float32)
+    return Fidelity(**{name: samples[name].to_numpy(np.float32) for name in names}, kl=kl)
+
+
+def _scores(row: Row, scored: Scored) -> Iterator[Row]:
     """The score, its ties, and what the fake-quantized model of the training scored."""
+    own, unit = scored.own, scored.judged.unit
     found = _score_interval(own)
     reason = _resolution(found, len(own.outcome)) if own.binary else None
-    if not full.labelled:
+    if not scored.judged.labelled:
         reason = "no labels: against the answers of the float model"
-    yield {**row, **found, "metric": "quality", "unit": full.unit, "reason": reason}
-    if own.classes:
+    yield {**row, **found, "metric": "quality", "unit": unit, "reason": reason}
+    if own.tied is not None:
         yield {**row, "metric": "ties", "value": own.ties, "unit": "count"}
-    peak = view.scored["summary"]["peak_rss_bytes"]
-    yield {**row, "metric": "peak_rss_bytes", "unit": "byte", "value": peak, "n": 1}
-    if "simulation" in view.built:
-        outputs = view.store.outputs.read(entry("simulations", view.built["simulation"]))
-        fake = full.judge(outputs[view.cell.model.outputs[0].name])
-        told = {**row, "metric": "fake_quantized_quality", "unit": full.unit}
-        yield {**told, **_score_interval(fake)}
+    if scored.fake is not None:
+        told = {**row, "metric": "fake_quantized_quality", "unit": unit}
+        yield {**told, **_score_interval(scored.fake)}
 
 
 def _resolution(found: Row, n: int) -> str | None:
@@ -133,14 +313,16 @@ def _resolution(found: Row, n: int) -> str | None:
     return f"resolution ±{half:.1f} points: only {n} test samples"
 
 
-def _fidelity(row: Row, view: View, full: _Float, own: Outcome, outputs: Array) -> Iterator[Row]:
+def _fidelity(row: Row, scored: Scored, full: Outcome) -> Iterator[Row]:
     """How near the outputs are to the float model's."""
+    own, near = scored.own, scored.fidelity
     if own.classes:
-        same = int((own.prediction == full.outcome.prediction).sum())
+        same = int((own.prediction == full.prediction).sum())
         share = statistics.wilson(same, len(own.outcome))
         yield {**row, "metric": "agreement", "unit": "fraction", **bounds(share)}
-    yield {**row, "metric": "sqnr_db", "unit": "dB", "value": view.scored["sqnr_db"]}
-    yield {**row, "metric": "cosine", "unit": "ratio", "value": cosine(full.outputs, outputs)}
+    if near is not None:
+        yield {**row, "metric": "sqnr_db", "unit": "dB", "value": near.sqnr_db}
+        yield {**row, "metric": "cosine", "unit": "ratio", "value": near.cosine}
 
 
 def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
@@ -210,47 +392,31 @@ def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
     }  # fmt: skip
 
 
-def _against_controls(
-    views: Sequence[View],
-    outcomes: Mapping[str, Outcome],
-    units: Mapping[str, str],
-    margin: float,
-) -> list[Row]:
+def _against_controls(known: Mapping[str, Scored], margin: float) -> list[Row]:
     """QAT against the float fine-tune of the same budget; then over the seeds of each method."""
     rows: list[Row] = []
     groups: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
-    for view in views:
-        if view.id not in outcomes:
-            continue
-        trial = view.cell.trial
-        control = _control(view, views) if trial.method.training == "qat" else None
-        if control is not None and control in outcomes:
-            row: Row = {
-                "trial": view.id,
-                "scenario": Scenario.SCORE,
-                "n": len(outcomes[view.id].outcome),
-            }
-            both = outcomes[control], outcomes[view.id]
-            for found in _drop(row, *both, control, margin, units[view.id]):
+    for name, scored in known.items():
+        control = _control(scored, known.values()) if scored.row["training"] == "qat" else None
+        if control is not None:
+            row: Row = {"trial": name, "scenario": Scenario.SCORE, "n": len(scored.own.outcome)}
+            both = known[control].own, scored.own
+            for found in _drop(row, *both, control, margin, scored.judged.unit):
                 rows.append({**found, "metric": found["metric"].replace("quality", "control")})
-        if trial.several_seeds:
-            key = (trial.model, trial.backend, trial.label, trial.target.name)
-            groups.setdefault(key, []).append((view.id, control))
+        key = tuple(str(scored.row[c]) for c in ("model", "backend", "label", "target"))
+        groups.setdefault(key, []).append((name, control))
+    outcomes = {name: scored.own for name, scored in known.items()}
     for group in groups.values():
-        rows += _over_seeds(group, outcomes, units[group[0][0]], margin)
+        rows += _over_seeds(group, outcomes, known[group[0][0]].judged.unit, margin)
     return rows
 
 
-def _control(view: View, views: Sequence[View]) -> str | None:
+def _control(own: Scored, others: Iterable[Scored]) -> str | None:
     """The trial that was fine-tuned in float by the same backend, recipe and seed."""
-    own = view.cell.trial
-    for other in views:
-        trial = other.cell.trial
-        same = (trial.model, trial.backend, trial.target.name, trial.seed) == (
-            own.model, own.backend, own.target.name, own.seed,
-        )  # fmt: skip
-        recipe = all(getattr(trial.method, a) == getattr(own.method, a) for a in RECIPE)
-        if same and recipe and trial.method.training == "finetune":
+    alike = ("model", "backend", "target", "seed", *RECIPE)
+    for other in others:
+        same = all(other.row[column] == own.row[column] for column in alike)
+        if same and other.row["training"] == "finetune":
             return other.id
     return None
 
@@ -313,16 +479,3 @@ def _score_interval(own: Outcome) -> Row:
     error = float(own.outcome.std(ddof=1)) / math.sqrt(len(own.outcome))
     half = statistics.Z95 * error
     return bounds(Interval(own.score, own.score - half, own.score + half))
-
-
-def _predictions(trial: str, own: Outcome) -> pa.Table:
-    count = len(own.outcome)
-    return pa.table(
-        {
-            "trial": [trial] * count,
-            "sample": np.arange(count),
-            "label": own.label,
-            "prediction": own.prediction,
-            "outcome": own.outcome,
-        }
-    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from quantbench.runs.assembly.trial_state import Row, View
-from quantbench.runs.store import Store
+from quantbench.results import Results
+from quantbench.runs.assembly.readings import FAILURE
+from quantbench.runs.assembly.trial_state import Row
+from quantbench.spec import Scenario
 
 _POINTS = ("imports", "load", "run")
 _SHARES = ("pss", "pss_anon", "pss_file", "private_dirty")
@@ -24,25 +26,24 @@ UNITS: Mapping[str, tuple[str, str]] = {
 """Scenario and unit of what is observed in a starting process."""
 
 
-def start_up(views: Iterable[View], store: Store) -> list[Row]:
+def start_up(results: Results) -> list[Row]:
     """A row per metric of `UNITS`: the median over fresh processes, and their range."""
     rows = []
-    for view in views:
-        state = store.get("start", view.id)
-        if state is None:
-            continue
-        seen = state["observed"]
+    known = results.readings[results.readings["scenario"] == Scenario.START]
+    for trial, own in known.groupby("trial", sort=False):
+        failed = own.loc[own["reading"] == FAILURE, "text"]
+        seen = {str(name): found["value"].to_numpy() for name, found in own.groupby("reading")}
         for metric, (scenario, unit) in UNITS.items():
-            row: Row = {"trial": view.id, "scenario": scenario, "metric": metric, "unit": unit}
-            values = [observed[metric] for observed in seen if metric in observed]
-            if values:
+            row: Row = {"trial": str(trial), "scenario": scenario, "metric": metric, "unit": unit}
+            values = seen.get(metric)
+            if values is not None:
                 row |= {"value": float(np.median(values)), "n": len(values)}
                 row |= {"low": min(values), "high": max(values)} if len(values) > 1 else {}
-                if not all(observed["reset"] for observed in seen):
+                if not seen["reset"].all():
                     row["reason"] = "the kernel does not reset the peak: imports are included"
-            elif seen:
-                row["reason"] = "the kernel has no /proc/self/smaps_rollup"
+            elif len(failed):
+                row["reason"] = str(failed.iloc[0])
             else:
-                row["reason"] = f"{state['status']}: {state['reason']}"
+                row["reason"] = "the kernel has no /proc/self/smaps_rollup"
             rows.append(row)
     return rows
