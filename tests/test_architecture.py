@@ -167,7 +167,14 @@ def test_every_package_has_one_doorway_that_says_what_it_is_for():
 
 def test_what_a_doorway_names_is_taken_there():
     """Other packages ask at the door; what is not named there is a matter of the package."""
-    for package in frozenset().union(*ORDER) - {"api", "errors", "__init__", "__main__", "testing", "cli"}:
+    for package in frozenset().union(*ORDER) - {
+        "api",
+        "errors",
+        "__init__",
+        "__main__",
+        "testing",
+        "cli",
+    }:
         face = set(importlib.import_module(f"quantbench.{package}").__all__)
         for module in [*ENGINE, *(m for m in SOURCES if m not in ENGINE)]:
             if package_of(module) == package and module in ENGINE:
