@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -33,7 +34,8 @@ FRAMEWORKS: Mapping[str, frozenset[str]] = {
 ORDER: Sequence[frozenset[str]] = tuple(
     frozenset(floor.split())
     for floor in (
-        "cli testing __main__",
+        "__main__",
+        "cli testing",
         "api",
         "report",
         "studies",
@@ -80,8 +82,14 @@ def imported(source: str) -> Iterator[str]:
                 yield str(node.args[0].value)
 
 
-def imports(module: str) -> set[str]:
-    return set(imported(SOURCES[module].read_text(encoding="utf-8")))
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    return frozenset(imported(SOURCES[module].read_text(encoding="utf-8")))
 
 
 def packages(module: str) -> set[str]:
@@ -159,7 +167,7 @@ def test_modules_of_a_package_import_each_other_in_no_circle():
 
 def test_every_package_has_one_doorway_that_says_what_it_is_for():
     for package in frozenset().union(*ORDER) - {"api", "errors", "__init__", "__main__"}:
-        door = ast.parse(SOURCES[f"quantbench.{package}"].read_text(encoding="utf-8"))
+        door = tree(f"quantbench.{package}")
         assert ast.get_docstring(door), package
         if package != "testing":  # pytest loads its plugin by name
             assert any("__all__" in ast.unparse(node) for node in door.body), package
@@ -179,7 +187,7 @@ def test_what_a_doorway_names_is_taken_there():
         for module in [*ENGINE, *(m for m in SOURCES if m not in ENGINE)]:
             if package_of(module) == package and module in ENGINE:
                 continue
-            for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+            for node in ast.walk(tree(module)):
                 if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"quantbench.{package}.")):  # fmt: skip
                     continue
                 past = {alias.name for alias in node.names} & face
@@ -248,15 +256,15 @@ def test_every_locator_names_a_function_or_a_class():
         module, _, attribute = text.partition(":")
         name = attribute.partition("(")[0]
         assert module in SOURCES, text
-        tree = ast.parse(SOURCES[module].read_text(encoding="utf-8"))
-        taken = (alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)  # fmt: skip
-        defined = {getattr(node, "name", "") for node in tree.body} | {a.asname or a.name for a in taken}  # fmt: skip
+        parsed = tree(module)
+        taken = (alias for node in parsed.body if isinstance(node, ast.ImportFrom) for alias in node.names)  # fmt: skip
+        defined = {getattr(node, "name", "") for node in parsed.body} | {a.asname or a.name for a in taken}  # fmt: skip
         assert name in defined, text
 
 
 def test_no_locator_of_the_engine_is_typed():
     for module in ENGINE:
-        for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(module)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 typed = re.fullmatch(r"quantbench(\.[a-z_]+)+:\w+.*", node.value)
                 assert not typed, f"{module} types {node.value}: use locator(function)"

@@ -519,6 +519,7 @@ class Conformance:
         for each, outputs in zip(made, found, strict=True):
             assert_equal(outputs, outputs_of(runtime.load(each, CPU, 2), inputs))
 
+    @pytest.mark.long
     def test_a_fresh_process_builds_the_same_bytes(self, artifact, tmp_path):
         here = {name: artifact("pair", name).sha256 for name in self.presets}
 

@@ -99,6 +99,7 @@ def ran(artifact, resnet, data: Data):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_full_int8_resnet20_is_what_was_counted_by_hand(made, resnet, data):
     artifact, record = made(method("static-int8"))
 
@@ -115,6 +116,7 @@ def test_full_int8_resnet20_is_what_was_counted_by_hand(made, resnet, data):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_dynamic_range_leaves_two_small_layers_and_a_shortcut_in_float(made, resnet, data):
     artifact, record = made(method("dynamic-int8"))
 
@@ -135,6 +137,7 @@ def test_dynamic_range_leaves_two_small_layers_and_a_shortcut_in_float(made, res
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_activation_memory_is_three_maps_of_the_first_stage(made, resnet, data):
     maps = 3 * 16 * 32 * 32  # a shortcut, the input of a convolution, and its output
 
@@ -151,6 +154,7 @@ def weights(record: Record):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_int8_files_have_255_levels_of_weights_and_256_of_activations(made):
     _, record = made(method("static-int8"))
 
@@ -164,6 +168,7 @@ def test_int8_files_have_255_levels_of_weights_and_256_of_activations(made):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_a_fused_relu_is_shown_and_a_layer_kept_in_float_has_its_name(made):
     _, record = made(method("static-int8", keep_float=["conv1"]))
 
@@ -177,6 +182,7 @@ def test_a_fused_relu_is_shown_and_a_layer_kept_in_float_has_its_name(made):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_4_bit_weights_have_15_levels_and_are_multiplied_in_float(made):
     _, record = made(method("weight-only-int4"))
 
@@ -186,6 +192,7 @@ def test_4_bit_weights_have_15_levels_and_are_multiplied_in_float(made):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_float16_weights_are_found_behind_their_dequantization(made, resnet, data):
     artifact, record = made(method("fp16"))
 
@@ -206,6 +213,7 @@ def observation(resnet, data) -> Observation:
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_injected_minmax_is_the_file_that_the_tool_calibrates_itself(made, data, observation):
     own = method("static-int8", route="litert-keras")
     injected = replace(own, ranges="injected")
@@ -217,6 +225,7 @@ def test_injected_minmax_is_the_file_that_the_tool_calibrates_itself(made, data,
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_every_scale_follows_from_the_range_that_was_injected(made, data, observation):
     injected = method("static-int8", route="litert-keras", ranges="injected", calibrator="mse")
     ranges = observation.ranges(injected)
@@ -235,6 +244,7 @@ def test_every_scale_follows_from_the_range_that_was_injected(made, data, observ
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_calibrators_give_different_ranges(observation):
     found = {
         name: observation.ranges(method("static-int8", route="litert-keras", calibrator=name,
@@ -251,6 +261,7 @@ def test_calibrators_give_different_ranges(observation):
 
 
 @pytest.mark.data
+@pytest.mark.long
 @pytest.mark.parametrize("route", ["keras", "litert-keras"])
 def test_only_the_named_layer_is_quantized(made, route):
     chosen = method("static-int8", route=route, only=["layer1.0.conv1"])
@@ -264,6 +275,7 @@ def test_only_the_named_layer_is_quantized(made, route):
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_weights_alone_leave_every_activation_in_float(made):
     artifact, record = made(method("static-int8", route="litert-keras", parts="weights"))
 

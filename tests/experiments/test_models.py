@@ -117,9 +117,9 @@ def test_most_of_the_courses_cnn_is_in_its_linear_layers() -> None:
         "mlperf-vww",
         "lstm",
         "gru",
-        "gcn",
-        "minilm",
-        "bert-tiny-trec",
+        pytest.param("gcn", marks=pytest.mark.long),
+        pytest.param("minilm", marks=pytest.mark.long),
+        pytest.param("bert-tiny-trec", marks=pytest.mark.long),
     ],
 )
 def test_the_keras_form_is_the_same_function(name: str, real_data: Path) -> None:

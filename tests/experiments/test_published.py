@@ -11,6 +11,7 @@ from quantbench.analysis.gates import read
 from quantbench.cli.checks import Checks
 from quantbench.results import Results
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 GATES = read(ROOT / "experiments" / "gates" / "portable.yaml")
 # nothing is asserted on time, so little is spent on it
