@@ -36,6 +36,7 @@ from quantbench.runs import Reporter, score
 from quantbench.spec import PRECISIONS, presets
 from quantbench.stats import FIDELITY
 from quantbench.studies import diagnose, requests
+from quantbench.units import as_table
 from quantbench_experiments.models.gcn import MODEL as GCN
 from quantbench_experiments.models.gcn import SEEDS, of_seed
 
@@ -43,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 GRAPH_SEEDS = REFERENCE / "gcn_seeds.json"
 DIAGNOSIS = REFERENCE / "diagnose_resnet20"
-TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md")
+TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md", "docs/results.md")
 SCORES = {"top1": "top-1", "f1": "macro F1", "spearman": "Spearman", "pairs": "Spearman",
           FIDELITY: "same as fp32"}  # fmt: skip
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -559,6 +560,7 @@ def block(experiment: str, write: Callable[[Results], str]) -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
+    "metrics": as_table,
     "quickstart": lambda: block("quickstart", trials),
     "quickstart-memory": lambda: block("quickstart", memory),
     "timings": timings,

@@ -33,6 +33,8 @@ from quantbench.results import Results
 from quantbench.spec import RAN, Scenario
 from quantbench.stats import STATISTICS, Interval, difference_interval, statistics
 from quantbench.stats.statistics import FloatArray
+from quantbench.units import METRICS, Better
+from quantbench.units import Change as Unit
 
 BETTER, SAME_AS, WORSE, UNDECIDED = "better", "same", "worse", "undecided"
 MISSING, NEW = "missing", "new"
@@ -53,7 +55,7 @@ SQNR_NOISE = 0.1
 SQNR_MOST = 100.0
 """Decibels above which outputs are equal but for the order of float sums."""
 
-POINTS, PERCENT, DECIBELS = "pp", "%", "dB"
+POINTS, PERCENT, DECIBELS = Unit.POINTS, Unit.PERCENT, Unit.DECIBELS
 SAME: Mapping[str, float] = {POINTS: 0.005, PERCENT: 0.05, DECIBELS: 1.0}
 """A change whose interval lies within this is none: half a point, 5 %, 1 dB.
 
@@ -77,16 +79,9 @@ class Quantity:
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "quality": Quantity(POINTS, True, ("score",)),
-    "agreement": Quantity(POINTS, True, ("score",)),
-    "sqnr_db": Quantity(DECIBELS, True, ("score",)),
-    "integer_macs_fraction": Quantity(POINTS, True, ("artifact",)),
-    "size_bytes": Quantity(PERCENT, False, ("artifact",)),
-    "size_gzip_bytes": Quantity(PERCENT, False, ("artifact",)),
-    "weight_bytes": Quantity(PERCENT, False, ("artifact",)),
-    "activation_bytes": Quantity(PERCENT, False, ("artifact",)),
-    "speedup": Quantity(PERCENT, True, _TIMED),
-    "latency_ms": Quantity(PERCENT, False, _TIMED),
+    spec.name: Quantity(spec.change, spec.better == Better.MORE, spec.scenarios)
+    for spec in METRICS.values()
+    if spec.change is not None
 }
 
 

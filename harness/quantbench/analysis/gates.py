@@ -36,7 +36,7 @@ SELECTORS = ("model", "backend", "method", "target")
 
 _TEXT = re.compile(r"\s*(?P<metric>\w+)\s*(?P<side>[<>])\s*(?P<limit>\S+)\s*")
 _LIMIT = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>pp|%|dB)?")
-_SCALES = {POINTS: 0.01, PERCENT: 0.01, DECIBELS: 1.0}
+_SCALES: Mapping[str, float] = {POINTS: 0.01, PERCENT: 0.01, DECIBELS: 1.0}
 _EXAMPLES: Mapping[str, str] = {
     DROP: f"{DROP} > 0.5pp", LOST: f"{LOST} > 0", "sqnr_db": "sqnr_db < -3",
 }  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 from quantbench.results import Results
 from quantbench.spec import Scenario
 from quantbench.stats import Interval
+from quantbench.units import METRICS as SPECS
 
 Row = Mapping[str, Any]
 
@@ -19,26 +20,10 @@ TIMED = "timed"
 # What `trial_frame` makes columns of, and the scenario they come from (the peak of memory, say,
 # is also known of scoring and timing); a metric that no trial has is a column of nulls.
 METRICS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "quality", "quality_drop", "quality_drop_bound", "quality_kept", "agreement", "flips",
-            "sqnr_db", "worst_class_drop",
-        ),
-        "score",
-    ),
-    **dict.fromkeys(
-        ("latency_ms", "latency_p90_ms", "latency_p99_ms", "throughput_per_s", "speedup"), TIMED
-    ),
-    **dict.fromkeys(
-        (
-            "size_bytes", "size_gzip_bytes", "weight_bytes", "compression", "integer_macs_fraction",
-            "activation_bytes",
-        ),
-        "artifact",
-    ),
-    **dict.fromkeys(("peak_rss_bytes", "model_rss_bytes", "runtime_rss_bytes"), "memory"),
-    **dict.fromkeys(("load_ms", "first_inference_ms"), "start"),
-    "energy_net_j": "energy",
+    **{
+        spec.column: TIMED if spec.scenarios[0] == Scenario.SINGLE_STREAM else spec.scenarios[0]
+        for spec in SPECS.values() if spec.column
+    },
     **dict.fromkeys(("offline_throughput_per_s", "offline_speedup"), Scenario.OFFLINE),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quantbench.spec import Flag, Status
+from quantbench.units import METRICS
 
 STATUS_MEANING: Mapping[str, str] = {status: status.meaning for status in Status}
 STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "simulated": "~", "unsupported": "–"}
@@ -45,4 +46,5 @@ TERMS: Mapping[str, str] = {
     "Round": "every process runs one burst, in random order, so that a slow moment of the machine hits all alike.",
     "A/A control": "the reference timed a second time under another name: what it differs from itself is noise.",
     "Pareto front": "the trials that no other trial beats in both latency and quality.",
+    **{spec.title: spec.help + "." for spec in METRICS.values() if spec.title},
 }

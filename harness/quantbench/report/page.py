@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from quantbench.report.verdict import loss_writer, quality_writer
 from quantbench.results import Results, parts
 from quantbench.spec import FAILURES, Status, Verdict
 from quantbench.units import (
+    METRICS,
     MISSING,
     Formatter,
     decibels,
@@ -322,6 +324,19 @@ def _columns(
             _load_cell,
         ),
         *counted,
+        *_further(frame),
+    ]
+
+
+def _further(frame: pd.DataFrame) -> list[tuple[Column, Callable[[Row], Cell]]]:
+    """Metrics whose description alone says that they are shown."""
+    return [
+        (
+            Column(spec.title, spec.help, spec.unit),
+            partial(_cell, metric=spec.column, write=spec.write),
+        )
+        for spec in METRICS.values()
+        if spec.title and frame[spec.column].notna().any()
     ]
 
 

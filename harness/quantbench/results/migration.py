@@ -13,7 +13,7 @@ import pandas as pd
 
 from quantbench.errors import NotComparable
 from quantbench.results.schema import SCHEMA_VERSION
-from quantbench.spec import Scenario, Spread
+from quantbench.units import spread_of
 
 
 def migrated(name: str, frame: pd.DataFrame, version: str, where: str) -> pd.DataFrame:
@@ -54,13 +54,7 @@ def spread(row: Mapping[str, Any]) -> str | None:
     """What ``low`` and ``high`` of a measurement mean; None where it has neither."""
     if all(row[end] is None or row[end] != row[end] for end in ("low", "high")):
         return None
-    if row["metric"] == "quality_over_tie_rules":
-        return Spread.TIE_RULES
-    if row["metric"] == "quality_kept":
-        return Spread.BOUND
-    if row["scenario"] in (Scenario.MEMORY, Scenario.START, Scenario.ENERGY):
-        return Spread.RANGE
-    return Spread.CONFIDENCE
+    return spread_of(str(row["metric"]), str(row["scenario"]))
 
 
 def _same(frame: pd.DataFrame) -> pd.DataFrame:

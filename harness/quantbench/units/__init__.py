@@ -1,5 +1,14 @@
-"""Units: quantities as people read them."""
+"""Units: what every metric is, and quantities as people read them."""
 
+from quantbench.units.metrics import (
+    METRICS,
+    Better,
+    Change,
+    MetricSpec,
+    as_table,
+    spec_of,
+    spread_of,
+)
 from quantbench.units.quantities import (
     MISSING,
     Formatter,
@@ -23,8 +32,13 @@ from quantbench.units.quantities import (
 )
 
 __all__ = [
+    "METRICS",
     "MISSING",
+    "Better",
+    "Change",
     "Formatter",
+    "MetricSpec",
+    "as_table",
     "decibels",
     "joules",
     "loss_writer",
@@ -41,5 +55,7 @@ __all__ = [
     "seconds",
     "size",
     "span",
+    "spec_of",
+    "spread_of",
     "text_of",
 ]

@@ -37,6 +37,7 @@ from quantbench.stats import (
 )
 from quantbench.steps import read_labels
 from quantbench.system import entry
+from quantbench.units import METRICS
 
 MANY_SAMPLES = 1000
 """Fewer test samples are said beside the score, with what they can tell apart."""
@@ -44,6 +45,8 @@ TARGETS = (0.99, 0.999)
 """Shares of the float score to keep, as MLPerf Inference asks for."""
 SIMULATED = "@simulated"
 """Stands after a trial's name at what its fake-quantized model answered."""
+_OF_OTHERS = ("flips",)
+"""Metrics that mean nothing of the reference itself."""
 _CLASSES = ("top1", "top5", "f1")
 _STATISTIC = {"f1": "f1", "auc": "auc", "spearman": "spearman", "pairs": "spearman"}
 
@@ -204,20 +207,12 @@ def quality(results: Results, margin: float) -> list[Row]:
         if full is None:
             continue
         against = {**row, "reference": scored.judged.full}
-        rows += _fidelity(against, scored, full)
+        rows += _against_float(against, scored, full)
         itself = scored.judged.full == scored.id
         if not itself:
             rows += _drop(row, full, scored.own, scored.judged.full, margin, scored.judged.unit)
         if scored.own.classes and (scored.fidelity is None or scored.fidelity.kl is not None):
             rows += _classification(row if itself else against, full, scored.own)
-        if scored.fidelity is not None and scored.fidelity.kl is not None:
-            told = row if itself else against
-            rows.append(
-                {
-                    **told, "metric": "kl_divergence", "unit": "nat",
-                    "value": scored.fidelity.kl_divergence,
-                }
-            )  # fmt: skip
     return [*rows, *_against_controls(known, margin)]
 
 
@@ -313,16 +308,17 @@ def _resolution(found: Row, n: int) -> str | None:
     return f"resolution ±{half:.1f} points: only {n} test samples"
 
 
-def _fidelity(row: Row, scored: Scored, full: Outcome) -> Iterator[Row]:
-    """How near the outputs are to the float model's."""
-    own, near = scored.own, scored.fidelity
-    if own.classes:
-        same = int((own.prediction == full.prediction).sum())
-        share = statistics.wilson(same, len(own.outcome))
-        yield {**row, "metric": "agreement", "unit": "fraction", **bounds(share)}
-    if near is not None:
-        yield {**row, "metric": "sqnr_db", "unit": "dB", "value": near.sqnr_db}
-        yield {**row, "metric": "cosine", "unit": "ratio", "value": near.cosine}
+def _against_float(row: Row, scored: Scored, full: Outcome) -> Iterator[Row]:
+    """The metrics of `quantbench.units.METRICS` that are computed of scored outputs."""
+    itself = scored.judged.full == scored.id
+    for spec in METRICS.values():
+        if spec.of is None or (itself and spec.name in _OF_OTHERS):
+            continue
+        found = spec.of(scored.own, full, scored.fidelity)
+        if found is None:
+            continue
+        known = bounds(found) if isinstance(found, Interval) else {"value": found}
+        yield {**row, "metric": spec.name, "unit": spec.unit, **known}
 
 
 def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
@@ -336,8 +332,6 @@ def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
     if "reference" not in row:
         return
     right, before = own.prediction == own.label, full.prediction == full.label
-    flipped = statistics.wilson(int((right != before).sum()), len(right))
-    yield {**row, "metric": "flips", "unit": "fraction", **bounds(flipped)}
     told: Row = {**row, "metric": "worst_class_drop", "unit": "fraction"}
     worst = statistics.worst_class(before.astype(float), right.astype(float), own.label)
     if worst is None:
