@@ -354,7 +354,7 @@ def test_quantities_read_well() -> None:
 def test_a_setting_that_alone_differs_is_a_row_with_its_effects(tmp_path):
     results = sample_results(tmp_path, TYPICAL)
 
-    found = {(c.where, c.setting, c.after): c for c in summarise(results).changes}
+    found = {(c.where, c.setting, c.after): c for c in summarise(results).section("changes")}
 
     compiled = found["pytorch fp32", "route", "compiled"]
     assert compiled.speed == ratio(0.982 / 0.433)
@@ -366,5 +366,5 @@ def test_a_setting_that_alone_differs_is_a_row_with_its_effects(tmp_path):
 def test_a_run_that_trained_nothing_says_nothing_of_training(tmp_path):
     page = summarise(sample_results(tmp_path, TYPICAL))
 
-    assert page.training is None
+    assert page.section("training") is None
     assert 'id="training"' not in render(sample_results(tmp_path / "again", TYPICAL))

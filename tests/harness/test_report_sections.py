@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from quantbench.analysis import recommendation
-from quantbench.report import write_figures
+from quantbench.report import render, write_figures
+from quantbench.report import sections as report_sections
 from quantbench.report.drawing.grids import RATIOS, Cell, rising
 from quantbench.report.page import Page, summarise
-from quantbench.report.sections import fidelity, heatmaps, weight_ranges
+from quantbench.report.sections import fidelity, heatmaps, section, weight_ranges
 from quantbench.report.sections.distributions import CONTROL, drifted, interesting, rounds
 from quantbench.results import Results
 from quantbench.stats.statistics import class_drops, wilson
@@ -106,7 +107,7 @@ def test_agreement_is_what_counting_by_hand_gives(results: Results) -> None:
 
 def test_a_pair_is_shown_with_its_count_and_interval(page: Page) -> None:
     (pair,) = [
-        p for p in page.fidelity[0].pairs
+        p for p in page.section("fidelity")[0].pairs
         if (p.label, p.one, p.other) == ("static-int8", "pytorch", "tflite")
     ]  # fmt: skip
 
@@ -116,8 +117,8 @@ def test_a_pair_is_shown_with_its_count_and_interval(page: Page) -> None:
 
 
 def test_answers_that_are_all_alike_are_said_and_not_drawn(page: Page) -> None:
-    assert page.fidelity[0].alike == ("fp32", "fp16")
-    assert not {p.label for p in page.fidelity[0].pairs} & {"fp32", "fp16"}
+    assert page.section("fidelity")[0].alike == ("fp32", "fp16")
+    assert not {p.label for p in page.section("fidelity")[0].pairs} & {"fp32", "fp16"}
 
 
 def test_a_class_with_few_samples_is_not_judged() -> None:
@@ -192,9 +193,10 @@ def test_channels_share_the_levels_of_the_widest(results: Results) -> None:
 def test_sections_without_anything_to_show_are_absent(tmp_path: Path) -> None:
     bare = summarise(sample_results(tmp_path, TYPICAL))
 
-    assert bare.distributions == ()
-    assert bare.weights == ()
-    assert bare.fidelity == () or bare.fidelity[0].agreement is None
+    assert bare.section("distributions") is None
+    assert bare.section("ranges") is None
+    fidelity = bare.section("fidelity")
+    assert fidelity is None or fidelity[0].agreement is None
 
 
 @pytest.mark.pictures
@@ -221,3 +223,36 @@ def test_figures_are_written_as_files_that_can_be_opened(tmp_path: Path) -> None
             image = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
             assert image.getpixel((0, 0)) == (255, 255, 255)
             assert len(image.getcolors(1 << 24) or []) > 10
+
+
+OWN = """
+from quantbench.report.sections.batch_sizes import figures
+from quantbench.report.sections.section import Section
+SECTION = Section(
+    "own", "A section of one's own", "Own", 55,
+    lambda seen: (figures.throughput(seen.frame, "all of it", name="own-0"),) if len(seen.frame) else (),
+    intro="What <it> shows.",
+)
+"""
+
+
+def test_a_new_section_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "own_section.py").write_text(OWN)
+    monkeypatch.setattr(report_sections, "__path__", [*report_sections.__path__, str(tmp_path)])
+    section.sections.cache_clear()
+    try:
+        page = render(sample_results(tmp_path / "run", TYPICAL))
+    finally:
+        section.sections.cache_clear()
+
+    assert '<a href="#own">Own</a>' in page
+    assert '<h2 id="own-h">A section of one&#39;s own</h2>' in page
+    assert "What &lt;it&gt; shows." in page
+    assert "all of it" in page
+
+
+def test_sections_stand_in_an_order_under_anchors_of_their_own():
+    known = section.sections()
+
+    assert len(known) >= 9
+    assert len({one.id for one in known}) == len({one.place for one in known}) == len(known)

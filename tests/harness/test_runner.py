@@ -491,8 +491,8 @@ def test_the_report_tells_what_training_gained_against_its_control(trained):
 
     page = summarise(trained)
 
-    assert page.training is not None
-    rows = {f"{row.backend} {row.label}": row for row in page.training.rows}
+    assert page.section("training") is not None
+    rows = {f"{row.backend} {row.label}": row for row in page.section("training").rows}
     qat = rows["fakery qat-int8"]
     assert qat.seeds == "0, 1, 2"
     post_training, fake_quantized, converted, control = (s.mean for s in qat.qualities)
@@ -502,8 +502,8 @@ def test_the_report_tells_what_training_gained_against_its_control(trained):
     assert "at most" in qat.bound
     assert "fakery fp32+training=finetune" not in rows
     assert qat.verdict
-    assert page.training.picture is not None
-    assert "seed 2" in page.training.picture.wide
+    assert page.section("training").picture is not None
+    assert "seed 2" in page.section("training").picture.wide
     simulated = next(row for row in page.rows if "weights=int4" in row.label)
     assert simulated.status == "simulated"
     assert simulated.state not in ("recommended", "on the front", "allowed")

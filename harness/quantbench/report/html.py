@@ -32,10 +32,7 @@ def render(results: Results, path: Path | None = None) -> str:
     ``path``: where it will be written; it links the Parquet files of a run that lies beside it.
     """
     from quantbench.report.page import summarise
-    from quantbench.report.sections.batch_sizes import MOST  # seaborn takes a second to import
     from quantbench.report.sections.interactive_choice import as_script
-    from quantbench.report.sections.slowdowns import MOST as MOST_WHYS
-    from quantbench.report.sections.training import QUALITIES
 
     script = _source("report.js")
     page = summarise(results, page=path)
@@ -43,9 +40,6 @@ def render(results: Results, path: Path | None = None) -> str:
         "template.html.j2",
         page=page,
         data=Markup(as_script(page.choosing)) if page.cards else "",  # noqa: S704 - escaped there
-        qualities=QUALITIES,
-        most_in_batches=MOST,
-        most_whys=MOST_WHYS,
         glossary=glossary,
         # our own file, not data: the only text that is not escaped
         script=Markup(script),  # noqa: S704

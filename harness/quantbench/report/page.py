@@ -21,23 +21,14 @@ from quantbench.analysis import (
     trial_frame,
 )
 from quantbench.report import verdict
-from quantbench.report.drawing.canvas import Picture
-from quantbench.report.drawing.figures import palette
 from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
 from quantbench.report.provenance import Provenance, listed, provenances
-from quantbench.report.sections.batch_sizes import batches
-from quantbench.report.sections.calibrator_ranges import ranges
 from quantbench.report.sections.cards import STATES, Card, cards, sentence
-from quantbench.report.sections.distributions import Distribution, distributions
-from quantbench.report.sections.fidelity import Fidelity, fidelity
 from quantbench.report.sections.heatmaps import HeatMaps, Matrix, heatmaps, support
 from quantbench.report.sections.interactive_choice import choosing
-from quantbench.report.sections.literature import Line, beside
-from quantbench.report.sections.setting_effects import Change, changes
-from quantbench.report.sections.slowdowns import Why, explanations, specifications
-from quantbench.report.sections.sweeps import sweeps
-from quantbench.report.sections.training import Training, training
-from quantbench.report.sections.weight_ranges import Weights, weights
+from quantbench.report.sections.section import Seen, Shown
+from quantbench.report.sections.section import shown as sections_shown
+from quantbench.report.sections.slowdowns import specifications
 from quantbench.report.verdict import loss_writer, quality_writer
 from quantbench.results import Results, parts
 from quantbench.spec import FAILURES, Status, Verdict
@@ -123,20 +114,15 @@ class Page:
     matrices: tuple[Matrix, ...]
     reasons: tuple[str, ...]
     heatmaps: HeatMaps
-    distributions: tuple[Distribution, ...]
-    fidelity: tuple[Fidelity, ...]
-    beside: tuple[Line, ...]
-    training: Training | None
-    changes: tuple[Change, ...]
-    batches: tuple[Picture, ...]
-    sweeps: tuple[Picture, ...]
-    ranges: tuple[Picture, ...]
-    weights: tuple[Weights, ...]
-    whys: tuple[Why, ...]
+    sections: tuple[Shown, ...]
     columns: tuple[Column, ...]
     rows: tuple[TrialRow, ...]
     several_places: bool
     noise: tuple[tuple[str, str], ...]
+
+    def section(self, name: str) -> Any:
+        """What a section of that id shows; None where it is absent."""
+        return next((one.found for one in self.sections if one.id == name), None)
 
 
 def summarise(
@@ -176,16 +162,7 @@ def summarise(
         matrices=matrices,
         reasons=reasons,
         heatmaps=heatmaps(frame, reasons),
-        distributions=distributions(results, frame, choices),
-        fidelity=fidelity(results, frame, choices),
-        beside=beside(results),
-        training=training(results, frame),
-        changes=changes(frame),
-        batches=batches(results),
-        sweeps=sweeps(frame, palette(list(frame["backend"])) if len(frame) else {}),
-        ranges=ranges(results),
-        weights=weights(results),
-        whys=explanations(results),
+        sections=tuple(sections_shown(Seen(results, frame, choices))),
         columns=tuple(column for column, _ in _columns(sizes, frame)),
         rows=_trial_rows(results, frame, shown, sizes),
         several_places=len(shown) > 1,

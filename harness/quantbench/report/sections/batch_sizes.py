@@ -7,6 +7,7 @@ import pandas as pd
 from quantbench.analysis import batch_sizes, trial_frame
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.report.sections.section import Section
 from quantbench.results import Results
 
 MOST = 6
@@ -28,3 +29,11 @@ def batches(results: Results) -> tuple[Picture, ...]:
         name = f"batches-{len(pictures)}"
         pictures.append(figures.throughput(drawn, f"{model} on {target}", name=name))
     return tuple(pictures)
+
+
+SECTION = Section(
+    "batches", "Batch sizes", "Batch sizes", 50, lambda seen: batches(seen.results),
+    intro="How many samples a second each artifact computes when several come at once; at most "
+    f"{MOST} methods of each backend, the fastest. Both axes are logarithmic: a line that stays level "
+    "gains nothing from a larger batch.",
+)  # fmt: skip

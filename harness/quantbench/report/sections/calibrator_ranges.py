@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,8 @@ from quantbench.analysis import records
 from quantbench.backend_api import ACTIVATION, OUTPUT, observed_name
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.report.sections.section import Section
+from quantbench.report.sections.weight_ranges import Weights, weights
 from quantbench.results import Results
 from quantbench.spec import Status
 
@@ -103,3 +106,20 @@ def _observed(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
         for trial in row["trials"]:
             found.setdefault(str(trial), {})[str(row["name"])] = row
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Pictures of the ranges of activations, and of weights."""
+
+    activations: tuple[Picture, ...]
+    weights: tuple[Weights, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.activations or self.weights)
+
+
+SECTION = Section(
+    "ranges", "Calibration and ranges", "Ranges", 70,
+    lambda seen: Ranges(ranges(seen.results), weights(seen.results)), "ranges.html.j2",
+)  # fmt: skip

@@ -12,6 +12,7 @@ import pandas as pd
 from quantbench.analysis import Choice, pareto, records
 from quantbench.report.drawing import traces
 from quantbench.report.drawing.canvas import Picture
+from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.spec import Scenario
 from quantbench.stats import bursts
@@ -155,3 +156,9 @@ def drifted(ms: FloatArray) -> float:
     """How much slower the last third of the rounds was than the first, as a share."""
     third = len(ms) // 3
     return float(np.median(ms[-third:]) / np.median(ms[:third]) - 1)
+
+
+SECTION = Section(
+    "distributions", "Distributions and drift", "Distributions", 10,
+    lambda seen: distributions(seen.results, seen.frame, seen.choices), "distributions.html.j2",
+)  # fmt: skip

@@ -15,6 +15,7 @@ from quantbench.report.drawing import dots
 from quantbench.report.drawing.canvas import LEVEL, Picture
 from quantbench.report.drawing.figures import markers, palette
 from quantbench.report.drawing.grids import Cell, Grid, grids, rising
+from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.stats import Interval, statistics
 from quantbench.units import one_line, percent, place_name, span
@@ -272,3 +273,9 @@ def _left_out(methods: int, drops: pd.DataFrame) -> str:
     if classes > dots.MOST_CLASSES:
         parts.append(f"{classes - dots.MOST_CLASSES} more classes, that lose less")
     return " and ".join(parts)
+
+
+SECTION = Section(
+    "fidelity", "Fidelity", "Fidelity", 80,
+    lambda seen: fidelity(seen.results, seen.frame, seen.choices), "fidelity.html.j2",
+)  # fmt: skip

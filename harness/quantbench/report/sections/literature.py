@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbench.analysis import batch_sizes, interval, records, trial_frame
+from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.spec import Published
 from quantbench.units import MISSING, Formatter, one_line, quality_writer, ratio, size, span
@@ -87,3 +88,9 @@ def _speed(row: Published, tables: Tables) -> Pair:
 
 def _said(value: float | None, write: Formatter) -> str:
     return MISSING if value is None else write(value)
+
+
+SECTION = Section(
+    "published", "Published, and measured here", "Published", 20,
+    lambda seen: beside(seen.results), "beside.html.j2",
+)  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from quantbench.backend_api import word
+from quantbench.report.sections.section import Section
 from quantbench.spec import AXES, LISTS, RAN
 from quantbench.units import MISSING, one_line, points, ratio
 
@@ -118,3 +119,9 @@ def _signed(x: float, write: Any) -> str:
         return MISSING
     text = str(write(abs(x)))
     return f"+{text}" if x > 0 else (f"−{text}" if x < 0 else text)
+
+
+SECTION = Section(
+    "changes", "What one setting changes", "One setting", 40,
+    lambda seen: changes(seen.frame), "changes.html.j2",
+)  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 
 from quantbench.analysis import baseline, causes, facts, records
 from quantbench.backend_api import ACTIVATION, INPUT, OUTPUT, WEIGHT
+from quantbench.report.sections.section import Section, Seen
 from quantbench.results import Results
 from quantbench.spec import RAN
 from quantbench.units import one_line, ratio
@@ -129,3 +130,21 @@ def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{title} {'int' if signed else 'uint'}{int(bits)}, {int(levels)} levels"
             words = "symmetric" if symmetric else "asymmetric"
             yield f"{granularity}, {words}" if title == "weights" else words
+
+
+def _intro(seen: Seen) -> str:
+    most = (
+        f"; of more than {MOST} trials, the slowest against their float model"
+        if len(seen.frame) > MOST
+        else ""
+    )
+    return (
+        "What the record of the file, the executed operations, the times and the machine say about trials "
+        f"that gain less than their method promises{most}."
+    )
+
+
+SECTION = Section(
+    "why", "Why it is not faster", "Why", 90,
+    lambda seen: explanations(seen.results), "why.html.j2", _intro,
+)  # fmt: skip

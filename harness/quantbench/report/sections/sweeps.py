@@ -9,6 +9,7 @@ import pandas as pd
 
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.report.sections.section import Section
 from quantbench.spec import RECALIBRATED
 
 SWEPT: Mapping[str, str] = {
@@ -82,3 +83,9 @@ def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "backend": row["backend"], "line": line, "shift": plain or "none",
             "quality": row["quality"], "sqnr_db": row["sqnr_db"],
         }  # fmt: skip
+
+
+SECTION = Section(
+    "sweeps", "Sweeps", "Sweeps", 60,
+    lambda seen: sweeps(seen.frame, figures.palette(list(seen.frame["backend"])) if len(seen.frame) else {}),
+)  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.units import MISSING, one_line, plain, points
 
@@ -48,6 +49,7 @@ class Training:
 
     picture: Picture | None
     rows: tuple[TrainingRow, ...]
+    qualities: tuple[str, ...] = QUALITIES
 
 
 def training(results: Results, frame: pd.DataFrame) -> Training | None:
@@ -157,3 +159,9 @@ def _spread(values: Sequence[float], write: Any) -> Spread:
         return Spread(MISSING)
     ends = f"{write(min(known))} to {write(max(known))}" if len(known) > 1 else ""
     return Spread(write(sum(known) / len(known)), ends)
+
+
+SECTION = Section(
+    "training", "Training", "Training", 30,
+    lambda seen: training(seen.results, seen.frame), "training.html.j2",
+)  # fmt: skip
