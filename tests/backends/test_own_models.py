@@ -274,6 +274,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(folder, text, says):
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+@pytest.mark.long
 def test_a_keras_file_reaches_tflite(folder):
     import tf_keras
 

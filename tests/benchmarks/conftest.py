@@ -16,4 +16,5 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Trials | N
         return None
     trials: Trials = Trials.from_parent(parent, path=file_path)
     trials.add_marker(pytest.mark.slow)
+    trials.add_marker(pytest.mark.long)
     return trials

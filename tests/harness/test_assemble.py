@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import math
 import shutil
 from collections.abc import Callable
@@ -14,9 +15,14 @@ import pytest
 from scipy import stats
 
 from quantbench import run
+from quantbench.analysis import trial_frame
+from quantbench.report import render
 from quantbench.results import Results, load_results
 from quantbench.runs import assemble, changes
+from quantbench.spec import Scenario
 from quantbench.stats import Interval, statistics
+from quantbench.units import METRICS, MetricSpec, metrics
+from quantbench.units.quantities import percent
 from tests.harness import fake
 from tests.harness.conftest import install
 
@@ -106,6 +112,33 @@ def test_published_runs_have_the_same_numbers_when_computed_again(folder, tmp_pa
     assert [line for line in changes(before, after) if ": new, " not in line] == []
     assert after.references == before.references
     assert len(after.measurements) >= len(before.measurements)
+
+
+def test_a_metric_is_one_entry(finished: Results, copy: Path, monkeypatch):
+    """Assembled, a column of the trial table, shown and explained in the report."""
+    confident = MetricSpec(
+        "both_right", "fraction", "share of samples that both have right", (Scenario.SCORE,),
+        write=percent, column="both_right", title="Both right",
+        of=lambda own, full, near: float(np.mean((own.outcome == 1) & (full.outcome == 1))),
+    )  # fmt: skip
+    known = {**METRICS, confident.name: confident}
+    for module in (
+        "quantbench.units.metrics", "quantbench.runs.assembly.quality", "quantbench.report.page",
+    ):  # fmt: skip
+        # a package may have a function of the module's name
+        monkeypatch.setattr(importlib.import_module(module), "METRICS", known)
+    monkeypatch.setitem(trial_frame.__globals__["METRICS"], "both_right", Scenario.SCORE)
+
+    found = assemble(copy)
+
+    own = found.predictions.query("trial == 'fake/fakery/static-int8/cpu-1'")["outcome"].to_numpy()
+    full = found.predictions.query("trial == 'fake/fakery/fp32/cpu-1'")["outcome"].to_numpy()
+    row = trial_frame(found).set_index("trial").loc["fake/fakery/static-int8/cpu-1"]
+    assert row["both_right"] == pytest.approx(float((own * full).mean()))
+    page = render(found)
+    assert "Both right" in page
+    assert percent(row["both_right"]) in page
+    assert metrics.METRICS is known
 
 
 # --- every number again, by other code -----------------------------------------------------------

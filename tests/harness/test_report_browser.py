@@ -121,7 +121,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("kind", ["report", "hostile"])
+@pytest.mark.parametrize("kind", ["report", pytest.param("hostile", marks=pytest.mark.long)])
 def test_it_is_quiet_offline_and_fits_the_screen(
     browser: Any, kind: str, setting: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -537,7 +537,7 @@ def test_small_and_failed_runs_are_quiet(browser: Any, kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("kind", ["report", "hostile"])
+@pytest.mark.parametrize("kind", ["report", pytest.param("hostile", marks=pytest.mark.long)])
 def test_axe_finds_nothing_to_object_to(
     browser: Any, kind: str, setting: str, request: pytest.FixtureRequest
 ) -> None:

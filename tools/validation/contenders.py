@@ -10,7 +10,7 @@ from typing import Any
 from quantbench.backend_api import Runtime, registry
 from quantbench.execution import Job
 from quantbench.results import Results
-from quantbench.runs import Comparison, Contender, Generation, Store, log_times
+from quantbench.runs import Comparison, Contender, Generation, Scored, Store, log_times
 from quantbench.spec import Limits, Precision, Target, presets
 from quantbench.stats import Interval, exp_interval, paired, rounds_interval
 from quantbench.steps import timed_burst
@@ -42,12 +42,13 @@ def _contender(
     backend = registry.backend(str(row["backend"]))
     runtime: Runtime = locate(backend.runtime)()
     store, limits = Store(run.folder), Limits()
-    scored = store.get("score", trial) or {}
+    scored = store.get(Scored, trial)
+    assert scored is not None  # noqa: S101 - it was timed
     arguments = {
         "artifact": str(store.artifact(str(row["artifact"]))),
         "runtime": backend.runtime,
         "target": target().to_json(),
-        "data": scored["data"],
+        "data": scored.data,
         "batch_size": batch_size,
         "warmup_s": precision.warmup_s,
         "burst_ms": precision.burst_ms,

@@ -13,11 +13,13 @@ from quantbench.runs.interleaved_timing import (
 )
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.runner import exit_code, run, score
+from quantbench.runs.states import Built, Scored
 from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing
 
 __all__ = [
     "BuildGraph",
+    "Built",
     "Comparison",
     "Contender",
     "Generation",
@@ -25,6 +27,7 @@ __all__ = [
     "Scenario.MULTI_STREAM",
     "Scenario.OFFLINE",
     "Scenario.SINGLE_STREAM",
+    "Scored",
     "Store",
     "Timing",
     "assemble",

@@ -27,8 +27,9 @@ from quantbench.errors import BadArtifact, QuantbenchError
 from quantbench.execution import Ending, LocalExecutor, Resources, Step, StepGraph
 from quantbench.experiment import Cell, Experiment, float_form, parity_cell
 from quantbench.runs.reporter import Reporter
+from quantbench.runs.states import Built, Compared, Form, Scored, Weighed
 from quantbench.runs.store import Store
-from quantbench.spec import RECIPE, Model, Stage, Status, Task
+from quantbench.spec import RECIPE, Model, Status, Task
 from quantbench.stats import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
 from quantbench.steps import SUMMARY, build, prepare_data, score
 from quantbench.steps.build import read_record
@@ -56,8 +57,8 @@ class BuildGraph:
     def run(self) -> None:
         """Build and score every cell that has no state yet."""
         for cell in self.cells:
-            if cell.refusal and self.store.get("build", cell.trial.id) is None:
-                self._end(cell, Stage.BUILD, Status.UNSUPPORTED, cell.refusal)
+            if cell.refusal and self.store.get(Built, cell.trial.id) is None:
+                self.store.put(cell.trial.id, Built(Status.UNSUPPORTED, cell.refusal))
         todo = [c for c in self.cells if self._open(c)]
         self.reporter.phase("build", len(todo))
         steps: dict[str, Step] = {}
@@ -78,16 +79,16 @@ class BuildGraph:
 
     def _open(self, cell: Cell) -> bool:
         """Whether the cell still has to be built or scored, also because the cache was emptied."""
-        built = self.store.done("build", cell.trial.id)
+        built = self.store.done(Built, cell.trial.id)
         if built is None:
             return True
-        if built["status"] != Status.OK:
+        if built.status != Status.OK:
             return False
-        scored = self.store.done("score", cell.trial.id)
-        if scored is None or not entry("artifacts", built["artifact"]).exists():
+        scored = self.store.done(Scored, cell.trial.id)
+        if scored is None or not entry("artifacts", built.artifact).exists():
             return True
-        return "score" in scored and not (
-            entry("scores", scored["score"]).exists() and Path(scored["data"]).exists()
+        return bool(scored.score) and not (
+            entry("scores", scored.score).exists() and Path(scored.data).exists()
         )
 
     def _of(self, model: str) -> list[Cell]:
@@ -251,10 +252,6 @@ class BuildGraph:
 
     # --- what is made of the endings -------------------------------------------------------------
 
-    def _end(self, cell: Cell, stage: str, status: str, reason: str, **more: Any) -> None:
-        state = {"status": status, "stage": stage, "reason": reason, **more}
-        self.store.put(stage, cell.trial.id, state)
-
     def _folder(self, step: str) -> Path:
         """Where the result of a step that ended well lies."""
         folder = self._graph.done[step].folder
@@ -264,7 +261,7 @@ class BuildGraph:
     def _weighed(self, model: str, ending: Ending) -> Ending:
         folder = self._graph.done[f"weights {model}"].folder
         if folder is not None:
-            self.store.put("weights", model, {"observed": folder.name})
+            self.store.put(model, Weighed(Status.OK, observed=folder.name))
         return ending
 
     def _judge_parity(self, name: str, floats: Mapping[str, Cell], ending: Ending) -> Ending:
@@ -275,7 +272,7 @@ class BuildGraph:
         ]
         model = next(iter(floats.values())).model
         scored.sort(key=lambda form: _origin(model, floats[form]))
-        judged: dict[str, dict[str, Any]] = {}
+        judged: dict[str, Form] = {}
         reference = (
             self.store.outputs.read(self._folder(_score(floats[scored[0]]))) if scored else {}
         )
@@ -284,18 +281,18 @@ class BuildGraph:
             own = self.store.outputs.read(self._folder(_score(cell)))
             found = [parity(reference[key], own[key]) for key in reference]
             worst = max(found, key=lambda p: p.relative)
-            judged[form] = {
-                "trial": cell.trial.label,
-                "max_abs": worst.max_abs,
-                "relative": worst.relative,
-                "samples": worst.samples,
-                "holds": worst.holds,
-                "score": self._folder(_score(cell)).name,
-                "artifact": self._folder(_build(cell)).name,
-                "reason": "" if worst.holds else _parity_reason(worst, scored[0]),
-            }
+            judged[form] = Form(
+                trial=cell.trial.label,
+                max_abs=worst.max_abs,
+                relative=worst.relative,
+                samples=worst.samples,
+                holds=worst.holds,
+                score=self._folder(_score(cell)).name,
+                artifact=self._folder(_build(cell)).name,
+                reason="" if worst.holds else _parity_reason(worst, scored[0]),
+            )
         self.store.put(
-            "parity", name, {"reference": scored[0] if scored else None, "forms": judged}
+            name, Compared(Status.OK, reference=scored[0] if scored else None, forms=judged)
         )
         return ending
 
@@ -306,8 +303,10 @@ class BuildGraph:
         made = self._graph.done[_score(cell)].ending
         if made.status != Status.OK:
             return replace(made, reason=f"its float form could not be made: {made.reason}")
-        judged = (self.store.get("parity", name) or {})["forms"].get(form, {})
-        return ending if judged["holds"] else Ending(Status.INVALID, judged["reason"], None, 0.0)
+        compared = self.store.get(Compared, name)
+        assert compared is not None  # noqa: S101 - this stands after the comparison
+        judged = compared.forms[form]
+        return ending if judged.holds else Ending(Status.INVALID, judged.reason, None, 0.0)
 
     def _built(self, cell: Cell, ending: Ending) -> Ending:
         trial = cell.trial
@@ -315,20 +314,20 @@ class BuildGraph:
             reason = ending.reason
             if ending.status == Status.CRASHED and not ending.killed and _CRASH_HINT not in reason:
                 reason = f"{reason}; {_CRASH_HINT}"
-            self._end(cell, Stage.BUILD, ending.status, reason, again=ending.again)
+            self.store.put(trial.id, Built(Status(ending.status), reason, ending.again))
             self.reporter.done(f"{trial.id}: {ending.status}")
             return ending
         folder = self._folder(_build(cell))
         artifact = Artifact.open(folder, verify=False)
         link_folder(folder, self.store.artifact(folder.name))
-        if self.store.done("build", trial.id) is None:
+        if self.store.done(Built, trial.id) is None:
             record = read_record(folder)
-            self._end(
-                cell, Stage.BUILD, Status.OK, "",
-                artifact=folder.name, sha256=artifact.digest, built_s=record["built_s"],
+            built = Built(
+                Status.OK, artifact=folder.name, sha256=artifact.digest, built_s=record["built_s"],
                 record=record, simulated=artifact.details.get("simulated", ""),
                 **self._before(cell),
             )  # fmt: skip
+            self.store.put(trial.id, built)
         return ending
 
     def _before(self, cell: Cell) -> dict[str, Any]:
@@ -354,51 +353,53 @@ class BuildGraph:
     def _scored(self, cell: Cell, ending: Ending) -> Ending:
         if self._graph.done[_build(cell)].ending.status != Status.OK:
             return ending
-        status, reason = ending.status, ending.reason
-        more: dict[str, Any] = {"scored_s": ending.seconds, "again": ending.again}
-        if ending.status == Status.OK:
+        status, reason = Status(ending.status), ending.reason
+        if status == Status.OK:
             folder = self._folder(_score(cell))
             summary = read_json(folder / SUMMARY)
             noise = self._sqnr(cell)
             status, reason = self._judge(cell, noise)
-            more = {
-                "score": folder.name,
-                "data": str(self._folder(f"data {cell.model.name}")),
-                "sqnr_db": noise,
-                "scored_s": summary["seconds"],
-                "summary": summary,
-            }
-        self._end(cell, Stage.SCORE, status, reason, **more)
+            state = Scored(
+                status, reason, score=folder.name,
+                data=str(self._folder(f"data {cell.model.name}")), sqnr_db=noise,
+                scored_s=summary["seconds"], summary=summary,
+            )  # fmt: skip
+        else:
+            state = Scored(status, reason, ending.again, scored_s=ending.seconds)
+        self.store.put(cell.trial.id, state)
         self.reporter.done(f"{cell.trial.id}: {status}" + (f" ({reason})" if reason else ""))
         return ending
 
     def _sqnr(self, cell: Cell) -> float:
         """Smallest SQNR of the outputs against the model's reference form, dB."""
-        state = self.store.get("parity", cell.model.name) or {}
-        reference = self.store.outputs.read(
-            entry("scores", state["forms"][state["reference"]]["score"])
-        )
+        compared = self.store.get(Compared, cell.model.name)
+        assert compared is not None  # noqa: S101 - trials are scored after the comparison
+        reference = self.store.outputs.read(entry("scores", compared.full.score))
         own = self.store.outputs.read(self._folder(_score(cell)))
         return min(sqnr_db(reference[name], array) for name, array in own.items())
 
-    def _judge(self, cell: Cell, noise: float) -> tuple[str, str]:
+    def _judge(self, cell: Cell, noise: float) -> tuple[Status, str]:
         """Status of a scored artifact: ``invalid``, ``no-op`` or ``ok``, with the reason."""
         if noise == float("-inf"):
-            return "invalid", "its outputs are not finite"
+            return Status.INVALID, "its outputs are not finite"
         floor = self.experiment.valid_sqnr_db
         if noise < floor:
-            return "invalid", (
+            return Status.INVALID, (
                 f"its outputs are far from fp32: SQNR {noise:.1f} dB, below the limit of {floor:g} dB"
             )
-        built = self.store.get("build", cell.trial.id) or {}
-        if built["simulated"]:
-            return "simulated", built["simulated"]
+        built = self.store.get(Built, cell.trial.id)
+        assert built is not None  # noqa: S101 - it is scored
+        if built.simulated:
+            return Status.SIMULATED, built.simulated
         wanted = cell.trial.method.weights
-        held = built["record"]["weight_bytes"]
+        held = built.record["weight_bytes"]
         if wanted != "float32" and not any(_same_width(wanted, dtype) for dtype in held):
             found = ", ".join(sorted(held)) or "none"
-            return "no-op", f"the method changed nothing: no {wanted} weights in the file ({found})"
-        return "ok", ""
+            return (
+                Status.NO_OP,
+                f"the method changed nothing: no {wanted} weights in the file ({found})",
+            )
+        return Status.OK, ""
 
     def source(self, cell: Cell) -> tuple[Model, str]:
         """What variants of a built cell start from.
@@ -409,7 +410,9 @@ class BuildGraph:
             The model with its converted form, and the key of all that a variant's artifact depends
             on but its method.
         """
-        given = (self.store.get("build", cell.trial.id) or {})["inputs"]
+        built = self.store.get(Built, cell.trial.id)
+        assert built is not None  # noqa: S101 - asked of cells that were built
+        given = built.inputs
         folders = {
             name: str(entry(kind, given[name]))
             for name, kind in (("trained", "trained"), ("form", "forms"))

@@ -21,6 +21,7 @@ from quantbench.runs.build_graph import BuildGraph
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import resume, run_comparison, why_stop
 from quantbench.runs.reporter import Reporter
+from quantbench.runs.states import Built, Metered, Scored, Started
 from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing, session
 from quantbench.spec import Status
@@ -46,10 +47,11 @@ class Context:
         """What is timed of them."""
         return Timing(self.experiment, self.scored(), self.store)
 
-    def status(self, cell: Cell) -> str:
+    def status(self, cell: Cell) -> Status:
         """The status so far, of the latest of build and score."""
-        state = self.store.get("score", cell.trial.id) or self.store.get("build", cell.trial.id)
-        return str(state["status"]) if state else "failed"
+        name = cell.trial.id
+        state = self.store.get(Scored, name) or self.store.get(Built, name)
+        return state.status if state else Status.FAILED
 
 
 def run(
@@ -201,7 +203,7 @@ def _now() -> str:
 def _start_up(context: Context) -> None:
     """Memory, load time and first inference, in processes of their own."""
     store, experiment = context.store, context.experiment
-    todo = [c for c in context.scored() if store.done("start", c.trial.id) is None]
+    todo = [c for c in context.scored() if store.done(Started, c.trial.id) is None]
     cells = {c.trial.id: c for c in todo}
     seen: dict[str, list[dict[str, Any]]] = {name: [] for name in cells}
     started: dict[str, str] = {}  # the job's name -> the trial's
@@ -215,14 +217,13 @@ def _start_up(context: Context) -> None:
     def on_end(job: Job, ending: Ending) -> list[Job]:
         trial = started[job.name]
         if ending.status != Status.OK:
-            failed = {"status": ending.status, "reason": ending.reason, "again": ending.again}
-            store.put("start", trial, {**failed, "observed": []})
+            store.put(trial, Started(Status(ending.status), ending.reason, ending.again))
             context.reporter.done(f"{trial}: {ending.status}")
             return []
         seen[trial].append(ending.value)
         if len(seen[trial]) < experiment.precision.memory_processes:
             return [start(cells[trial])]
-        store.put("start", trial, {"status": Status.OK, "reason": "", "observed": seen[trial]})
+        store.put(trial, Started(Status.OK, observed=seen[trial]))
         context.reporter.done()
         return []
 
@@ -283,7 +284,7 @@ def _energy(context: Context) -> None:
     """Count the energy of every comparison, where it was asked for and can be."""
     precision, store = context.experiment.precision, context.store
     every = context.timing().comparisons()
-    todo = [c for c in every if store.done("energy", c.id) is None]
+    todo = [c for c in every if store.done(Metered, c.id) is None]
     asked = bool(precision.energy_window_s)
     context.reporter.phase("energy", precision.energy_windows * len(todo) if asked else 0)
     for comparison in todo:
@@ -298,13 +299,11 @@ def _energy(context: Context) -> None:
         except energy.NoMeter as refusal:
             code = str(refusal)
             again = code in energy.MENDABLE  # the user can; then the same command measures it
-            refused = {"status": Status.UNSUPPORTED, "reason": code, "again": again}
-            store.put("energy", comparison.id, refused)
+            store.put(comparison.id, Metered(Status.UNSUPPORTED, code, again))
             if asked:
                 context.reporter.say(f"{comparison.id}: no energy: {energy.REASONS[code]}")
             continue
-        found = {"status": Status.OK, "reason": "", "windows": [asdict(w) for w in windows]}
-        store.put("energy", comparison.id, found)
+        store.put(comparison.id, Metered(Status.OK, windows=[asdict(w) for w in windows]))
 
 
 def exit_code(found: Results) -> int:

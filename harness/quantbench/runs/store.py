@@ -11,14 +11,18 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from quantbench.errors import BadInput
 from quantbench.runs.outputs import Outputs
+from quantbench.runs.states import State
+from quantbench.spec import Status
 from quantbench.system import stored_as, write_json
+
+S = TypeVar("S", bound=State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Store:
 
     folder: Path
     outputs: Outputs = field(default_factory=Outputs, repr=False, compare=False)
-    _known: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Path, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def logs(self) -> Path:
@@ -38,23 +42,25 @@ class Store:
         """Where a step's state is kept."""
         return self.folder / "state" / phase / f"{stored_as(name)}.json"
 
-    def get(self, phase: str, name: str) -> dict[str, Any] | None:
+    def get(self, kind: type[S], name: str) -> S | None:
         """The state of a finished step, or None; read once: the run is `locked`."""
-        path = self.path(phase, name)
+        path = self.path(kind.PHASE, name)
         if path not in self._known:
             try:
-                self._known[path] = json.loads(path.read_text(encoding="utf-8"))
+                told = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return None
-        return self._known[path]
+            told.pop("name", None)
+            told["status"] = Status(told["status"])
+            self._known[path] = kind(**told)
+        found = self._known[path]
+        assert isinstance(found, kind)  # noqa: S101 - a phase has one kind of state
+        return found
 
-    def done(self, phase: str, name: str) -> dict[str, Any] | None:
-        """The state of a step, or None where it has to be done, or done again.
-
-        Again: somebody killed it, or its reason told the user what to mend.
-        """
-        state = self.get(phase, name)
-        return None if state is None or state.get("again") else state
+    def done(self, kind: type[S], name: str) -> S | None:
+        """The state of a step, or None where it has to be done, or done again."""
+        state = self.get(kind, name)
+        return None if state is None or state.again else state
 
     def unfinished(self) -> bool:
         """Whether the same command should try some step again."""
@@ -64,11 +70,11 @@ class Store:
         )
         return any(state.get("again") or state.get("killed") for state in states)
 
-    def put(self, phase: str, name: str, state: dict[str, Any]) -> None:
+    def put(self, name: str, state: State) -> None:
         """Record a finished step."""
-        path = self.path(phase, name)
-        write_json(path, {"name": name, **state})
-        self._known.pop(path, None)
+        path = self.path(state.PHASE, name)
+        write_json(path, {"name": name, **asdict(state)})
+        self._known[path] = state
 
     def artifact(self, key: str) -> Path:
         """Where the run keeps an artifact, whatever happens to the cache."""

@@ -13,6 +13,7 @@ from quantbench.execution import Job
 from quantbench.experiment import Cell, Experiment, matches
 from quantbench.runs.comparison import Comparison, Contender
 from quantbench.runs.interleaved_timing import load_generations, log_times
+from quantbench.runs.states import Built, Scored
 from quantbench.runs.store import Store
 from quantbench.spec import Trial
 from quantbench.steps import timed_burst
@@ -98,13 +99,13 @@ class Timing:
 
 def session(store: Store, cell: Cell) -> dict[str, Any]:
     """Arguments by which a worker opens the cell's artifact."""
-    built = store.get("build", cell.trial.id) or {}
-    scored = store.get("score", cell.trial.id) or {}
+    built, scored = store.get(Built, cell.trial.id), store.get(Scored, cell.trial.id)
+    assert built is not None and scored is not None  # noqa: S101, PT018 - only what was scored is timed
     return {
-        "artifact": str(entry("artifacts", built["artifact"])),
+        "artifact": str(entry("artifacts", built.artifact)),
         "runtime": cell.backend.runtime,
         "target": cell.trial.target.to_json(),
-        "data": scored["data"],
+        "data": scored.data,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from quantbench.backend_api import Backend, Operation, Runtime, integer_macs_fraction, registry
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.experiment import Cell, Experiment, resolve
-from quantbench.runs import BuildGraph, Reporter, Store, locked
+from quantbench.runs import BuildGraph, Built, Reporter, Scored, Store, locked
 from quantbench.spec import (
     PRECISIONS,
     PRESETS,
@@ -149,12 +149,13 @@ def _key(models: Sequence[Model], here: Mapping[str, Any]) -> str:
 def _settled(store: Store, cell: Cell) -> Capability:
     """What became of a cell, which is then done: there is nothing for a user to mend in it."""
     trial, method = cell.trial, cell.trial.method
-    stage = Stage.BUILD if store.get("score", trial.id) is None else Stage.SCORE
-    state = store.get(stage, trial.id) or {}
-    if state.get("again") and state["status"] != Status.CRASHED:  # else somebody else killed it
-        store.put(stage, trial.id, {**state, "again": False})
+    built, scored = store.get(Built, trial.id), store.get(Scored, trial.id)
+    state: Built | Scored | None = scored or built
+    assert state is not None  # noqa: S101 - every cell was settled by the run
+    if state.again and state.status != Status.CRASHED:  # else somebody else killed it
+        store.put(trial.id, dataclasses.replace(state, again=False))
     place = (trial.backend, method.name, method.route, cell.model.name)
-    status, reason = state["status"], lasting(state["reason"])
+    stage, status, reason = state.stage, state.status, lasting(state.reason)
     if status in (
         Status.CRASHED,
         Status.TIMEOUT,
@@ -163,13 +164,12 @@ def _settled(store: Store, cell: Cell) -> Capability:
         reason = f"while it was {'built' if stage == Stage.BUILD else 'run'}, {reason}"
     if status == Status.UNSUPPORTED:
         return Capability(*place, status, reason, _refused_by(cell))
-    built = store.get("build", trial.id) or {}
     share = integers = noise = None
-    if "sqnr_db" in state:
-        operations = tuple(Operation.from_json(op) for op in state["summary"]["operations"])
+    if scored is not None and scored.sqnr_db is not None:
+        operations = tuple(Operation.from_json(op) for op in scored.summary["operations"])
         share = integer_macs_fraction(operations)
         integers = _integers(method) if share else None
-        noise = state["sqnr_db"]
+        noise = scored.sqnr_db
     return Capability(
         *place, status, reason,
         integers=integers or "",
@@ -189,13 +189,13 @@ def _clipped(noise: float) -> float:
     return min(max(noise, -EXACT_DB), EXACT_DB)
 
 
-def _weight_bytes(model: Model, built: Mapping[str, Any]) -> float | None:
+def _weight_bytes(model: Model, built: Built | None) -> float | None:
     """Bytes of a file's constants against those of the model's weights in float32."""
-    if "record" not in built:
+    if built is None or not built.record:
         return None
     state: Arrays = locate(model.state)(locate(model.weights)())
     floats: int = sum(4 * array.size for array in state.values())
-    held: int = sum(built["record"]["weight_bytes"].values())
+    held: int = sum(built.record["weight_bytes"].values())
     return round(held / floats, 3)
 
 

@@ -31,7 +31,7 @@ from quantbench.backend_api import (
 from quantbench.errors import BadInput, NotComparable, did_you_mean
 from quantbench.experiment import Cell, Experiment, contents, resolve
 from quantbench.results import read_table, write_table
-from quantbench.runs import BuildGraph, Reporter, Store, locked, open_run
+from quantbench.runs import BuildGraph, Built, Reporter, Scored, Store, locked, open_run
 from quantbench.spec import (
     AXES,
     PRECISIONS,
@@ -323,14 +323,18 @@ def _experiment(request: Request, cells: Sequence[Cell]) -> Experiment:
 
 def _problem(store: Store, cell: Cell) -> str:
     """Why a cell has no outputs; empty where it has."""
-    state = store.get("score", cell.trial.id) or store.get("build", cell.trial.id) or {}
-    return "" if "score" in state else f"{cell.trial.label}: {state.get('reason', 'not built')}"
+    scored, built = store.get(Scored, cell.trial.id), store.get(Built, cell.trial.id)
+    if scored is not None and scored.score:
+        return ""
+    state = scored or built
+    return f"{cell.trial.label}: {state.reason if state else 'not built'}"
 
 
 def _source(graph: BuildGraph, full: Cell, method: Cell, request: Request) -> Source:
     model, key = graph.source(method)
-    data = Path(graph.store.get("score", full.trial.id)["data"])  # type: ignore[index]
-    return Source(method, model, key, data, request.samples)
+    scored = graph.store.get(Scored, full.trial.id)
+    assert scored is not None  # noqa: S101 - only what was scored is examined
+    return Source(method, model, key, Path(scored.data), request.samples)
 
 
 # --- one backend ---------------------------------------------------------------------------------
@@ -371,8 +375,9 @@ class _Patient:
 
     def _layers(self) -> list[str]:
         """Layers that hold weights in the file, in the model's order."""
-        built = self.store.get("build", self.source.cell.trial.id) or {}
-        record = Record.from_json(built["record"])
+        built = self.store.get(Built, self.source.cell.trial.id)
+        assert built is not None  # noqa: S101 - only what was built is examined
+        record = Record.from_json(built.record)
         layers = [t.layer for t in record.tensors if t.role == WEIGHT and t.layer]
         if not layers:
             raise BadInput(f"{self.source.cell.backend.name} names no layers in its file")

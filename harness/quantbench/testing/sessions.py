@@ -19,7 +19,7 @@ from quantbench.execution import Ending, Job, RemoteSession
 from quantbench.experiment import Cell, Experiment, describe, resolve
 from quantbench.experiment.expand import trial_of
 from quantbench.results import Results
-from quantbench.runs import Reporter, Store, Timing, score, warm_workers
+from quantbench.runs import Built, Reporter, Scored, Store, Timing, score, warm_workers
 from quantbench.spec import (
     FAILURES,
     PRECISIONS,
@@ -95,14 +95,17 @@ class Quantized:
 
     def inputs(self) -> dict[str, Array]:
         """The test split's inputs by name, first axis the samples, as `outputs` has them."""
-        state = Store(self.results.folder).get("score", self.trial.id) or {}
-        return dict(read_split(Path(state["data"]), "test", self.cell.model).inputs)
+        return dict(read_split(Path(self._scored.data), "test", self.cell.model).inputs)
 
     def outputs(self) -> dict[str, Array]:
         """Outputs over the test split by name, float, first axis the samples in the task's order."""
-        state = Store(self.results.folder).get("score", self.trial.id) or {}
-        folder = entry("scores", state["score"])
-        return read_arrays(folder)
+        return read_arrays(entry("scores", self._scored.score))
+
+    @property
+    def _scored(self) -> Scored:
+        state = Store(self.results.folder).get(Scored, self.trial.id)
+        assert state is not None  # noqa: S101 - a quantized trial was scored
+        return state
 
     def agreement(self, other: Quantized) -> float:
         """Share of the test samples to which both give the same class.
@@ -220,9 +223,11 @@ class Bench:
         row = found.trials.iloc[0]
         if row["status"] not in (Status.OK, Status.SIMULATED):
             raise QuantbenchError(f"{trial.id}: {row['status']}: {row['reason']}")
-        state = Store(found.folder).get("build", trial.id) or {}
-        artifact = Artifact.open(Store(found.folder).artifact(state["artifact"]))
-        return Quantized(cell, artifact, Record.from_json(state["record"]), found)
+        store = Store(found.folder)
+        built = store.get(Built, trial.id)
+        assert built is not None  # noqa: S101 - it has a status
+        artifact = Artifact.open(store.artifact(built.artifact))
+        return Quantized(cell, artifact, Record.from_json(built.record), found)
 
     def open(self, quantized: Quantized, batch_size: int = 1) -> RemoteSession:
         """The artifact, loaded in a worker on its trial's target; to be closed."""

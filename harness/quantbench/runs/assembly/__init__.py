@@ -48,7 +48,7 @@ def write(
     views = [View.of(cell, store) for cell in cells]
     clocked = Clocked.of(compared, timed)
     models, predictions, fidelity = judge(views, store)
-    journals = [{"trial": v.id, **step} for v in views for step in v.built.get("journal", ())]
+    journals = [{"trial": v.id, **step} for v in views for step in v.built.journal]
     tables: Mapping[str, Any] = {
         "trials": [trial_row(view, experiment, store, machine, clocked) for view in views],
         "samples": samples(timed.values()),

@@ -23,8 +23,9 @@ from quantbench.backend_api import (
     why_float,
 )
 from quantbench.runs.assembly.trial_state import Row, View
+from quantbench.runs.states import Weighed
 from quantbench.runs.store import Store
-from quantbench.spec import Method, Scenario
+from quantbench.spec import Method, Scenario, Status
 from quantbench.steps import HISTOGRAMS
 from quantbench.system import entry
 
@@ -35,11 +36,11 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
     """What the files weigh, by what they hold; and how much of it is quantized."""
     rows = []
     for view in views:
-        if view.built.get("status") != "ok":
+        if view.built.status != Status.OK:
             continue
-        artifact = Artifact.open(entry("artifacts", view.built["artifact"]), verify=False)
-        zipped = view.built["record"]["gzip_bytes"]
-        held = view.built["record"]["weight_bytes"]
+        artifact = Artifact.open(entry("artifacts", view.built.artifact), verify=False)
+        zipped = view.built.record["gzip_bytes"]
+        held = view.built.record["weight_bytes"]
         size = artifact.size_bytes
         row: Row = {"trial": view.id, "scenario": Scenario.ARTIFACT}
         rows += [
@@ -52,18 +53,18 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
             ),
         ]
         if own := view.parity(store):
-            full = Artifact.open(entry("artifacts", own["artifact"]), verify=False).size_bytes
+            full = Artifact.open(entry("artifacts", own.artifact), verify=False).size_bytes
             rows.append(
                 {
                     **row, "metric": "compression", "value": full / size, "unit": "ratio", "n": 1,
-                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own['trial']}",
+                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own.trial}",
                 }
             )  # fmt: skip
-        if "observed_bytes" in view.built:
+        if view.built.observed_bytes is not None:
             rows.append(
                 {
                     **row, "scenario": Scenario.CALIBRATION, "metric": "observed_rss_bytes", "unit": "byte",
-                    "value": view.built["observed_bytes"], "n": 1,
+                    "value": view.built.observed_bytes, "n": 1,
                 }
             )  # fmt: skip
         rows += [{**row, "n": 1, **found} for found in _coverage(view)]
@@ -72,7 +73,7 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
 
 def _coverage(view: View) -> Iterator[Row]:
     """What is quantized: asked for, in the file, executed; and the memory of activations."""
-    record = Record.from_json(view.built["record"])
+    record = Record.from_json(view.built.record)
     operations = view.operations() if view.has_outputs else ()
     levels = {
         "requested": requested(record, view.cell.trial.method),
@@ -109,8 +110,8 @@ def artifacts(views: Iterable[View]) -> list[Row]:
     """Every tensor and node of every file, and every operation that was executed."""
     rows: list[Row] = []
     for view in views:
-        if "record" in view.built:
-            record, method = Record.from_json(view.built["record"]), view.cell.trial.method
+        if view.built.record:
+            record, method = Record.from_json(view.built.record), view.cell.trial.method
             rows += [tensor_row(view.id, tensor, method) for tensor in record.tensors]
             rows += [node_row(view.id, node, method) for node in record.nodes]
         if view.has_outputs:
@@ -161,11 +162,11 @@ def histograms(views: Sequence[View], store: Store) -> list[Row]:
     """Of the activations of every float form that was observed, and of each model's weights."""
     owners: dict[tuple[str, str], list[str]] = {}
     for view in views:
-        if key := view.built.get("observation"):
+        if key := view.built.observation:
             owners.setdefault(("activation", key), []).append(view.id)
-        known = store.get("weights", view.cell.model.name)
-        if known and view.cell.trial.method.training == "ptq" and view.built.get("status") == "ok":
-            owners.setdefault(("weight", known["observed"]), []).append(view.id)
+        known = store.get(Weighed, view.cell.model.name)
+        if known and view.cell.trial.method.training == "ptq" and view.built.status == Status.OK:
+            owners.setdefault(("weight", known.observed), []).append(view.id)
     return [
         {"trials": trials, "role": role, "name": name, **_bins(histogram)}
         for (role, key), trials in owners.items()

@@ -21,6 +21,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.results import FIDELITY as FIDELITY_TABLE
 from quantbench.results import PREDICTIONS, Results
 from quantbench.runs.assembly.trial_state import Row, View, bounds
+from quantbench.runs.states import Compared
 from quantbench.runs.store import Store
 from quantbench.spec import RECIPE, Array, Scenario, Verdict
 from quantbench.stats import (
@@ -95,7 +96,7 @@ def judge(views: Sequence[View], store: Store) -> tuple[dict[str, Judged], pa.Ta
         if not view.has_outputs:
             continue
         name, first = view.cell.model.name, view.cell.model.outputs[0].name
-        labels = read_labels(Path(view.scored["data"]), "test")
+        labels = read_labels(Path(view.score.data), "test")
         if name not in models:
             models[name], floats[name] = _float(view, views, store)
             if models[name].full not in {v.id for v in views}:
@@ -106,8 +107,8 @@ def judge(views: Sequence[View], store: Store) -> tuple[dict[str, Judged], pa.Ta
         predictions.append(_predictions(view.id, outcome))
         classes = judged.classes and own[first].ndim == 2
         fidelities.append(_fidelities(view.id, Fidelity.of(full, own, first, classes=classes)))
-        if "simulation" in view.built:
-            outputs = store.outputs.read(entry("simulations", view.built["simulation"]))
+        if view.built.simulation:
+            outputs = store.outputs.read(entry("simulations", view.built.simulation))
             fake = _outcome(judged, full[first], outputs[first], labels)
             predictions.append(_predictions(f"{view.id}{SIMULATED}", fake))
     return (
@@ -123,12 +124,13 @@ def _float(view: View, views: Sequence[View], store: Store) -> tuple[Judged, dic
     The first trial that scored the same artifact gives the reference its name.
     """
     model, task = view.cell.model, registry.task(view.cell.model.task)
-    state = store.get("parity", model.name) or {}
-    form = state["forms"][state["reference"]]
-    outputs = store.outputs.read(entry("scores", form["score"]))
-    same = [v.id for v in views if v.scored.get("score") == form["score"]]
-    backend = str(state["reference"]).partition(" ")[0]
-    full = same[0] if same else f"{model.name}/{backend}/{form['trial']}"
+    compared = store.get(Compared, model.name)
+    assert compared is not None  # noqa: S101 - trials are scored after the comparison
+    form = compared.full
+    outputs = store.outputs.read(entry("scores", form.score))
+    same = [v.id for v in views if v.scored is not None and v.scored.score == form.score]
+    backend = str(compared.reference).partition(" ")[0]
+    full = same[0] if same else f"{model.name}/{backend}/{form.trial}"
     if task.metric != FIDELITY:
         return Judged(task.metric, UNITS.get(task.metric, ""), True, full), outputs
     metric, _ = answers(outputs[model.outputs[0].name])

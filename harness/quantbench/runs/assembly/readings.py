@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from quantbench.runs.assembly.trial_state import Row, View
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import Generation
+from quantbench.runs.states import Metered, Started
 from quantbench.runs.store import Store
 from quantbench.spec import Scenario
 
@@ -27,7 +28,7 @@ def readings(
     for view in views:
         yield from _started(view.id, store)
         if view.has_outputs:
-            yield _row(view.id, Scenario.SCORE, None, 0, "peak_rss_bytes", view.scored["summary"]["peak_rss_bytes"])  # fmt: skip
+            yield _row(view.id, Scenario.SCORE, None, 0, "peak_rss_bytes", view.score.summary["peak_rss_bytes"])  # fmt: skip
     for comparison in compared:
         for number, generation in enumerate(timed[comparison.id]):
             yield from _clocked(comparison, number, generation)
@@ -45,14 +46,14 @@ def _row(
 
 
 def _started(trial: str, store: Store) -> Iterator[Row]:
-    state = store.get("start", trial)
+    state = store.get(Started, trial)
     if state is None:
         return
-    for number, observed in enumerate(state["observed"]):
+    for number, observed in enumerate(state.observed):
         for name, value in observed.items():
             yield _row(trial, Scenario.START, None, number, name, value)
-    if not state["observed"]:
-        told = f"{state['status']}{BETWEEN}{state['reason']}"
+    if not state.observed:
+        told = f"{state.status}{BETWEEN}{state.reason}"
         yield _row(trial, Scenario.START, None, 0, FAILURE, text=told)
 
 
@@ -73,11 +74,11 @@ def _clocked(comparison: Comparison, number: int, generation: Generation) -> Ite
 
 
 def _energy(comparison: Comparison, store: Store) -> Iterator[Row]:
-    state = store.get("energy", comparison.id)
+    state = store.get(Metered, comparison.id)
     if state is None:
         return
     counts: dict[str, int] = {}
-    for window in state.get("windows", ()):
+    for window in state.windows:
         name = window["name"]
         number = counts[name] = counts.get(name, -1) + 1
         for reading in ("joules", "seconds", "inferences", "idle_w"):
@@ -87,5 +88,5 @@ def _energy(comparison: Comparison, store: Store) -> Iterator[Row]:
             )  # fmt: skip
     for contender in comparison.contenders:
         if contender.name != comparison.control and contender.name not in counts:
-            told = state["reason"] or "it ended in a window"
+            told = state.reason or "it ended in a window"
             yield _row(contender.name, Scenario.ENERGY, contender.batch_size, 0, FAILURE, text=told)

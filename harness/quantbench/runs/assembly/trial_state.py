@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,9 @@ import numpy as np
 from quantbench.backend_api import Operation
 from quantbench.experiment import Cell, float_form
 from quantbench.results import spread
+from quantbench.runs.states import Built, Compared, Form, Scored
 from quantbench.runs.store import Store
+from quantbench.spec import Status
 from quantbench.stats import Interval
 from quantbench.system import entry
 
@@ -21,18 +22,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A cell with what the store knows about it; empty mappings where a phase did not happen."""
+    """A cell with what the store knows about it."""
 
     cell: Cell
     store: Store
-    built: Mapping[str, Any]
-    scored: Mapping[str, Any]
+    built: Built
+    scored: Scored | None
 
     @classmethod
     def of(cls, cell: Cell, store: Store) -> View:
         """What the store holds of a cell."""
         name = cell.trial.id
-        return cls(cell, store, store.get("build", name) or {}, store.get("score", name) or {})
+        built = store.get(Built, name) or Built(Status.FAILED, "it was not built")
+        return cls(cell, store, built, store.get(Scored, name))
 
     @property
     def id(self) -> str:
@@ -42,23 +44,28 @@ class View:
     @property
     def has_outputs(self) -> bool:
         """Whether it was scored."""
-        return "score" in self.scored
+        return self.scored is not None and bool(self.scored.score)
+
+    @property
+    def score(self) -> Scored:
+        """Its score; only where it `has_outputs`."""
+        assert self.scored is not None  # noqa: S101 - asked for where there are outputs
+        return self.scored
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Its outputs on the test split, by name."""
-        return self.store.outputs.read(entry("scores", self.scored["score"]))
+        return self.store.outputs.read(entry("scores", self.score.score))
 
     def operations(self) -> tuple[Operation, ...]:
         """What its runtime executed."""
-        return tuple(Operation.from_json(op) for op in self.scored["summary"]["operations"])
+        return tuple(Operation.from_json(op) for op in self.score.summary["operations"])
 
-    def parity(self, store: Store) -> Mapping[str, Any]:
-        """What was judged of the float form that the trial starts from; empty where nothing was."""
+    def parity(self, store: Store) -> Form | None:
+        """What was judged of the float form that the trial starts from; None where nothing was."""
         if self.cell.refusal:
-            return {}
-        judged = (store.get("parity", self.cell.trial.model) or {}).get("forms", {})
-        found: Mapping[str, Any] = judged.get(float_form(self.cell), {})
-        return found
+            return None
+        compared = store.get(Compared, self.cell.trial.model)
+        return None if compared is None else compared.forms.get(float_form(self.cell))
 
 
 def bounds(interval: Interval) -> Row:

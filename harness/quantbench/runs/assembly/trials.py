@@ -73,12 +73,12 @@ def trial_row(
     """The row of ``trials.parquet``; ``machine``: as in ``machine.json``."""
     trial, method, target = view.cell.trial, view.cell.trial.method, view.cell.trial.target
     last = view.scored or view.built
-    status, stage, reason = last["status"], last["stage"], last["reason"]
+    status, stage, reason = str(last.status), last.stage, last.reason
     if status == Status.OK:
         stage = Stage.CLOCK
-        status, reason = clocked.failure(trial.id) or ("ok", "")
+        status, reason = clocked.failure(trial.id) or (Status.OK, "")
     parity = view.parity(store)
-    summary = view.scored.get("summary", {})
+    summary = view.scored.summary if view.scored is not None else {}
     return {
         "run": store.folder.name,
         "trial": trial.id,
@@ -101,15 +101,15 @@ def trial_row(
         "status": status,
         "stage": stage,
         "reason": reason,
-        "artifact": view.built.get("artifact"),
-        "sha256": view.built.get("sha256"),
-        "parity_max_abs": parity.get("max_abs"),
-        "parity_samples": parity.get("samples"),
-        "trained_s": view.built.get("trained_s"),
-        "converted_s": view.built.get("converted_s"),
-        "observed_s": view.built.get("observed_s"),
-        "built_s": view.built.get("built_s"),
-        "scored_s": view.scored.get("scored_s"),
+        "artifact": view.built.artifact or None,
+        "sha256": view.built.sha256 or None,
+        "parity_max_abs": parity.max_abs if parity is not None else None,
+        "parity_samples": parity.samples if parity is not None else None,
+        "trained_s": view.built.trained_s,
+        "converted_s": view.built.converted_s,
+        "observed_s": view.built.observed_s,
+        "built_s": view.built.built_s,
+        "scored_s": view.scored.scored_s if view.scored is not None else None,
         "effective": json.dumps(summary.get("effective", {}), sort_keys=True),
         "flags": sorted(clocked.flags(view) | _holds_integers(view)),
         "warnings": [*machine["warnings"], *target_warnings(target)],
@@ -119,9 +119,9 @@ def trial_row(
 def _holds_integers(view: View) -> set[str]:
     """A flag on a float artifact whose weights are integers."""
     method = view.cell.trial.method
-    if not method.is_float or method.name == PRESET or "record" not in view.built:
+    if not method.is_float or method.name == PRESET or not view.built.record:
         return set()
-    tensors = Record.from_json(view.built["record"]).tensors
+    tensors = Record.from_json(view.built.record).tensors
     narrow = any(t.role == WEIGHT and is_narrow(t.dtype) for t in tensors)
     return {"holds-integers"} if narrow else set()
 
