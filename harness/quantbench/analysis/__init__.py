@@ -38,6 +38,7 @@ from quantbench.analysis.trial_table import (
     control,
     interval,
     records,
+    rows_of,
     trial_frame,
     word,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "recommend",
     "records",
     "refusal",
+    "rows_of",
     "shown",
     "size_limit",
     "smallest_claim",

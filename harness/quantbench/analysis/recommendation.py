@@ -18,6 +18,7 @@ from quantbench.analysis.trial_table import (
     control,
     number,
     records,
+    rows_of,
     trial_frame,
     word,
 )
@@ -401,7 +402,8 @@ def gains(
     """
     batch = batch_size if batch_size is not None else next(iter(batch_sizes(results)), None)
     frame = trial_frame(results, batch) if frame is None else frame
-    mine = next(records(frame[frame["trial"] == trial]), None)
+    rows = rows_of(frame)
+    mine = rows.get(trial)
     if mine is None:
         raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, frame['trial'])}")
     here = frame[(frame["model"] == mine["model"]) & (frame["target"] == mine["target"])]
@@ -423,7 +425,7 @@ def gains(
         return str(own.loc[own["latency_ms"].idxmin(), "trial"]) if len(own) else None
 
     wanted: dict[str, str] = {}
-    reference = next(records(here[here["trial"] == word(mine["reference"])]), None)
+    reference = rows.get(word(mine["reference"]))
     if reference is not None:
         wanted[str(reference["trial"])] = "the reference"
         if quickest := fastest(str(reference["backend"])):

@@ -16,7 +16,7 @@ from quantbench.analysis import (
     Row,
     interval,
     recommendation,
-    records,
+    rows_of,
     size_limit,
     word,
 )
@@ -111,7 +111,7 @@ def facts(
 
 def reference_row(row: Row, frame: pd.DataFrame) -> Row | None:
     """The trial that ``row`` is relative to."""
-    return next(records(frame[frame["trial"] == word(row["reference"])]), None)
+    return rows_of(frame).get(word(row["reference"]))
 
 
 def fact_of_objective(
@@ -155,8 +155,7 @@ def _throughput_fact(row: Row, reference: Row | None, at_best: bool) -> Fact:
 def speed_fact(results: Results, row: Row, frame: pd.DataFrame, batch: int | None) -> Fact:
     """The speed-ups over the reference and the fastest floats, and the latency."""
     gains = recommendation.gains(results, str(row["trial"]), batch, frame)
-    named = frame[frame["trial"].isin([gain.reference for gain in gains])]
-    rows = {str(other["trial"]): other for other in records(named)}
+    rows = rows_of(frame)
     lines = []
     for gain in gains:
         ends = span(gain.speedup, ratio)
