@@ -26,7 +26,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that take a ``cell`` or a ``refusal`` run once for each in their class's table."""
     for argument, table in TABLES.items():
         if argument in metafunc.fixturenames:
-            metafunc.parametrize(argument, getattr(metafunc.cls, table), ids=str)
+            rows = [
+                pytest.param(
+                    row,
+                    marks=pytest.mark.long if argument == "cell" and is_long(str(row)) else (),
+                    id=str(row),
+                )
+                for row in getattr(metafunc.cls, table)
+            ]
+            metafunc.parametrize(argument, rows)
+
+
+def is_long(cell: str) -> bool:
+    """Whether a cell takes many seconds: it is trained, and not on the smallest network."""
+    return "qat-int8" in cell and ("pt2e" in cell or not cell.startswith("conv-"))
 
 
 @pytest.fixture(scope="session")

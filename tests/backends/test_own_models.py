@@ -293,6 +293,7 @@ def test_a_keras_file_reaches_tflite(folder):
     assert [s.shape for s in Experiment.load(path).models["net"].outputs] == [(None, 3)]
 
 
+@pytest.mark.long
 def test_a_ready_tflite_file_is_run_as_it_is_and_is_its_own_reference(folder):
     import tensorflow as tf
     import tf_keras

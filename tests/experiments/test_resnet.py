@@ -99,6 +99,7 @@ def test_the_shortcut_takes_every_second_pixel_and_centres_the_channels() -> Non
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_torch_form_scores_the_published_accuracy(real_data: Path) -> None:
     predicted = torch_logits(torch_resnet20(), normalized_test_images()).argmax(1)
     right = int((predicted == load("test").labels).sum())

@@ -111,6 +111,7 @@ def test_each_taught_step_is_a_check_with_its_number(found):
     assert by_question["Are values numerically unstable?"].tone == "good"
 
 
+@pytest.mark.long
 def test_a_layer_that_crashes_the_worker_costs_itself_alone(deepery):
     request = Request("deep", "static-int8", {"route": "crash:a"}, ("deepery",), samples=50)
 
@@ -124,6 +125,7 @@ def test_a_layer_that_crashes_the_worker_costs_itself_alone(deepery):
     assert check.number == "1 of 3 layers cannot be quantized alone"
 
 
+@pytest.mark.long
 def test_a_refusal_while_building_is_a_row_with_its_reason(deepery):
     request = Request("deep", "static-int8", {"route": "bad:b"}, ("deepery",), samples=50)
 

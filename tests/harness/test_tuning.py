@@ -15,6 +15,9 @@ from tests.harness.test_diagnosis import install_deep
 QUICK = Precision("test", 1, 1, 6, 0.02, 30.0, 0.01, 1.0, 1)
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     patch = pytest.MonkeyPatch()
