@@ -20,6 +20,19 @@ from quantbench.system import COMMON_ENVIRONMENT, PROGRESS, locator, stored_as
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+START = f"""
+import ctypes, os, signal
+PR_SET_PDEATHSIG = 1
+if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+    raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+if os.environ.get("{PARENT}", "") != str(os.getppid()):  # it died before the call above
+    os._exit(1)
+from quantbench.execution.worker import main
+main()
+"""
+"""A worker asks the kernel to kill it, stopped or not, when its parent dies, and only then imports."""
+
+
 class Process:
     """A worker that runs one job; killed with everything it started when closed."""
 
@@ -49,7 +62,7 @@ class Process:
         )
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "quantbench.execution.worker", str(self.path)],
+                [sys.executable, "-c", START, str(self.path)],
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=log if stdout is None else stdout,
                 stderr=log,

@@ -1,17 +1,15 @@
 """Worker: the subprocess that every phase of a trial runs in.
 
-``python -m quantbench.execution.worker JOB.json`` calls one function with the job's arguments and writes what it
-returns, or why it failed, beside the job. It imports the standard library, and then only what the
+It calls one function with the job's arguments and writes what it returns, or why it failed, beside the job;
+`quantbench.execution.process` starts it. It imports the standard library, and then only what the
 function itself needs: NumPy and a runtime in the score and clock phases, as on a device.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -21,17 +19,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.spec import Status
 from quantbench.system import write_json
 
-PR_SET_PDEATHSIG = 1
 PARENT = "QUANTBENCH_PARENT"
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process, stopped or not, when its parent dies."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    # the parent may have died before the call above
-    if os.environ.get(PARENT, "") != str(os.getppid()):
-        os._exit(1)
 
 
 def call(job: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +39,7 @@ def call(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Entry point of ``python -m quantbench.execution.worker``."""
-    die_with_parent()
+    """Do the job whose file is the first argument."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text(encoding="utf-8"))
     if job["affinity"]:
@@ -63,7 +50,3 @@ def main() -> None:
     sys.stderr.flush()
     # frameworks' destructors have crashed after the work was done
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
