@@ -16,20 +16,36 @@ from quantbench.execution import Job
 from quantbench.experiment import Experiment
 from quantbench.report import render
 from quantbench.runs import Comparison, Contender
+from quantbench.runs import run as run_alone
 from quantbench.runs.timing_plan import best_batch_sizes
 from quantbench.spec import Target, target_warnings
 from quantbench.system import physical_cores
+from tests.harness import fake
+from tests.harness.conftest import install
 
 FP32, INT8 = "fake/fakery/fp32/cpu-1", "fake/fakery/static-int8/cpu-1"
 
 
-@pytest.fixture
-def offline(experiment_file, fakery):
-    path = experiment_file(
-        batch_sizes="[1, 16]", offline="true", precision="{generations: 2, max_generations: 2, "
-        "rounds: 6, warmup_s: 0.01, burst_ms: 1.0, memory_processes: 2}",
+OFFLINE = """
+models: [fake]
+backends: [fakery]
+methods: [fp32, static-int8]
+batch_sizes: [1, 16]
+offline: true
+precision: {generations: 2, max_generations: 2, rounds: 6, warmup_s: 0.01, burst_ms: 1.0, memory_processes: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    folder = install(
+        patch, tmp_path_factory.mktemp("offline"), backends={"fakery": fake.BACKEND},
+        models={"fake": fake.MODEL}, tasks={"fake-task": fake.TASK},
     )  # fmt: skip
-    return run(path, results=fakery / "results")
+    (folder / "test.yaml").write_text(OFFLINE)
+    yield run_alone(folder / "test.yaml", results=folder / "results")
+    patch.undo()
 
 
 def test_each_artifact_is_timed_once_more_at_its_best_batch_size(offline):
