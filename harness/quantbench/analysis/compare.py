@@ -30,7 +30,7 @@ from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.trial_table import records, reference_trial
 from quantbench.errors import NotComparable
 from quantbench.results import Results
-from quantbench.spec import RAN, Scenario
+from quantbench.spec import RAN, TIMED, Scenario
 from quantbench.stats import STATISTICS, Interval, difference_interval, statistics
 from quantbench.stats.statistics import FloatArray
 from quantbench.units import METRICS, Better
@@ -61,8 +61,6 @@ SAME: Mapping[str, float] = {POINTS: 0.005, PERCENT: 0.05, DECIBELS: 1.0}
 
 Of what is timed, within one and a half of `TWO_RUNS` where that is more.
 """
-
-_TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,7 @@ class _Side:
             if known is None or row["scenario"] not in known.scenarios or row["trial"] not in keys:
                 continue
             against = keys.get(row["reference"], "") if row["metric"] == "speedup" else ""
-            batch = 0 if pd.isna(row["batch_size"]) or row["scenario"] not in _TIMED else row["batch_size"]  # fmt: skip
+            batch = 0 if pd.isna(row["batch_size"]) or row["scenario"] not in TIMED else row["batch_size"]  # fmt: skip
             at = (
                 0 if row["scenario"] == Scenario.OFFLINE else int(batch)
             )  # its best batch size may differ

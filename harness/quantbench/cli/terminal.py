@@ -11,7 +11,7 @@ from rich.text import Text
 
 from quantbench.analysis import trial_frame
 from quantbench.results import Results
-from quantbench.spec import Status
+from quantbench.spec import RAN, Status
 from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, compare, guide
 from quantbench.units import number
 
@@ -28,9 +28,7 @@ def show(found: Results, console: Console) -> None:
     table.add_column("trial", overflow="fold")
     for title in ("ms", "speed-up", "quality", "kB", *(["offline 1/s @batch"] if offline else [])):
         table.add_column(title, justify="right", overflow="fold")
-    shown = trials[trials["status"].isin([Status.OK, Status.NO_OP, Status.SIMULATED])].sort_values(
-        "latency_ms"
-    )
+    shown = trials[trials["status"].isin(RAN)].sort_values("latency_ms")
     for name, row in shown.iterrows():
         cells = [
             without(str(name), shared),

@@ -4,9 +4,7 @@ from quantbench.results.merge import parts
 from quantbench.results.migration import spread
 from quantbench.results.schema import (
     FIDELITY,
-    MEASUREMENTS,
     PREDICTIONS,
-    READINGS,
     SAMPLES,
     SCHEMA_VERSION,
     SCHEMAS,
@@ -23,9 +21,7 @@ from quantbench.results.tables import (
 
 __all__ = [
     "FIDELITY",
-    "MEASUREMENTS",
     "PREDICTIONS",
-    "READINGS",
     "SAMPLES",
     "SCHEMAS",
     "SCHEMA_VERSION",

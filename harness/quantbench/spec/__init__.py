@@ -7,7 +7,17 @@ from quantbench.spec.naming import NAME, as_name
 from quantbench.spec.precision import PRECISIONS, Precision
 from quantbench.spec.published import Published
 from quantbench.spec.shift import RECALIBRATED, Shift
-from quantbench.spec.status import FAILURES, RAN, Flag, Scenario, Spread, Stage, Status, Verdict
+from quantbench.spec.status import (
+    FAILURES,
+    RAN,
+    TIMED,
+    Flag,
+    Scenario,
+    Spread,
+    Stage,
+    Status,
+    Verdict,
+)
 from quantbench.spec.target import Target, presets, target_warnings
 from quantbench.spec.task import SPLITS, Data, Samples, Task
 from quantbench.spec.tensor import (
@@ -35,6 +45,7 @@ __all__ = [
     "RECALIBRATED",
     "RECIPE",
     "SPLITS",
+    "TIMED",
     "Array",
     "Arrays",
     "Data",

@@ -116,6 +116,10 @@ class Scenario(StrEnum):
     OFFLINE = "offline"
 
 
+TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
+"""Scenarios whose numbers are times."""
+
+
 class Spread(StrEnum):
     """What ``low`` and ``high`` of a measurement mean."""
 

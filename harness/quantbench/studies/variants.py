@@ -41,6 +41,7 @@ from quantbench.system import (
     entry,
     filling,
     locate,
+    locator,
     read_json,
     source_digest,
     stored_as,
@@ -79,7 +80,7 @@ class Source:
         """Where the answer about a method is, once there is one."""
         known = content_key(
             source=self.key, method=method.to_json(), samples=self.samples,
-            code=[source_digest("quantbench.studies.variants"), source_digest("quantbench.backend_api.calibration")],
+            code=source_digest(locator(work)),
         )  # fmt: skip
         return entry("variants", known)
 
@@ -87,7 +88,7 @@ class Source:
         """Where the histograms of the float activations over a split are."""
         known = content_key(
             source=self.key, method=method.to_json(), samples=self.samples, split=split,
-            code=source_digest("quantbench.backend_api.calibration"),
+            code=source_digest(locator(Observation)),
         )  # fmt: skip
         return entry("observed", known)
 

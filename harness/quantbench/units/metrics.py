@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from quantbench.spec import Scenario, Spread
+from quantbench.spec import TIMED, Scenario, Spread
 from quantbench.stats import Fidelity, Interval, Outcome, statistics
 from quantbench.units.quantities import (
     Formatter,
@@ -27,8 +27,6 @@ from quantbench.units.quantities import (
     seconds,
     size,
 )
-
-TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
 
 
 class Better(StrEnum):

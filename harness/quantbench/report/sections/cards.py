@@ -22,7 +22,7 @@ from quantbench.report import verdict
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
 from quantbench.results import Results
-from quantbench.spec import Status
+from quantbench.spec import RAN
 from quantbench.stats import Interval
 from quantbench.units import percent, place_name, size, span
 
@@ -177,10 +177,7 @@ def _pictures(
     colors = figures.palette(list(frame["backend"]))
     shapes = figures.markers(list(frame["method"]))
     timed = here[here["latency_ms"].notna() & here["quality"].notna()]
-    timed = timed[
-        (timed["latency_ms"] > 0)
-        & timed["status"].isin((Status.OK, Status.NO_OP, Status.SIMULATED))
-    ]
+    timed = timed[(timed["latency_ms"] > 0) & timed["status"].isin(RAN)]
     known = here[here["latency_ms"].notna() | here["size_bytes"].notna()]
     if left <= 0 and len(known):
         return (

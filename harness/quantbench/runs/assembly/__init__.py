@@ -29,8 +29,6 @@ from quantbench.runs.store import Store
 from quantbench.spec import Scenario
 from quantbench.system import read_json, write_json
 
-_TIMED = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
-
 
 def write(
     experiment: Experiment, cells: Sequence[Cell], store: Store, compared: Sequence[Comparison]

@@ -52,7 +52,7 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
                 for dtype, n in sorted(held.items())
             ),
         ]
-        if own := view.parity(store):
+        if own := view.parity():
             full = Artifact.open(entry("artifacts", own.artifact), verify=False).size_bytes
             rows.append(
                 {

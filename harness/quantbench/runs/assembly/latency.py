@@ -17,7 +17,7 @@ from quantbench.runs.assembly.trial_state import Row, bounds
 from quantbench.runs.comparison import CONTROL, Comparison, Contender
 from quantbench.runs.energy import Window
 from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
-from quantbench.spec import Precision, Scenario, Target, Verdict
+from quantbench.spec import TIMED, Precision, Scenario, Target, Verdict
 from quantbench.stats import Interval, Times, paired, statistics
 from quantbench.stats.statistics import FloatArray
 
@@ -47,8 +47,7 @@ def timed_of(results: Results) -> list[Timed]:
     trials = results.trials.set_index("trial")
     precision = _precision(results.run.get("protocol") or {}, str(results.run.get("precision")))
     samples, readings = results.samples, results.readings
-    scenarios = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE)
-    readings = readings[readings["scenario"].isin(scenarios)]
+    readings = readings[readings["scenario"].isin(TIMED)]
     found: dict[tuple[str, str, str], dict[str, int]] = {}
     columns = ["trial", "scenario", "batch_size"]
     seen = pd.concat([samples[columns], readings[columns]]).drop_duplicates()

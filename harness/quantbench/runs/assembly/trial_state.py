@@ -60,11 +60,11 @@ class View:
         """What its runtime executed."""
         return tuple(Operation.from_json(op) for op in self.score.summary["operations"])
 
-    def parity(self, store: Store) -> Form | None:
+    def parity(self) -> Form | None:
         """What was judged of the float form that the trial starts from; None where nothing was."""
         if self.cell.refusal:
             return None
-        compared = store.get(Compared, self.cell.trial.model)
+        compared = self.store.get(Compared, self.cell.trial.model)
         return None if compared is None else compared.forms.get(float_form(self.cell))
 
 

@@ -77,7 +77,7 @@ def trial_row(
     if status == Status.OK:
         stage = Stage.CLOCK
         status, reason = clocked.failure(trial.id) or (Status.OK, "")
-    parity = view.parity(store)
+    parity = view.parity()
     summary = view.scored.summary if view.scored is not None else {}
     return {
         "run": store.folder.name,
