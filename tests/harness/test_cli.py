@@ -39,7 +39,7 @@ def test_version():
     ("kind", "word"),
     [
         ("models", "resnet20"), ("tasks", "cifar10"), ("backends", "onnxruntime"),
-        ("methods", "static-int8"), ("targets", "cpu-avx2"), ("experiments", "quickstart.yaml"),
+        ("methods", "static-int8"), ("targets", "cpu-avx2"), ("experiments", "quickstart"),
     ],
 )  # fmt: skip
 def test_list_shows_what_an_experiment_can_name(kind, word):
