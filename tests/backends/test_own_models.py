@@ -475,8 +475,8 @@ def test_a_model_of_ones_own_is_diagnosed_and_tuned(folder):
         results=folder / "results",
     )  # fmt: skip
 
-    assert set(found.ranking("onnxruntime")["layer"]) == {"first", "second"}
-    assert set(tuned.candidates["status"]) == {"ok", "simulated"}
+    assert {row.layer for row in found.ranking("onnxruntime")} == {"first", "second"}
+    assert {one.row.status for one in tuned.candidates} == {"ok", "simulated"}
     assert tuned.chosen.startswith("build/onnxruntime/")
 
 

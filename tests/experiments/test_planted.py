@@ -38,12 +38,11 @@ def test_tune_finds_the_planted_layer_and_recovers_the_accuracy(monkeypatch, tmp
     )  # fmt: skip
 
     ranking = found.diagnosis.ranking("onnxruntime")
-    assert ranking["layer"].iloc[0] == planted.LAYER
-    assert ranking["sqnr_db"].iloc[0] < ranking["sqnr_db"].iloc[1] - 10
-    rows = found.candidates.set_index("label")
-    broken = rows.loc["static-int8"]
-    assert broken["status"] == "invalid" or broken["quality_drop"] > 0.05
+    assert ranking[0].layer == planted.LAYER
+    assert ranking[0].sqnr_db < ranking[1].sqnr_db - 10
+    broken = next(one.row for one in found.candidates if one.row.label == "static-int8")
+    assert broken.status == "invalid" or broken.value("quality_drop") > 0.05
     assert found.qualified
-    chosen = found.candidates.set_index("trial").loc[found.chosen]
-    assert planted.LAYER in chosen["keep_float"]
-    assert chosen["quality_drop"] <= 0.002
+    chosen = next(one.row for one in found.candidates if one.row.trial == found.chosen)
+    assert planted.LAYER in chosen.axes["keep_float"]
+    assert chosen.value("quality_drop") <= 0.002

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from quantbench.analysis import (
     Choice,
     Constraints,
+    MeasuredTrial,
+    Standing,
     Standings,
     batch_sizes,
     choose,
@@ -29,7 +31,7 @@ from quantbench.analysis import (
 )
 from quantbench.analysis.trial_table import reference_trial
 from quantbench.errors import BadInput
-from quantbench.results import SAMPLES, Results
+from quantbench.results import SAMPLES, Measurement, Results
 from quantbench.stats import Interval
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 
@@ -390,6 +392,11 @@ def test_a_size_limit_reads_as_it_was_written(number: int, unit: str) -> None:
     assert size_limit(parse_size(f"{number}{unit}")) == f"{number} {unit}"
 
 
+def measured(name: str, **values: float) -> MeasuredTrial:
+    metrics = {metric: Measurement(name, value=value) for metric, value in values.items()}
+    return MeasuredTrial(name, status="ok", batch_size=1, metrics=metrics)
+
+
 @given(
     st.lists(
         st.tuples(*[st.floats(0.1, 9, allow_nan=False).map(lambda x: round(x, 1))] * 3),
@@ -400,20 +407,19 @@ def test_a_size_limit_reads_as_it_was_written(number: int, unit: str) -> None:
 def test_whatever_the_limits_the_best_is_a_contender_and_its_ties_are_known(
     points: list[tuple[float, float, float]], max_drop: float, max_size: float
 ) -> None:
-    rows = [
-        {"trial": f"t{i}", "status": "ok", "flags": None, "batch_size": 1, "cost": ms,
-         "latency_ms": ms, "size_bytes": 1e5 * size, "quality": 0.9 - loss / 100,
-         "quality_drop": loss / 100, "quality_drop_bound": loss / 100}
+    known = [
+        Standing(measured(f"t{i}", latency_ms=ms, size_bytes=1e5 * size, quality=0.9 - loss / 100,
+                          quality_drop=loss / 100, quality_drop_bound=loss / 100), ms)
         for i, (ms, size, loss) in enumerate(points)
     ]  # fmt: skip
-    rows.sort(key=lambda r: (r["cost"], r["size_bytes"], r["latency_ms"], r["quality_drop_bound"]))
-    near = lambda a, b: abs(a["cost"] - b["cost"]) < 0.5  # noqa: E731
-    place = Standings("m", "t", "latency", 1, tuple(rows), near)
+    known.sort(key=lambda one: (*one.order, one.bound))
+    near = lambda a, b: abs(a.value("latency_ms") - b.value("latency_ms")) < 0.5  # noqa: E731
+    place = Standings("m", "t", "latency", 1, tuple(known), near)
 
     choice = choose(place, Constraints(max_drop, max_size))
-    known = place.contenders()
+    contenders = place.contenders()
 
     if choice.trial is not None:
         best = choice.allowed[0]
-        tied = {t for t in known[best] if t in choice.allowed}
+        tied = {t for t in contenders[best] if t in choice.allowed}
         assert {choice.trial, *choice.ties} == {best, *tied}

@@ -12,8 +12,9 @@ from markupsafe import escape
 
 from quantbench.errors import BadInput, NotComparable
 from quantbench.report import write_diagnosis
+from quantbench.results import SensitivityRow
 from quantbench.runs import Reporter
-from quantbench.studies import diagnose, guide
+from quantbench.studies import Diagnosis, diagnose, guide
 from quantbench.studies.sensitivity import Request, fidelity
 from tests.harness import deep
 from tests.harness.conftest import install
@@ -42,25 +43,29 @@ def found(tmp_path_factory):
     patch.undo()
 
 
+def of_layer(found: Diagnosis, layer: str) -> SensitivityRow:
+    return next(row for row in found.ranking("deepery") if row.layer == layer)
+
+
 def examine(folder, request: Request = REQUEST):
     return diagnose(request, results=folder / "results", reporter=Reporter(quiet=True))
 
 
 def test_the_planted_layer_is_first_and_named_to_keep_in_float(found):
     ranking = found.ranking("deepery")
-    assert ranking["layer"].iloc[0] == "b"
+    assert ranking[0].layer == "b"
     assert found.keep_float("deepery") == ["b"]
     # alone quantized it does all the damage; alone kept in float it repairs it
-    alone = ranking.set_index("layer")["sqnr_db"]
-    kept = found.ranking("deepery", "kept").set_index("layer")["sqnr_db"]
-    whole = found.whole("deepery")["sqnr_db"]
+    alone = {row.layer: row.sqnr_db for row in ranking}
+    kept = {row.layer: row.sqnr_db for row in found.ranking("deepery", "kept")}
+    whole = found.whole("deepery").sqnr_db
     assert alone["b"] == pytest.approx(whole, abs=1.0)
     assert kept["b"] > whole + 20
     assert kept["a"] == pytest.approx(whole, abs=1.0)
 
 
 def test_every_number_of_a_layer_is_recomputed_here(found):
-    row = found.ranking("deepery").set_index("layer").loc["b"]
+    row = of_layer(found, "b")
     x = deep.load("test").inputs["x"][:200]
     w = deep.state()
     full = deep.layers(x, w)
@@ -73,15 +78,15 @@ def test_every_number_of_a_layer_is_recomputed_here(found):
     own = np.maximum((fed @ rounded).astype(np.float32), 0) @ w["c.weight"]
     noise = ((full.astype(np.float64) - own) ** 2).sum()
 
-    assert row["sqnr_db"] == pytest.approx(10 * math.log10((full**2).sum() / noise), abs=0.05)
-    assert row["agreement"] == pytest.approx((own.argmax(1) == full.argmax(1)).mean(), abs=0.006)
-    assert row["quality_drop"] == pytest.approx(1 - row["quality"])
+    assert row.sqnr_db == pytest.approx(10 * math.log10((full**2).sum() / noise), abs=0.05)
+    assert row.agreement == pytest.approx((own.argmax(1) == full.argmax(1)).mean(), abs=0.006)
+    assert row.quality_drop == pytest.approx(1 - row.quality)
     beyond = (inner > seen.max()).mean()
-    assert row["unseen"] == pytest.approx(beyond, abs=1e-3)
-    assert row["saturation"] == pytest.approx(beyond, abs=2e-3)
-    assert row["outlier_ratio"] == pytest.approx(inner.max() / inner.std(), rel=1e-3)
+    assert row.unseen == pytest.approx(beyond, abs=1e-3)
+    assert row.saturation == pytest.approx(beyond, abs=2e-3)
+    assert row.outlier_ratio == pytest.approx(inner.max() / inner.std(), rel=1e-3)
     error = math.sqrt(((fed - inner) ** 2).mean())
-    assert row["error_over_scale"] == pytest.approx(error / step, rel=0.05)
+    assert row.error_over_scale == pytest.approx(error / step, rel=0.05)
 
 
 def calibrated() -> np.ndarray:
@@ -96,8 +101,8 @@ def test_the_guide_says_which_part_hurts_and_what_mends_it(found):
     assert best.startswith("granularity: per-channel: +")
     assert "keep_float: [b]" in list(guide.advice(found, "deepery", "b"))[-1]
     refused = found.remedies("deepery", "")
-    entropy = refused[refused["change"].str.contains("entropy")].iloc[0]
-    assert (entropy["status"], entropy["reason"]) == (
+    entropy = next(row for row in refused if "entropy" in row.change)
+    assert (entropy.status, entropy.reason) == (
         "unsupported", "the fake has no entropy; use mse",
     )  # fmt: skip
 
@@ -117,10 +122,10 @@ def test_a_layer_that_crashes_the_worker_costs_itself_alone(deepery):
 
     found = examine(deepery, request)
 
-    ranking = found.ranking("deepery").set_index("layer")
-    assert ranking.loc["a", "status"] == "crashed"
-    assert "SIGSEGV" in ranking.loc["a", "reason"]
-    assert set(ranking.loc[["b", "c"], "status"]) == {"ok"}
+    crashed = of_layer(found, "a")
+    assert crashed.status == "crashed"
+    assert "SIGSEGV" in crashed.reason
+    assert {of_layer(found, layer).status for layer in ("b", "c")} == {"ok"}
     check = next(c for c in guide.checks(found, "deepery") if "unsupported" in c.question)
     assert check.number == "1 of 3 layers cannot be quantized alone"
 
@@ -129,9 +134,9 @@ def test_a_layer_that_crashes_the_worker_costs_itself_alone(deepery):
 def test_a_refusal_while_building_is_a_row_with_its_reason(deepery):
     request = Request("deep", "static-int8", {"route": "bad:b"}, ("deepery",), samples=50)
 
-    row = examine(deepery, request).ranking("deepery").set_index("layer").loc["b"]
+    row = of_layer(examine(deepery, request), "b")
 
-    assert (row["status"], row["reason"]) == (
+    assert (row.status, row.reason) == (
         "unsupported", "this layer cannot be quantized alone; take another",
     )  # fmt: skip
 

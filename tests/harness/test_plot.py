@@ -82,7 +82,7 @@ def test_a_heat_map_has_the_numbers_and_the_marks_of_what_did_not_run(results: R
 
 
 @pytest.mark.parametrize(
-    ("metric", "words"), [("quality_drop", "points"), ("size_ratio", "smaller")]
+    ("metric", "words"), [("quality_drop", "points"), ("compression", "smaller")]
 )
 def test_a_heat_map_names_its_metric_and_unit(results: Results, metric: str, words: str) -> None:
     assert words in plot.heatmap(results, metric, backend="tflite").get_title(loc="left")

@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from typer.testing import CliRunner
 from quantbench.analysis import (
     OBJECTIVES,
     Constraints,
+    MeasuredTrial,
     Standings,
     choose,
     parse_drop,
     parse_size,
-    records,
     standings,
-    trial_frame,
+    trial_rows,
 )
 from quantbench.cli.app import app
 from quantbench.report import verdict, write_report
@@ -296,16 +296,16 @@ class Expected:
     """One place by one objective, as Python has it; the facts of a trial are worked out once."""
 
     def __init__(self, results: Results, place: Standings, limits: Constraints) -> None:
-        frame = trial_frame(results, limits.batch_size)
-        here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
+        trials = trial_rows(results, limits.batch_size)
+        here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
         self.place = place
-        self.rows = {str(row["trial"]): row for row in records(here)}
+        self.rows = {row.trial: row for row in here}
         self.known = functools.cache(
             lambda trial: verdict.facts(results, self.rows[trial], here, limits, place.batch_size)
         )
 
-    def facts(self, row: Mapping[str, Any], limits: Constraints) -> list[verdict.Fact]:
-        *others, _ = self.known(str(row["trial"]))
+    def facts(self, row: MeasuredTrial, limits: Constraints) -> list[verdict.Fact]:
+        *others, _ = self.known(row.trial)
         return [*others, verdict.loss_fact(row, limits)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quantbench.analysis import recommendation
+from quantbench.analysis import trial_frame, trial_rows
 from quantbench.report import render, write_figures
 from quantbench.report import sections as report_sections
 from quantbench.report.drawing.grids import RATIOS, Cell, rising
@@ -42,24 +42,24 @@ def page(results: Results) -> Page:
 
 
 def test_every_empty_cell_of_a_heat_map_has_the_number_of_its_reason(results: Results) -> None:
-    frame = recommendation.trial_frame(results)
-    _, reasons = heatmaps.support(frame, 0.01)
+    trials = trial_rows(results)
+    _, reasons = heatmaps.support(trials, 0.01)
     said: dict[str, str] = {}
 
     for target in ("cpu-1", "cpu-avx2"):
-        here = frame[frame["target"] == target]
+        here = [row for row in trials if row.target == target]
         grid = heatmaps.heatmap(here, reasons, "speedup", model="digits")
-        statuses = {(r["label"], r["backend"]): r for r in here.to_dict("records")}
+        statuses = {(row.label, row.backend): row for row in here}
         for label, row in zip(grid.rows, grid.cells, strict=True):
             for backend, cell in zip(grid.columns, row, strict=True):
                 trial = statuses.get((label, backend))
                 if trial is None:
                     assert cell == Cell("·")
-                elif trial["status"] != "ok":
+                elif trial.status != "ok":
                     assert np.isnan(cell.level)
                     number = int(re.sub(r"\D", "", cell.text))
-                    said[trial["trial"]] = reasons[number - 1]
-                    assert trial["reason"] in reasons[number - 1]
+                    said[trial.trial] = reasons[number - 1]
+                    assert trial.reason in reasons[number - 1]
                 else:
                     assert not np.isnan(cell.level)
 
@@ -78,17 +78,17 @@ def test_several_models_are_columns_and_methods_too_many_are_counted(tmp_path: P
         for m in range(3)
         for n in range(180)
     ]
-    frame = recommendation.trial_frame(sample_results(tmp_path, trials))
-    _, reasons = heatmaps.support(frame, 0.01)
+    rows = trial_rows(sample_results(tmp_path, trials))
+    _, reasons = heatmaps.support(rows, 0.01)
 
-    found = heatmaps.heatmaps(frame, reasons)
+    found = heatmaps.heatmaps(rows, reasons)
 
     assert [p.name.rpartition("-")[2] for p in found.pictures] == list(heatmaps.METRICS)
     assert found.left_out == f"{180 - heatmaps.MOST_CELLS // 3} more methods"
 
 
 def test_agreement_is_what_counting_by_hand_gives(results: Results) -> None:
-    frame = recommendation.trial_frame(results)
+    frame = trial_frame(results)
     here = frame[frame["target"] == "cpu-1"]
     answered, given, reference = fidelity.with_answers(results, here)
     rows = fidelity.same_method(answered, given)["static-int8"]
@@ -132,7 +132,7 @@ def test_a_class_with_few_samples_is_not_judged() -> None:
 
 def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
     trial = TYPICAL[-1]
-    frame = recommendation.trial_frame(results)
+    frame = trial_frame(results)
     _, given, reference = fidelity.with_answers(results, frame[frame["target"] == "cpu-1"])
 
     found = fidelity.class_drops(given, reference, {trial.id: "it"})
@@ -143,7 +143,7 @@ def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
 
 
 def test_the_interesting_trials_begin_with_the_reference_and_its_control(results: Results) -> None:
-    frame = recommendation.trial_frame(results)
+    frame = trial_frame(results)
     here = frame[frame["target"] == "cpu-1"]
 
     found = interesting(here, "digits/tflite/static-int8/cpu-1", most=4)
@@ -155,7 +155,7 @@ def test_the_interesting_trials_begin_with_the_reference_and_its_control(results
 
 
 def test_rounds_are_in_the_order_of_time_and_around_their_median(results: Results) -> None:
-    frame = recommendation.trial_frame(results)
+    frame = trial_frame(results)
 
     times = rounds(results, frame[frame["target"] == "cpu-1"], [TYPICAL[0].id])
 

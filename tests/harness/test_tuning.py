@@ -33,25 +33,26 @@ def tuned(tmp_path_factory):
 def test_the_planted_layer_is_found_and_the_loss_recovered(tuned):
     found = tuned(Budget(0.05, "size"))
 
-    assert found.diagnosis.ranking("deepery")["layer"].iloc[0] == "b"
-    rows = found.candidates.set_index("label")
-    assert rows.loc["static-int8", "quality_drop"] > 0.1
+    assert found.diagnosis.ranking("deepery")[0].layer == "b"
+    by_label = {one.row.label: one.row for one in found.candidates}
+    assert by_label["static-int8"].value("quality_drop") > 0.1
     assert found.qualified
-    chosen = found.candidates.set_index("trial").loc[found.chosen]
-    assert list(chosen["keep_float"]) == ["b"]
-    assert chosen["quality_drop_bound"] < 0.05
+    (chosen,) = (one.row for one in found.candidates if one.row.trial == found.chosen)
+    assert chosen.axes["keep_float"] == ("b",)
+    assert chosen.value("quality_drop_bound") < 0.05
 
 
 def test_every_candidate_is_kept_and_the_pareto_set_marked(tuned):
     found = tuned(Budget(0.05, "size"))
 
     labels = {"static-int8", "static-int8+float=1", "static-int8+float=2"}
-    assert set(found.candidates["label"]) == labels
-    rows = found.candidates.set_index("label")
+    by_label = {one.row.label: one for one in found.candidates}
+    assert by_label.keys() == labels
+    small, kept = by_label["static-int8"], by_label["static-int8+float=1"]
     # smaller and worse, or larger and better; two layers in float are larger than one
-    assert rows["pareto"]["static-int8"]
-    assert rows["pareto"]["static-int8+float=1"]
-    assert rows["size_bytes"]["static-int8"] < rows["size_bytes"]["static-int8+float=1"]
+    assert small.pareto
+    assert kept.pareto
+    assert small.row.value("size_bytes") < kept.row.value("size_bytes")
     assert (found.run.folder / "report.html").exists()
 
 
@@ -59,8 +60,8 @@ def test_where_nothing_qualifies_the_best_effort_is_returned(tuned):
     found = tuned(Budget(1e-9, "size"))
 
     assert not found.qualified
-    rows = found.candidates.set_index("trial")
-    assert rows.loc[found.chosen, "quality_drop_bound"] == rows["quality_drop_bound"].min()
+    bounds = {one.row.trial: one.row.value("quality_drop_bound") for one in found.candidates}
+    assert bounds[found.chosen] == min(bounds.values())
 
 
 def test_candidates_go_from_all_int8_to_more_bits_where_it_hurts_and_fewer_where_not():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantbench.analysis import baseline, explain, trial_frame
+from quantbench.analysis import baseline, explain, trial_frame, trial_rows
 from quantbench.errors import BadInput
 from quantbench.report.sections import calibrator_ranges as report_ranges
 from quantbench.report.sections.slowdowns import explanations, specifications
@@ -44,11 +44,12 @@ def test_a_fast_artifact_and_the_float_model_itself_have_no_cause(results):
 
 
 def test_a_route_is_compared_with_its_own_float_model(results):
-    rows = results.trials.set_index("trial", drop=False)
+    trials = {row.trial: row for row in trial_rows(results)}
 
-    assert baseline(results, rows.loc["digits/pytorch/fp16/cpu-1"]) == "digits/pytorch/fp32/cpu-1"
-    traced = rows.loc["digits/pytorch/fp32+route=traced/cpu-1"]
-    assert baseline(results, traced) == traced["trial"]
+    plain = baseline(trials.values(), trials["digits/pytorch/fp16/cpu-1"])
+    assert plain == "digits/pytorch/fp32/cpu-1"
+    traced = trials["digits/pytorch/fp32+route=traced/cpu-1"]
+    assert baseline(trials.values(), traced) == traced.trial
 
 
 def test_what_did_not_run_is_not_explained(results):

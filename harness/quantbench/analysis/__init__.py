@@ -24,23 +24,23 @@ from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
 from quantbench.analysis.recommendation import (
     Choice,
+    Standing,
     Standings,
     choose,
     pareto,
     recommend,
     refusal,
     standings,
+    unbeaten,
 )
 from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
 from quantbench.analysis.trial_table import (
-    Row,
+    MeasuredTrial,
     batch_sizes,
     control,
-    interval,
-    records,
-    rows_of,
+    frame_of,
     trial_frame,
-    word,
+    trial_rows,
 )
 
 __all__ = [
@@ -60,7 +60,8 @@ __all__ = [
     "Constraints",
     "Finding",
     "Gate",
-    "Row",
+    "MeasuredTrial",
+    "Standing",
     "Standings",
     "baseline",
     "batch_sizes",
@@ -70,19 +71,18 @@ __all__ = [
     "control",
     "explain",
     "facts",
-    "interval",
+    "frame_of",
     "judge",
     "pareto",
     "parse_drop",
     "parse_size",
     "recommend",
-    "records",
     "refusal",
-    "rows_of",
     "shown",
     "size_limit",
     "smallest_claim",
     "standings",
     "trial_frame",
-    "word",
+    "trial_rows",
+    "unbeaten",
 ]

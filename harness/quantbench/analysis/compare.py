@@ -21,15 +21,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from quantbench.analysis.equivalence import smallest_claim
-from quantbench.analysis.trial_table import records, reference_trial
+from quantbench.analysis.trial_table import reference_trial
 from quantbench.errors import NotComparable
-from quantbench.results import Results
+from quantbench.results import Measurement, Results, TrialRow, rows
 from quantbench.spec import RAN, TIMED, Scenario
 from quantbench.stats import STATISTICS, Interval, difference_interval, statistics
 from quantbench.stats.statistics import FloatArray
@@ -43,7 +42,6 @@ VERDICTS = (WORSE, MISSING, BETTER, NEW, UNDECIDED, SAME_AS)
 
 STATUS = "status"
 """Stands where a metric does in the change of what became of a trial."""
-"""Statuses of trials that have measurements."""
 
 TWO_RUNS: Mapping[str, float] = {"speedup": 0.03, "latency_ms": 0.10}
 """What two complete runs of the same artifact on one machine differ by, as a share.
@@ -136,79 +134,74 @@ def changes(baseline: Results, candidate: Results) -> tuple[Change, ...]:
     """
     keys = _keys(baseline, candidate)
     before, after = _Side.of(baseline, keys[0]), _Side.of(candidate, keys[1])
-    if not before.rows.keys() & after.rows.keys():
+    if not before.trials.keys() & after.trials.keys():
         raise NotComparable(
             f"{baseline.folder} and {candidate.folder} have no trial in common: trials are paired by "
             "model, backend, method with its axes, and target; run the same experiment twice"
         )
     found: list[Change] = []
-    for key in dict.fromkeys([*before.rows, *after.rows]):
-        status = _status(key, before.rows.get(key), after.rows.get(key))
+    for key in dict.fromkeys([*before.trials, *after.trials]):
+        status = _status(key, before.trials.get(key), after.trials.get(key))
         found.append(status)
-        if _ran(before.rows.get(key)) and _ran(after.rows.get(key)):
+        if _ran(before.trials.get(key)) and _ran(after.trials.get(key)):
             found += _metrics(status, before, after)
     return tuple(found)
 
 
 # --- trials --------------------------------------------------------------------------------------
 
-_Row = Mapping[str, Any]
-_TRAITS = ("model", "backend", "method", "target")
-
 
 def _keys(*runs: Results) -> list[dict[str, str]]:
     """Of each run, the name that its trials have in both."""
-    plain = ["model", "backend", "label", "target"]
-    several: set[tuple[str, ...]] = set()
-    for run in runs:
-        names = run.trials[plain].itertuples(index=False, name=None)
-        several |= {name for name, count in Counter(names).items() if count > 1}
-    found = []
-    for run in runs:
-        named = {}
-        for row in records(run.trials):
-            parts = tuple(str(row[name]) for name in plain)
-            seed = (f"seed{row['seed']}",) if parts in several else ()
-            named[str(row["trial"])] = "/".join((*parts, *seed))
-        found.append(named)
-    return found
+    trials = [rows(TrialRow, run.trials) for run in runs]
+    several = {name for own in trials for name, n in Counter(map(_plain, own)).items() if n > 1}
+    return [
+        {
+            row.trial: "/".join((*_plain(row), *([f"seed{row.seed}"] * (_plain(row) in several))))
+            for row in own
+        }
+        for own in trials
+    ]
+
+
+def _plain(row: TrialRow) -> tuple[str, str, str, str]:
+    return (row.model, row.backend, row.label, row.target)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
     """One of the two runs, by the names that both know.
 
-    ``rows``: the row of each trial. ``measured``: by name, metric, scenario, batch size and reference.
+    ``trials``: the row of each. ``measured``: by name, metric, scenario, batch size and reference.
     ``places``: by name, every metric, scenario and batch size of it. ``answers``: predictions, by the name in the run itself. ``own``: the names in the run itself.
     """
 
     run: Results
-    rows: Mapping[str, _Row]
+    trials: Mapping[str, TrialRow]
     own: Mapping[str, str]
-    measured: Mapping[tuple[str, str, str, int, str], _Row]
+    measured: Mapping[tuple[str, str, str, int, str], Measurement]
     places: Mapping[str, list[tuple[str, str, int]]]
     answers: Mapping[str, pd.DataFrame]
 
     @classmethod
     def of(cls, run: Results, keys: Mapping[str, str]) -> _Side:
         """A run with the names of `_keys`."""
-        measured: dict[tuple[str, str, str, int, str], _Row] = {}
+        measured: dict[tuple[str, str, str, int, str], Measurement] = {}
         places: dict[str, list[tuple[str, str, int]]] = {}
-        for row in records(run.measurements):
-            known = QUANTITIES.get(row["metric"])
-            if known is None or row["scenario"] not in known.scenarios or row["trial"] not in keys:
+        for row in rows(Measurement, run.measurements):
+            known = QUANTITIES.get(row.metric)
+            if known is None or row.scenario not in known.scenarios or row.trial not in keys:
                 continue
-            against = keys.get(row["reference"], "") if row["metric"] == "speedup" else ""
-            batch = 0 if pd.isna(row["batch_size"]) or row["scenario"] not in TIMED else row["batch_size"]  # fmt: skip
-            at = (
-                0 if row["scenario"] == Scenario.OFFLINE else int(batch)
-            )  # its best batch size may differ
-            key = keys[row["trial"]]
-            measured[key, row["metric"], row["scenario"], at, against] = row
-            places.setdefault(key, []).append((row["metric"], row["scenario"], at))
+            against = keys.get(row.reference, "") if row.metric == "speedup" else ""
+            # of scores there is one, and offline its best batch size may differ
+            timed = row.scenario in TIMED and row.scenario != Scenario.OFFLINE
+            at = (row.batch_size or 0) if timed else 0
+            key = keys[row.trial]
+            measured[key, row.metric, row.scenario, at, against] = row
+            places.setdefault(key, []).append((row.metric, row.scenario, at))
         return cls(
             run,
-            {keys[str(row["trial"])]: row for row in records(run.trials)},
+            {keys[row.trial]: row for row in rows(TrialRow, run.trials)},
             {key: name for name, key in keys.items()},
             measured,
             places,
@@ -222,36 +215,42 @@ class _Side:
 
     def reference(self, key: str, last: str) -> str:
         """The trial that ratios are shown against, by the name that both know."""
-        row = self.rows[key]
-        named = reference_trial(self.run, str(row["model"]), str(row["target"]), last)
+        row = self.trials[key]
+        named = reference_trial(self.run, row.model, row.target, last)
         return next((known for known, own in self.own.items() if own == named), "")
 
     def control(self, key: str, scenario: str, batch: int) -> Interval | None:
         """The A/A control of a trial's comparison; None where there is none."""
-        place = (self.rows[key]["model"], self.rows[key]["target"])
-        rows = self.run.measurements
-        controls = rows[(rows["metric"] == "aa_control") & (rows["scenario"] == scenario)]
-        for row in records(controls):
-            own = next((k for k, name in self.own.items() if name == row["trial"]), "")
-            here = own and (self.rows[own]["model"], self.rows[own]["target"]) == place
-            if here and (scenario == Scenario.OFFLINE or row["batch_size"] == batch):
+        place = _place(self.trials[key])
+        measured = self.run.measurements
+        controls = measured[
+            (measured["metric"] == "aa_control") & (measured["scenario"] == scenario)
+        ]
+        for row in rows(Measurement, controls):
+            own = next((k for k, name in self.own.items() if name == row.trial), "")
+            here = own and _place(self.trials[own]) == place
+            if here and (scenario == Scenario.OFFLINE or row.batch_size == batch):
                 return _interval(row)
         return None
 
 
-def _ran(row: _Row | None) -> bool:
-    return row is not None and row["status"] in RAN
+def _place(row: TrialRow) -> tuple[str, str]:
+    return (row.model, row.target)
 
 
-def _status(key: str, before: _Row | None, after: _Row | None) -> Change:
+def _ran(row: TrialRow | None) -> bool:
+    return row is not None and row.status in RAN
+
+
+def _status(key: str, before: TrialRow | None, after: TrialRow | None) -> Change:
     """What became of a trial."""
     verdict, reason = _fate(before, after)
-    known = before or after or {}
-    traits = {name: str(known[name]) for name in _TRAITS}
+    known = before or after
+    traits = {name: str(getattr(known, name)) for name in ("model", "backend", "method", "target")}
     return Change(key, STATUS, "", None, None, None, None, "", verdict, reason, traits)
 
 
-def _fate(before: _Row | None, after: _Row | None) -> tuple[str, str]:
+def _fate(before: TrialRow | None, after: TrialRow | None) -> tuple[str, str]:
     if before is None:
         return NEW, f"only the candidate has it ({_told(after)})"
     if not _ran(before):
@@ -262,7 +261,7 @@ def _fate(before: _Row | None, after: _Row | None) -> tuple[str, str]:
         return MISSING, "the candidate does not have it"
     if not _ran(after):
         return MISSING, _told(after)
-    one, other = str(before["status"]), str(after["status"])
+    one, other = before.status, after.status
     if one == other:
         return SAME_AS, one
     if "ok" in (one, other):
@@ -270,12 +269,11 @@ def _fate(before: _Row | None, after: _Row | None) -> tuple[str, str]:
     return UNDECIDED, f"was {one}, is {_told(after)}"
 
 
-def _told(row: _Row | None) -> str:
+def _told(row: TrialRow | None) -> str:
     """Status and reason."""
     if row is None:
         return "absent"
-    reason = row["reason"] if isinstance(row["reason"], str) else ""
-    return f"{row['status']}: {reason}" if reason else str(row["status"])
+    return f"{row.status}: {row.reason}" if row.reason else row.status
 
 
 # --- metrics -------------------------------------------------------------------------------------
@@ -307,9 +305,10 @@ def _change(
         )]  # fmt: skip
         against = both[0] if both else named[0]
     one, other = (
-        s.measured.get((key, metric, scenario, batch, against), {}) for s in (before, after)
+        s.measured.get((key, metric, scenario, batch, against), Measurement())
+        for s in (before, after)
     )
-    values = (_value(one), _value(other))
+    values = tuple(m.value if m.known else None for m in (one, other))
 
     def told(interval: Interval | None, verdict: str, reason: str) -> Change:
         return Change(
@@ -328,11 +327,11 @@ def _change(
                 f"not comparable: ratios are to {named[0]} in the baseline and to {named[1]} in the "
                 "candidate, and no reference was timed in both; name one under 'reference:'",
             )  # fmt: skip
-        return told(None, MISSING, _why(other) or "the candidate has no value")
+        return told(None, MISSING, other.reason or "the candidate has no value")
     if metric == "latency_ms" and before.machines != after.machines:
         return told(None, UNDECIDED, "not comparable: the runs are of different machines")
     if metric in TWO_RUNS:
-        if all(one[column] == other[column] for column in ("value", "low", "high", "n")):
+        if (one.interval, one.n) == (other.interval, other.n):
             interval, reason = Interval(0.0, 0.0, 0.0), "the same measurement"
         else:
             controls = [side.control(key, scenario, batch) for side in (before, after)]
@@ -405,17 +404,17 @@ def _exact(before: float, after: float, unit: str) -> float:
 
 
 def _score(
-    metric: str, key: str, one: _Row, other: _Row, before: _Side, after: _Side
+    metric: str, key: str, one: Measurement, other: Measurement, before: _Side, after: _Side
 ) -> tuple[Interval, str]:
     """Change of a score, paired by sample where that is possible; and how it was found."""
     mine = [side.answers.get(side.own[key]) for side in (before, after)]
     paired = None
     if mine[0] is not None and mine[1] is not None and _same_samples(mine[0], mine[1]):
         if metric == "quality":
-            paired = _lost(mine[0], mine[1], float(one["value"]), float(other["value"]))
+            paired = _lost(mine[0], mine[1], one.value, other.value)
         else:
             agreed = [
-                _agreed(own, side.answers.get(str(row["reference"])))
+                _agreed(own, side.answers.get(row.reference))
                 for own, side, row in zip(mine, (before, after), (one, other), strict=True)
             ]
             if agreed[0] is not None and agreed[1] is not None:
@@ -466,19 +465,8 @@ def _drop(one: FloatArray, other: FloatArray) -> Interval:
     return statistics.paired_drop(one, other).interval
 
 
-def _value(row: _Row) -> float | None:
-    value = row.get("value")
-    return None if value is None or pd.isna(value) else float(value)
-
-
-def _interval(row: _Row) -> Interval:
+def _interval(row: Measurement) -> Interval:
     """A stored interval; ends that are not known are endless."""
-    low, high = (
-        end if row[name] is None or pd.isna(row[name]) else float(row[name])
-        for name, end in (("low", -math.inf), ("high", math.inf))
-    )
-    return Interval(float(row["value"]), low, high)
-
-
-def _why(row: _Row) -> str:
-    return row["reason"] if isinstance(row.get("reason"), str) else ""
+    low = -math.inf if math.isnan(row.low) else row.low
+    high = math.inf if math.isnan(row.high) else row.high
+    return Interval(row.value, low, high)

@@ -7,48 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantbench.errors import BadInput, did_you_mean
+from quantbench.units import METRICS, Better, Wish
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
-    """Something to make small, or large.
-
-    Parameters
-    ----------
-    metric : str
-        The column of `quantbench.analysis.trial_table.trial_frame`.
-    best, tie : str
-        "the fastest of 7 trials", "3 that tie as the fastest of 7".
-    ahead : str
-        What a trial is that is better by it.
-    largest : bool
-        Whether more is better.
-    """
+class Objective(Wish):
+    """Something to make small, or large; ``metric``: the one of `quantbench.units.METRICS`."""
 
     metric: str
-    best: str
-    tie: str
-    ahead: str
-    largest: bool = False
+
+    @property
+    def largest(self) -> bool:
+        """Whether more is better."""
+        return METRICS[self.metric].better == Better.MORE
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "latency": Objective("latency_ms", "the fastest", "tie as the fastest", "Faster"),
-    "size": Objective("size_bytes", "the smallest", "tie as the smallest", "Smaller"),
-    "energy": Objective(
-        "energy_net_j",
-        "the one that takes the least energy",
-        "tie for the least energy",
-        "Less energy",
-    ),
-    "throughput": Objective(
-        "throughput_per_s",
-        "the one of the highest throughput",
-        "tie for the highest throughput",
-        "Higher throughput",
-        largest=True,
-    ),
+    wish.name: Objective(wish.name, wish.best, wish.tie, wish.ahead, spec.name)
+    for spec in sorted(METRICS.values(), key=lambda spec: spec.name != "latency_ms")
+    if (wish := spec.wish)
 }
+"""By name, the latency first: it is what is asked for by default."""
 
 LARGEST_DROP = 0.01
 

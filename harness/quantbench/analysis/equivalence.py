@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
-from quantbench.analysis.trial_table import interval
+from quantbench.analysis.trial_table import MeasuredTrial
 from quantbench.spec import Scenario
 from quantbench.stats import (
     Interval,
@@ -53,13 +52,13 @@ def round_times(samples: pd.DataFrame, batch_size: float | None, *, offline: boo
 
 
 def same_speed(
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
+    a: MeasuredTrial,
+    b: MeasuredTrial,
     claim: float,
     times: Times | None = None,
     metric: str = "latency_ms",
 ) -> bool:
-    """Whether two rows of `quantbench.analysis.trial_table.trial_frame` cannot be told apart by their time.
+    """Whether two trials cannot be told apart by their time.
 
     Parameters
     ----------
@@ -75,10 +74,10 @@ def same_speed(
     over the same reference, or of the metric where a speed-up is missing. That is a stricter
     demand than a 5 % test: a tie may be called where the rounds would show a small difference.
     """
-    x, y = float(a[metric]), float(b[metric])
+    x, y = a.value(metric), b.value(metric)
     if max(x, y) >= NEAR * min(x, y):
         times = None
-    pairs = paired(times, str(a["trial"]), str(b["trial"])) if times else []
+    pairs = paired(times, a.trial, b.trial) if times else []
     if pairs:
         ratio = exp_interval(rounds_interval(pairs))
         return abs(ratio.value - 1) <= claim or not ratio.excludes(1.0)
@@ -87,10 +86,10 @@ def same_speed(
     return any_overlap(a, b, OVERLAP[metric])
 
 
-def any_overlap(a: Mapping[str, Any], b: Mapping[str, Any], metrics: tuple[str, ...]) -> bool:
-    """Whether the intervals of two rows overlap, by the first of ``metrics`` that both have."""
+def any_overlap(a: MeasuredTrial, b: MeasuredTrial, metrics: tuple[str, ...]) -> bool:
+    """Whether the intervals of two trials overlap, by the first of ``metrics`` that both have."""
     for metric in metrics:
-        one, two = interval(a, metric), interval(b, metric)
+        one, two = a.interval(metric), b.interval(metric)
         if (
             one
             and two

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
 
 import pandas as pd
 
 from quantbench.analysis.constraints import OBJECTIVES, Constraints, drop_limit, size_limit
 from quantbench.analysis.equivalence import any_overlap, round_times, same_speed, smallest_claim
-from quantbench.analysis.trial_table import (
-    Row,
-    batch_sizes,
-    control,
-    number,
-    records,
-    rows_of,
-    trial_frame,
-    word,
-)
+from quantbench.analysis.trial_table import MeasuredTrial, batch_sizes, control, trial_rows
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import Results
+from quantbench.results import Measurement, Results, rows
 from quantbench.spec import Scenario, Status
 from quantbench.stats import Interval, Times
 from quantbench.units import size
@@ -109,10 +99,8 @@ def pareto(
     >>> list(pareto(f))
     [True, True, False]
     """
-    costs = [
-        (*(float(row[c]) for c in lower), *(-float(row[c]) for c in higher))
-        for row in records(frame)
-    ]
+    columns = [*(frame[c].astype(float) for c in lower), *(-frame[c].astype(float) for c in higher)]
+    costs = list(zip(*columns, strict=True))
     return pd.Series(unbeaten(costs), frame.index, dtype=bool)
 
 
@@ -135,19 +123,17 @@ def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
 # --- what is allowed -----------------------------------------------------------------------------
 
 
-def refusal(row: Row, limits: Constraints) -> str | None:
+def refusal(row: MeasuredTrial, limits: Constraints) -> str | None:
     """Why a measured trial may not be shipped, or None.
 
     The loss is judged by its one-sided 95 % upper bound, so that too few test samples speak
     against a trial, not for it.
     """
-    if row["status"] != Status.OK:
-        return f"its status is {row['status']}"
-    flags, batch = row.get("flags"), number(row["batch_size"])
-    differ = {OUTPUTS_DIFFER, "" if math.isnan(batch) else f"{OUTPUTS_DIFFER}-at-batch-{batch:.0f}"}
-    if flags is not None and differ & set(flags):
+    if row.status != Status.OK:
+        return f"its status is {row.status}"
+    if {OUTPUTS_DIFFER, f"{OUTPUTS_DIFFER}-at-batch-{row.batch_size}"} & set(row.flags):
         return "the outputs that were timed differ from those that were scored"
-    bound, drop = float(row["quality_drop_bound"]), float(row["quality_drop"])
+    bound, drop = row.value("quality_drop_bound"), row.value("quality_drop")
     if math.isnan(bound):
         return "its loss of quality was not measured"
     if bound > limits.max_drop:
@@ -160,7 +146,7 @@ def refusal(row: Row, limits: Constraints) -> str | None:
         )
     if limits.max_size_bytes is None:
         return None
-    own, limit = float(row["size_bytes"]), size_limit(limits.max_size_bytes)
+    own, limit = row.value("size_bytes"), size_limit(limits.max_size_bytes)
     if math.isnan(own):
         return "its size is not known"
     return (
@@ -174,6 +160,24 @@ def refusal(row: Row, limits: Constraints) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A trial among others by one objective; ``cost``: less is better."""
+
+    row: MeasuredTrial
+    cost: float
+
+    @property
+    def order(self) -> tuple[float, float, float]:
+        """What standings are sorted by: of equals, the smaller one, then the faster one."""
+        return (self.cost, _last(self.row.value("size_bytes")), _last(self.row.value("latency_ms")))
+
+    @property
+    def bound(self) -> float:
+        """The most that it may lose, by its one-sided 95 % bound."""
+        return self.row.value("quality_drop_bound")
+
+
+@dataclass(frozen=True, slots=True)
 class Standings:
     """The trials of one model on one target by one objective, best first.
 
@@ -183,18 +187,18 @@ class Standings:
         One of `quantbench.analysis.constraints.OBJECTIVES`.
     batch_size : int or None
         None where each trial counts at its own best.
-    rows : tuple of Row
-        Rows of `quantbench.analysis.trial_table.trial_frame` that have a value, which is ``cost`` (less is better).
+    places : tuple of Standing
+        The trials that have a value.
     same : callable
-        Whether two of the rows tie within noise.
+        Whether two trials tie within noise.
     """
 
     model: str
     target: str
     objective: str
     batch_size: int | None
-    rows: tuple[Row, ...]
-    same: Callable[[Row, Row], bool] = field(repr=False)
+    places: tuple[Standing, ...]
+    same: Callable[[MeasuredTrial, MeasuredTrial], bool] = field(repr=False)
 
     def contenders(self) -> dict[str, tuple[str, ...]]:
         """Each trial that is the best under some limits, with the ones behind it that tie with it.
@@ -202,20 +206,15 @@ class Standings:
         Whatever the limits, what `choose` takes is among these: no trial beats them in the
         objective, loss and size at once.
         """
-        fit = [row for row in self.rows if refusal(row, WITHOUT_LIMITS) is None]
-        costs = [(*_order(row), float(row["quality_drop_bound"])) for row in fit]
+        fit = [one for one in self.places if refusal(one.row, WITHOUT_LIMITS) is None]
+        best = unbeaten([(*one.order, one.bound) for one in fit])
         return {
-            str(row["trial"]): tuple(
-                str(other["trial"]) for other in fit[i + 1 :] if self.same(row, other)
+            one.row.trial: tuple(
+                other.row.trial for other in fit[i + 1 :] if self.same(one.row, other.row)
             )
-            for i, (row, best) in enumerate(zip(fit, unbeaten(costs), strict=True))
-            if best
+            for i, one in enumerate(fit)
+            if best[i]
         }
-
-
-def _order(row: Row) -> tuple[float, float, float]:
-    """What standings are sorted by: of equals, the smaller one, then the faster one."""
-    return (float(row["cost"]), _last(row["size_bytes"]), _last(row["latency_ms"]))
 
 
 def _last(value: float) -> float:
@@ -235,57 +234,44 @@ def standings(
     sizes, wanted = batch_sizes(results), OBJECTIVES[objective]
     at_best = objective == "throughput" and batch_size is None
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    frame = trial_frame(results, batch)
-    others = [trial_frame(results, size) for size in sizes[1:]] if at_best else []
+    trials = trial_rows(results, batch)
+    others = [trial_rows(results, size) for size in sizes[1:]] if at_best else []
 
     @cache
     def times(size: float, offline: bool) -> Times:
         return round_times(results.samples, size, offline=offline)
 
-    frame, *others = (_needed(known) for known in (frame, *others))
-    for (model, target), here in frame.groupby(["model", "target"], sort=False):
-        metric, rows = wanted.metric, list(records(here))
-        if at_best and here["offline_throughput_per_s"].notna().any():
+    for model, target in dict.fromkeys((row.model, row.target) for row in trials):
+        metric, here = wanted.metric, [t for t in trials if (t.model, t.target) == (model, target)]
+        if at_best and any(row.of("offline_throughput_per_s").known for row in here):
             metric = "offline_throughput_per_s"
-            rows = [{**row, "batch_size": row["offline_batch_size"]} for row in rows]
+            here = [replace(row, batch_size=row.offline_batch_size) for row in here]
         elif at_best:
-            rows = _at_best([here, *(other.loc[here.index] for other in others)], metric)
+            names = {row.trial for row in here}
+            here = _at_best(
+                [row for known in (trials, *others) for row in known if row.trial in names], metric
+            )
         sign = -1 if wanted.largest else 1
-        rows = [{**row, "cost": sign * row[metric]} for row in rows if not math.isnan(row[metric])]
-        rows.sort(key=lambda row: (*_order(row), _last(row["quality_drop_bound"])))
-        same = _same(results, str(model), str(target), metric, times)
-        yield Standings(
-            str(model), str(target), objective, None if at_best else batch, tuple(rows), same
-        )
+        known = [Standing(row, sign * row.value(metric)) for row in here if row.of(metric).known]
+        known.sort(key=lambda one: (*one.order, _last(one.bound)))
+        same = _same(results, model, target, metric, times)
+        yield Standings(model, target, objective, None if at_best else batch, tuple(known), same)
 
 
-def _needed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a choice looks at: rows of few values are made quickly."""
-    measured = [f"{metric}{end}" for metric in _COMPARED for end in ("", "_low", "_high")]
-    return frame[[*_IDENTITY, *(column for column in measured if column in frame)]]
-
-
-_IDENTITY = ("trial", "model", "target", "status", "flags", "batch_size", "offline_batch_size")
-_COMPARED = (
-    "latency_ms", "speedup", "throughput_per_s", "energy_net_j", "offline_throughput_per_s",
-    "offline_speedup", "size_bytes", "quality", "quality_drop", "quality_drop_bound",
-)  # fmt: skip
-
-
-def _at_best(frames: Sequence[pd.DataFrame], metric: str) -> list[dict[str, Any]]:
-    """The row of each trial at the batch size where ``metric`` is highest."""
-    best: dict[str, dict[str, Any]] = {}
-    for row in (row for frame in frames for row in records(frame)):
-        other = best.setdefault(str(row["trial"]), row)
-        if not row[metric] <= other[metric] and not math.isnan(row[metric]):
-            best[str(row["trial"])] = row
+def _at_best(trials: Iterable[MeasuredTrial], metric: str) -> list[MeasuredTrial]:
+    """Each trial at the batch size where ``metric`` is highest."""
+    best: dict[str, MeasuredTrial] = {}
+    for row in trials:
+        other = best.setdefault(row.trial, row)
+        if not row.value(metric) <= other.value(metric) and row.of(metric).known:
+            best[row.trial] = row
     return list(best.values())
 
 
 def _same(
     results: Results, model: str, target: str, metric: str, times: Callable[[float, bool], Times]
-) -> Callable[[Row, Row], bool]:
-    """Whether two rows of a place tie by ``metric``: paired by round where they share rounds."""
+) -> Callable[[MeasuredTrial, MeasuredTrial], bool]:
+    """Whether two trials of a place tie by ``metric``: paired by round where they share rounds."""
     offline = metric.startswith("offline")
 
     @cache
@@ -293,13 +279,13 @@ def _same(
         where = {"offline": True} if offline else {"batch_size": int(batch)}
         return smallest_claim(control(results, model, target, **where))
 
-    def same(a: Row, b: Row) -> bool:
+    def same(a: MeasuredTrial, b: MeasuredTrial) -> bool:
+        equal = a.value(metric) == b.value(metric)
         if metric == "size_bytes":
-            return bool(a[metric] == b[metric])
-        together = offline or a["batch_size"] == b["batch_size"]
-        if metric == "energy_net_j" or not together:
-            return bool(a[metric] == b[metric]) or any_overlap(a, b, (metric,))
-        batch = 0.0 if offline else float(a["batch_size"])
+            return equal
+        if metric == "energy_net_j" or not (offline or a.batch_size == b.batch_size):
+            return equal or any_overlap(a, b, (metric,))
+        batch = 0 if offline else a.batch_size or 0
         return same_speed(a, b, claim(batch), times(batch, offline), metric)
 
     return same
@@ -337,33 +323,32 @@ def choose(place: Standings, limits: Constraints) -> Choice:
 
     The best by the objective of those that are allowed, or the smallest of those that tie with it.
     """
-    judged = [(row, refusal(row, limits)) for row in place.rows]
-    allowed = [row for row, refused in judged if refused is None]
+    judged = [(one, refusal(one.row, limits)) for one in place.places]
+    allowed = [one for one, refused in judged if refused is None]
     if not allowed:
         return Choice(
             place.model, place.target, None, _why_none(place, limits), place.batch_size,
-            passed_over=tuple(PassedOver(str(row["trial"]), str(why)) for row, why in judged),
+            passed_over=tuple(PassedOver(one.row.trial, str(why)) for one, why in judged),
         )  # fmt: skip
-    equal = [row for row in allowed if row is allowed[0] or place.same(allowed[0], row)]
+    best = allowed[0]
+    equal = [one for one in allowed if one is best or place.same(best.row, one.row)]
     # the first of them in the order of the standings
-    chosen = min(equal, key=lambda row: _last(row["size_bytes"]))
-    front = unbeaten([(float(row["cost"]), -float(row["quality"])) for row in allowed])
+    chosen = min(equal, key=lambda one: _last(one.row.value("size_bytes")))
+    front = unbeaten([(one.cost, -one.row.value("quality")) for one in allowed])
     return Choice(
         place.model,
         place.target,
-        str(chosen["trial"]),
+        chosen.row.trial,
         _why(limits, len(allowed), len(equal)),
         place.batch_size,
-        ties=tuple(str(row["trial"]) for row in equal if row is not chosen),
+        ties=tuple(one.row.trial for one in equal if one is not chosen),
         passed_over=tuple(
-            PassedOver(str(row["trial"]), why)
-            for row, why in judged
-            if why is not None and row["cost"] < chosen["cost"]
+            PassedOver(one.row.trial, why)
+            for one, why in judged
+            if why is not None and one.cost < chosen.cost
         ),
-        allowed=tuple(str(row["trial"]) for row in allowed),
-        front=tuple(
-            str(row["trial"]) for row, unbeat in zip(allowed, front, strict=True) if unbeat
-        ),
+        allowed=tuple(one.row.trial for one in allowed),
+        front=tuple(one.row.trial for one, unbeat in zip(allowed, front, strict=True) if unbeat),
     )
 
 
@@ -377,7 +362,7 @@ def _why(limits: Constraints, allowed: int, equal: int) -> str:
 
 
 def _why_none(place: Standings, limits: Constraints) -> str:
-    count = len(place.rows)
+    count = len(place.places)
     if count:
         return f"none of {count} measured trials is within {limits.limits}"
     if limits.objective == "energy":
@@ -386,7 +371,10 @@ def _why_none(place: Standings, limits: Constraints) -> str:
 
 
 def gains(
-    results: Results, trial: str, batch_size: int | None = None, frame: pd.DataFrame | None = None
+    results: Results,
+    trial: str,
+    batch_size: int | None = None,
+    trials: Sequence[MeasuredTrial] | None = None,
 ) -> list[Gain]:
     """Speed-ups of ``trial`` over the reference, and over the fastest fp32 that people could use.
 
@@ -397,48 +385,45 @@ def gains(
     ----------
     batch_size : int, optional
         The smallest that was timed by default.
-    frame : DataFrame, optional
-        `quantbench.analysis.trial_table.trial_frame` at that batch size, where it is known.
+    trials : sequence of MeasuredTrial, optional
+        Those of its model and target at that batch size, where they are known.
     """
     batch = batch_size if batch_size is not None else next(iter(batch_sizes(results)), None)
-    frame = trial_frame(results, batch) if frame is None else frame
-    rows = rows_of(frame)
-    mine = rows.get(trial)
+    by_name = {row.trial: row for row in trials or trial_rows(results, batch)}
+    mine = by_name.get(trial)
     if mine is None:
-        raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, frame['trial'])}")
-    here = frame[(frame["model"] == mine["model"]) & (frame["target"] == mine["target"])]
-    # no speed-up is relative to a fine-tuned float: it is another model
-    plain = (here["method"] == "fp32") & (here["training"] == "ptq")
-    floats = here[plain & (here["status"] == Status.OK)].dropna(subset="latency_ms")
+        raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, by_name)}")
+    floats = [
+        row
+        for row in by_name.values()
+        if (row.model, row.target) == (mine.model, mine.target)
+        # no speed-up is relative to a fine-tuned float: it is another model
+        and (row.method, row.training, row.status) == ("fp32", "ptq", Status.OK)
+        and row.of("latency_ms").known
+    ]
     measured = results.measurements
     measured = measured[(measured["trial"] == trial) & (measured["metric"] == "speedup")]
     speedups = {
-        str(row["reference"]): row
-        for row in records(measured)
-        if number(row["batch_size"]) == batch
-        and row["scenario"] != Scenario.OFFLINE
-        and not math.isnan(number(row["value"]))
+        row.reference: row
+        for row in rows(Measurement, measured)
+        if row.batch_size == batch and row.scenario != Scenario.OFFLINE and row.known
     }
 
     def fastest(backend: str) -> str | None:
-        own = floats[floats["backend"] == backend]
-        return str(own.loc[own["latency_ms"].idxmin(), "trial"]) if len(own) else None
+        own = [row for row in floats if row.backend == backend]
+        best = min(own, key=lambda row: row.value("latency_ms"), default=None)
+        return best.trial if best else None
 
     wanted: dict[str, str] = {}
-    reference = rows.get(word(mine["reference"]))
+    reference = by_name.get(mine.reference)
     if reference is not None:
-        wanted[str(reference["trial"])] = "the reference"
-        if quickest := fastest(str(reference["backend"])):
-            wanted.setdefault(quickest, f"the fastest float of {reference['backend']}")
-    if own := fastest(str(mine["backend"])):
-        wanted.setdefault(own, f"the fastest float of {mine['backend']}")
+        wanted[reference.trial] = "the reference"
+        if quickest := fastest(reference.backend):
+            wanted.setdefault(quickest, f"the fastest float of {reference.backend}")
+    if own := fastest(mine.backend):
+        wanted.setdefault(own, f"the fastest float of {mine.backend}")
     return [
-        Gain(
-            name,
-            versus,
-            Interval(*(number(speedups[name][key]) for key in ("value", "low", "high"))),
-            word(speedups[name]["verdict"]),
-        )
+        Gain(name, versus, found, speedups[name].verdict)
         for name, versus in wanted.items()
-        if name != trial and name in speedups
+        if name != trial and name in speedups and (found := speedups[name].interval)
     ]

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from quantbench.analysis.trial_table import records
 from quantbench.backend_api import CONVERSIONS, DEQUANTIZE, MULTIPLY, WEIGHT, is_integer, is_narrow
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import Results
+from quantbench.results import ArtifactRow, Measurement, Results, TrialRow, rows
 
 SOME = 0.05
 """A share below this explains nothing."""
@@ -370,45 +367,43 @@ def explain(results: Results, trial: str) -> Explanation:
     BadInput
         For a trial that the run does not have, or that was not scored; says which is nearest.
     """
-    names = [str(name) for name in results.trials["trial"]]
-    if trial not in names:
-        raise BadInput(f"the run has no trial '{trial}'.{did_you_mean(trial, names)}")
-    row = next(r for r in records(results.trials) if r["trial"] == trial)
-    if results.artifacts[
-        (results.artifacts["trial"] == trial) & (results.artifacts["kind"] == "executed")
-    ].empty:
-        raise BadInput(
-            f"trial '{trial}' was not run ({row['status']}): {_word(row['reason']) or 'no record'}"
-        )
-    reference = baseline(results, row)
+    trials = {row.trial: row for row in rows(TrialRow, results.trials)}
+    if trial not in trials:
+        raise BadInput(f"the run has no trial '{trial}'.{did_you_mean(trial, trials)}")
+    row = trials[trial]
+    if not any(entry.kind == "executed" for entry in _held(results, trial)):
+        raise BadInput(f"trial '{trial}' was not run ({row.status}): {row.reason or 'no record'}")
+    reference = baseline(trials.values(), row)
     known = facts(results, row, reference)
     return Explanation(trial, reference, _summary(known, trial == reference), causes(known))
 
 
-def baseline(results: Results, row: Mapping[str, Any]) -> str:
+def baseline(trials: Iterable[TrialRow], row: TrialRow) -> str:
     """The float32 trial of the same runtime, model and target: of the same route if there is one."""
     same = [
-        other for other in records(results.trials)
-        if other["method"] == "fp32" and other["training"] == "ptq"
-        and all(other[key] == row[key] for key in ("model", "backend", "target"))
-    ]  # fmt: skip
+        other
+        for other in trials
+        if (other.method, other.training) == ("fp32", "ptq")
+        and (other.model, other.backend, other.target) == (row.model, row.backend, row.target)
+    ]
     if not same:
-        return str(row["trial"])
-    routed = [other for other in same if other["route"] == row["route"]]
-    return str((routed or same)[0]["trial"])
+        return row.trial
+    routed = [other for other in same if other.route == row.route]
+    return (routed or same)[0].trial
 
 
-def facts(results: Results, row: Mapping[str, Any], reference: str) -> Facts:
+def facts(results: Results, row: TrialRow, reference: str) -> Facts:
     """What a run knows of a trial and of its float model."""
-    trial = str(row["trial"])
-    tables = {name: _rows(results.artifacts, name) for name in (trial, reference)}
-    own, full = tables[trial], tables[reference]
-    values = _values(results.measurements, trial)
-    effective = json.loads(_word(row["effective"]) or "{}")
-    latency, float_latency = values.get("latency_ms", math.nan), _latency(results, reference)
-    executed = [r for r in own if r["kind"] == "executed"]
-    float_executed = [r for r in full if r["kind"] == "executed"]
-    weights = [r for r in own if r["kind"] == "tensor" and r["role"] == WEIGHT]
+    trial = row.trial
+    own, full = (_held(results, name) for name in (trial, reference))
+    measured = _measured(results, trial)
+    values = _values(measured)
+    effective = json.loads(row.effective or "{}")
+    latency = values.get("latency_ms", math.nan)
+    float_latency = _values(_measured(results, reference)).get("latency_ms", math.nan)
+    executed = [r for r in own if r.kind == "executed"]
+    float_executed = [r for r in full if r.kind == "executed"]
+    weights = [r for r in own if r.kind == "tensor" and r.role == WEIGHT]
     seconds = values.get("cpu_s_per_inference", math.nan)
     machine = results.machine
     return Facts(
@@ -416,7 +411,7 @@ def facts(results: Results, row: Mapping[str, Any], reference: str) -> Facts:
         float_latency_ms=float_latency,
         speedup=1.0
         if trial == reference
-        else _speedup(results, trial, reference, latency, float_latency),
+        else _speedup(measured, reference, latency, float_latency),
         executed=_multiplications(executed),
         float_executed=_multiplications(float_executed),
         operators=len(executed),
@@ -424,77 +419,58 @@ def facts(results: Results, row: Mapping[str, Any], reference: str) -> Facts:
         conversions=_count(executed, CONVERSIONS),
         float_conversions=_count(float_executed, CONVERSIONS),
         dequantizations=_count(executed, (DEQUANTIZE,)),
-        nodes=_multiplications([r for r in own if r["kind"] == "node" and r["role"] == MULTIPLY]),
-        weights=sum(_elements(r) for r in weights),
-        narrow=sum(_elements(r) for r in weights if is_narrow(r["dtype"])),
+        nodes=_multiplications([r for r in own if r.kind == "node" and r.role == MULTIPLY]),
+        weights=sum(math.prod(r.shape) for r in weights),
+        narrow=sum(math.prod(r.shape) for r in weights if is_narrow(r.dtype)),
         requested_weights=values.get("requested_weights_fraction", math.nan),
         serialized_macs=values.get("serialized_macs_fraction", math.nan),
-        float_weights=frozenset(
-            r["dtype"] for r in full if r["kind"] == "tensor" and r["role"] == WEIGHT
-        ),
-        threads=int(row["threads"]),
+        float_weights=frozenset(r.dtype for r in full if r.kind == "tensor" and r.role == WEIGHT),
+        threads=row.threads,
         effective_threads=int(effective.get("threads", 0) or 0),
         cpu_share=1000 * seconds / latency if latency else math.nan,
-        isa=_isa(machine, str(row["isa"])),
+        isa=_isa(machine, row.isa),
         architecture=str(machine.get("architecture", "")),
     )
 
 
-def _rows(frame: pd.DataFrame, trial: str) -> list[dict[str, Any]]:
-    return list(records(frame[frame["trial"] == trial]))
+def _held(results: Results, trial: str) -> tuple[ArtifactRow, ...]:
+    return rows(ArtifactRow, results.artifacts[results.artifacts["trial"] == trial])
 
 
-def _values(measurements: pd.DataFrame, trial: str) -> dict[str, float]:
-    """The first value of each metric of a trial."""
+def _measured(results: Results, trial: str) -> tuple[Measurement, ...]:
+    return rows(Measurement, results.measurements[results.measurements["trial"] == trial])
+
+
+def _values(measured: Iterable[Measurement]) -> dict[str, float]:
+    """The first value of each metric."""
     found: dict[str, float] = {}
-    for row in records(measurements[measurements["trial"] == trial]):
-        if row["value"] is not None and not math.isnan(row["value"]):
-            found.setdefault(str(row["metric"]), float(row["value"]))
+    for row in measured:
+        if row.known:
+            found.setdefault(row.metric, row.value)
     return found
 
 
-def _latency(results: Results, trial: str) -> float:
-    return _values(results.measurements, trial).get("latency_ms", math.nan)
-
-
 def _speedup(
-    results: Results, trial: str, reference: str, latency: float, float_latency: float
+    measured: Iterable[Measurement], reference: str, latency: float, float_latency: float
 ) -> float:
     """From paired rounds where the run has it, else of the two medians."""
-    rows = results.measurements
-    own = rows[
-        (rows["metric"] == "speedup") & (rows["trial"] == trial) & (rows["reference"] == reference)
-    ]
-    return float(own["value"].iloc[0]) if len(own) else float_latency / latency
+    own = [m.value for m in measured if (m.metric, m.reference) == ("speedup", reference)]
+    return own[0] if own else float_latency / latency
 
 
-def _multiplications(rows: Sequence[Mapping[str, Any]]) -> tuple[Multiplication, ...]:
+def _multiplications(entries: Sequence[ArtifactRow]) -> tuple[Multiplication, ...]:
     return tuple(
         Multiplication(
-            _word(r["operator"]), _whole(r["macs"]), _word(r["dtype"]), _word(r["engine"]),
-            _word(r["scales"]) or "none", _word(r["name"]), _word(r["reason"]),
-            is_narrow(_word(r["weight_dtype"])),
+            r.operator, r.macs or 0, r.dtype, r.engine, r.scales or "none", r.name, r.reason,
+            is_narrow(r.weight_dtype),
         )
-        for r in rows
-        if r["kind"] == "node" or _whole(r["macs"])
+        for r in entries
+        if r.kind == "node" or r.macs
     )  # fmt: skip
 
 
-def _word(value: Any) -> str:
-    """A text of a table; empty where it is missing."""
-    return value if isinstance(value, str) else ""
-
-
-def _whole(value: Any) -> int:
-    return 0 if value is None or math.isnan(value) else int(value)
-
-
-def _elements(row: Mapping[str, Any]) -> int:
-    return math.prod(int(n) for n in row["shape"])
-
-
-def _count(rows: Sequence[Mapping[str, Any]], roles: Sequence[str]) -> int:
-    return sum(r["role"] in roles for r in rows)
+def _count(entries: Sequence[ArtifactRow], roles: Sequence[str]) -> int:
+    return sum(r.role in roles for r in entries)
 
 
 def _isa(machine: Mapping[str, Any], cap: str) -> frozenset[str]:

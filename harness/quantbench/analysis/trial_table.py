@@ -1,20 +1,19 @@
-"""Frame: a run as one row per trial, with the trials it is relative to."""
+"""Trial table: a run as one row per trial with its measurements, typed or as a frame."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from quantbench.results import Results
+from quantbench.results import Measurement, Results, TrialRow, rows
 from quantbench.spec import Scenario
 from quantbench.stats import Interval
 from quantbench.units import METRICS as SPECS
-
-Row = Mapping[str, Any]
 
 TIMED = "timed"
 """Stands for `Scenario.SINGLE_STREAM` and `Scenario.MULTI_STREAM`: one sample a call, or several."""
@@ -31,8 +30,8 @@ METRICS: Mapping[str, str] = {
 
 def batch_sizes(results: Results) -> list[int]:
     """Batch sizes that were timed, ascending."""
-    rows = results.measurements
-    latencies = rows[(rows["metric"] == "latency_ms") & (rows["scenario"] != Scenario.OFFLINE)]
+    known = results.measurements
+    latencies = known[(known["metric"] == "latency_ms") & (known["scenario"] != Scenario.OFFLINE)]
     return sorted({int(size) for size in latencies["batch_size"].dropna()})
 
 
@@ -48,23 +47,107 @@ def reference_trial(
     named = [r for r in results.references if (r.model, r.target) == (model, target)]
     if named:
         return next((r.trial for r in named if r.comparison == last), named[0].trial)
-    trials, rows = results.trials, results.measurements
+    trials, known = results.trials, results.measurements
     here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
-    control = rows.loc[(rows["metric"] == "aa_control") & rows["trial"].isin(here), "trial"]
+    control = known.loc[(known["metric"] == "aa_control") & known["trial"].isin(here), "trial"]
     if len(control):
         return str(control.iloc[0])
-    drops = rows.loc[(rows["metric"] == "quality_drop") & rows["trial"].isin(here), "reference"]
+    drops = known.loc[(known["metric"] == "quality_drop") & known["trial"].isin(here), "reference"]
     against = drops.dropna()
     return str(against.mode().iloc[0]) if len(against) else None
 
 
-def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame:
-    """One row per trial, with its measurements as columns.
+@dataclass(frozen=True, slots=True)
+class MeasuredTrial(TrialRow):
+    """A trial with what was measured of it at one batch size.
+
+    Parameters
+    ----------
+    batch_size : int or None
+        Of the timed metrics.
+    reference : str
+        The trial that ``speedup`` is relative to; empty where there is none.
+    metrics : mapping
+        The measurement of each of `METRICS` that it has.
+    """
+
+    batch_size: int | None = None
+    reference: str = ""
+    metrics: Mapping[str, Measurement] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the others are compared with it."""
+        return self.trial == self.reference
+
+    @property
+    def offline_batch_size(self) -> int | None:
+        """The batch size that suits it best, where several were timed as an offline comparison."""
+        return self.of("offline_throughput_per_s").batch_size
+
+    def of(self, metric: str) -> Measurement:
+        """A measurement; an unknown value where there is none."""
+        return self.metrics.get(metric, _NOTHING)
+
+    def value(self, metric: str) -> float:
+        """A measured value; not a number where there is none."""
+        return self.of(metric).value
+
+    def interval(self, metric: str) -> Interval | None:
+        """A measured value with its ends; None where there is none."""
+        return self.of(metric).interval
+
+
+_NOTHING = Measurement()
+
+
+def trial_rows(results: Results, batch_size: int | None = None) -> tuple[MeasuredTrial, ...]:
+    """One row per trial, in the order of the run.
 
     Parameters
     ----------
     batch_size : int, optional
         Of the timed metrics; the smallest that was timed by default.
+
+    The drop of a trial that drops are measured against is 0. Where the one-sided bound is missing,
+    ``quality_drop_bound`` is the upper end of the drop's interval.
+    """
+    sizes = batch_sizes(results)
+    batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
+    trials = rows(TrialRow, results.trials)
+    at_batch, offline = (
+        _references(results, trials, last) for last in (f"batch{batch}", Scenario.OFFLINE)
+    )
+    measured = rows(Measurement, results.measurements)
+    found = _by_trial(measured, (at_batch, offline), batch)
+    against = {m.reference for m in measured if m.metric == "quality_drop"}
+    return tuple(
+        MeasuredTrial(
+            **{one.name: getattr(trial, one.name) for one in dataclasses.fields(trial)},
+            batch_size=batch,
+            reference=(reference := at_batch[trial.trial] or ""),
+            metrics=_with_losses(
+                found.get(trial.trial, {}), trial.trial in against or trial.trial == reference
+            ),
+        )
+        for trial in trials
+    )
+
+
+def _with_losses(found: dict[str, Measurement], itself: bool) -> dict[str, Measurement]:
+    """Measurements with the loss of what losses are relative to, and with a bound of each loss."""
+    metrics = dict(found)
+    drop, bound = (metrics.get(name, _NOTHING) for name in ("quality_drop", "quality_drop_bound"))
+    if not bound.known:
+        metrics["quality_drop_bound"] = dataclasses.replace(bound, value=drop.high)
+    if itself and "quality" in metrics and metrics["quality"].known and not drop.known:
+        metrics["quality_drop"] = dataclasses.replace(drop, value=0.0, low=0.0, high=0.0)
+        metrics["quality_drop_bound"] = dataclasses.replace(bound, value=0.0)
+    return metrics
+
+
+def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame:
+    """`trial_rows` as a frame, for figures and for a reader's own.
 
     Returns
     -------
@@ -72,117 +155,72 @@ def trial_frame(results: Results, batch_size: int | None = None) -> pd.DataFrame
         The columns of ``trials``, then for each of `METRICS` its value (null where not measured)
         and the same name with ``_low``, ``_high``, ``_n``, ``_verdict``, ``_unit`` and
         ``_reason``; ``batch_size``; ``reference`` (the trial that ``speedup`` is relative to) and
-        ``is_reference``. The drop of a trial that drops are measured against is 0. Where the
-        one-sided bound is missing, ``quality_drop_bound`` is the upper end of the drop's interval.
+        ``is_reference``.
     """
-    sizes = batch_sizes(results)
-    batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
+    return frame_of(results, trial_rows(results, batch_size))
+
+
+def frame_of(results: Results, trials: Sequence[MeasuredTrial]) -> pd.DataFrame:
+    """`trial_frame` of rows that are known already: all of a run, in its order."""
     frame = results.trials.reset_index(drop=True).copy()
-    frame["batch_size"] = batch
-    at_batch, offline = (_references(results, last) for last in (f"batch{batch}", Scenario.OFFLINE))
-    frame["reference"] = [at_batch[trial] for trial in frame["trial"]]
-    frame["is_reference"] = frame["trial"] == frame["reference"]
-    found = _rows_by_trial(results, (at_batch, offline), batch)
-    columns: dict[str, list[Any]] = {}
-    at_best = [found.get((t, "offline_throughput_per_s"), {}) for t in frame["trial"]]
-    columns["offline_batch_size"] = [number(row.get("batch_size")) for row in at_best]
+    frame["batch_size"] = trials[0].batch_size if trials else None
+    frame["reference"] = [trial.reference or None for trial in trials]
+    frame["is_reference"] = [trial.is_reference for trial in trials]
+    columns: dict[str, list[Any]] = {
+        "offline_batch_size": [_number(trial.offline_batch_size) for trial in trials]
+    }
     for metric in METRICS:
-        rows = [found.get((trial, metric), {}) for trial in frame["trial"]]
-        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"), ("_n", "n")):
-            columns[metric + suffix] = [number(row.get(key)) for row in rows]
-        for suffix, key in (("_verdict", "verdict"), ("_reason", "reason"), ("_unit", "unit")):
-            columns[metric + suffix] = [word(row.get(key)) for row in rows]
-    frame = pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
-    unknown = frame["quality_drop_bound"].isna()
-    frame.loc[unknown, "quality_drop_bound"] = frame.loc[unknown, "quality_drop_high"]
-    drops = results.measurements[results.measurements["metric"] == "quality_drop"]
-    itself = frame["trial"].isin(drops["reference"].dropna()) | frame["is_reference"]
-    itself &= frame["quality"].notna() & frame["quality_drop"].isna()
-    for column in ("quality_drop", "quality_drop_low", "quality_drop_high", "quality_drop_bound"):
-        frame.loc[itself, column] = 0.0
-    return frame
+        found = [trial.of(metric) for trial in trials]
+        columns[metric] = [m.value for m in found]
+        columns[f"{metric}_low"] = [m.low for m in found]
+        columns[f"{metric}_high"] = [m.high for m in found]
+        columns[f"{metric}_n"] = [_number(m.n) for m in found]
+        columns[f"{metric}_verdict"] = [m.verdict for m in found]
+        columns[f"{metric}_reason"] = [m.reason for m in found]
+        columns[f"{metric}_unit"] = [m.unit for m in found]
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
-def _references(results: Results, last: str) -> dict[str, str | None]:
+def _number(value: int | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _references(results: Results, trials: Iterable[TrialRow], last: str) -> dict[str, str | None]:
     """The reference of each trial in its place's comparison of that name."""
-    columns = (results.trials[name] for name in ("trial", "model", "target"))
-    rows = list(zip(*columns, strict=True))
-    places = dict.fromkeys((model, target) for _, model, target in rows)
+    trials = list(trials)
+    places = dict.fromkeys((trial.model, trial.target) for trial in trials)
     known = {place: reference_trial(results, *place, last) for place in places}
-    return {str(trial): known[model, target] for trial, model, target in rows}
+    return {trial.trial: known[trial.model, trial.target] for trial in trials}
 
 
-def _rows_by_trial(
-    results: Results,
+def _by_trial(
+    measured: Iterable[Measurement],
     references: tuple[Mapping[str, str | None], Mapping[str, str | None]],
     batch: int | None,
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """The measurement of each (trial, metric): of its scenario, batch size and reference.
+) -> dict[str, dict[str, Measurement]]:
+    """The measurements of each trial by metric: of its scenario, batch size and reference.
 
     ``references``: of each trial, at the batch size and offline.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in records(results.measurements):
-        trial, metric = str(row["trial"]), str(row["metric"])
+    found: dict[str, dict[str, Measurement]] = {}
+    for row in measured:
+        metric = row.metric
         scenario = (
             TIMED
-            if row["scenario"] in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
-            else row["scenario"]
+            if row.scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
+            else row.scenario
         )
         if scenario == Scenario.OFFLINE and (known := f"offline_{metric}") in METRICS:
             metric = known
         if METRICS.get(metric) != scenario:
             continue
-        if scenario in (TIMED, Scenario.ENERGY) and number(row["batch_size"]) != batch:
+        if scenario in (TIMED, Scenario.ENERGY) and row.batch_size not in {batch} - {None}:
             continue
-        wanted = references[scenario == Scenario.OFFLINE].get(trial)
-        if metric.endswith("speedup") and word(row["reference"]) not in ("", wanted):
+        wanted = references[scenario == Scenario.OFFLINE].get(row.trial)
+        if metric.endswith("speedup") and row.reference not in ("", wanted):
             continue
-        found.setdefault((trial, metric), row)
+        found.setdefault(row.trial, {}).setdefault(metric, row)
     return found
-
-
-def records(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Rows as mappings from column to value."""
-    names = [str(name) for name in frame.columns]
-    for values in frame.itertuples(index=False, name=None):
-        yield dict(zip(names, values, strict=True))
-
-
-_ROWS: dict[int, tuple[weakref.ref[pd.DataFrame], Mapping[str, dict[str, Any]]]] = {}
-
-
-def rows_of(frame: pd.DataFrame) -> Mapping[str, dict[str, Any]]:
-    """The rows of a `trial_frame`, or of a part of one, by trial; read once for a frame.
-
-    A frame has some 250 columns: to read one row of it again and again was half the time of a report.
-    """
-    key = id(frame)
-    if key not in _ROWS or _ROWS[key][0]() is not frame:
-        rows = {str(row["trial"]): row for row in records(frame)}
-        _ROWS[key] = (weakref.ref(frame, lambda gone: _ROWS.pop(key, None)), rows)
-    return _ROWS[key][1]
-
-
-def number(value: Any) -> float:
-    """A value of a frame as a float; not a number where it is null."""
-    return math.nan if value is None or pd.isna(value) else float(value)
-
-
-def word(value: Any) -> str:
-    """A value of a frame as text; empty where it is null."""
-    return "" if value is None or pd.isna(value) else str(value)
-
-
-def interval(row: Mapping[str, Any], metric: str) -> Interval | None:
-    """A metric of one row of `trial_frame`; None where it was not measured.
-
-    Ends that are unknown are not a number.
-    """
-    value = number(row[metric])
-    if math.isnan(value):
-        return None
-    return Interval(value, number(row[f"{metric}_low"]), number(row[f"{metric}_high"]))
 
 
 def control(
@@ -197,16 +235,14 @@ def control(
 
     Of the smallest batch size by default; ``offline``: of each at its best, whatever its size.
     """
-    trials, rows = results.trials, results.measurements
-    here = set(trials.loc[(trials["model"] == model) & (trials["target"] == target), "trial"])
+    here = {
+        t.trial for t in rows(TrialRow, results.trials) if (t.model, t.target) == (model, target)
+    }
     sizes = batch_sizes(results)
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    controls = rows[
-        (rows["metric"] == "aa_control") & ((rows["scenario"] == Scenario.OFFLINE) == offline)
-    ]
-    for row in records(controls):
-        same_batch = offline or batch is None or number(row["batch_size"]) == batch
-        if row["trial"] in here and same_batch:
-            found = Interval(*(number(row[key]) for key in ("value", "low", "high")))
-            return None if math.isnan(found.value) else found
+    controls = results.measurements[results.measurements["metric"] == "aa_control"]
+    for row in rows(Measurement, controls):
+        same = offline or batch is None or row.batch_size == batch
+        if row.trial in here and (row.scenario == Scenario.OFFLINE) == offline and same:
+            return row.interval
     return None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -15,11 +14,9 @@ from rich.text import Text
 from quantbench.analysis import (
     Choice,
     Constraints,
-    Row,
-    interval,
+    MeasuredTrial,
     recommendation,
-    records,
-    trial_frame,
+    trial_rows,
 )
 from quantbench.report import verdict
 from quantbench.results import Results
@@ -37,10 +34,10 @@ MEASURED = (
 def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: Console) -> None:
     """Print each choice with its gains and costs, the Pareto set, ties, and what was passed over."""
     out.print(verdict.rule(limits), markup=False)
-    frame = trial_frame(results, limits.batch_size)
+    trials = trial_rows(results, limits.batch_size)
     for choice in choices:
-        here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
-        rows = {str(row["trial"]): row for row in records(here)}
+        here = [t for t in trials if (t.model, t.target) == (choice.model, choice.target)]
+        rows = {row.trial: row for row in here}
         row = rows[choice.trial] if choice.trial else None
         out.print()
         place = place_name(choice.model, choice.target)
@@ -61,7 +58,7 @@ def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: 
             out.print()
             out.print(_passed_over(choice, rows, limits))
         if row is not None:
-            command = verdict.export_command(results, str(choice.trial), str(row["backend"]))
+            command = verdict.export_command(results, str(choice.trial), row.backend)
             out.print(f"\nexport: {command}", markup=False, soft_wrap=True)
     out.print(f"\n{verdict.CAVEAT}", markup=False, style="dim")
 
@@ -76,7 +73,7 @@ def _facts(facts: Sequence[verdict.Fact]) -> Table:
     return table
 
 
-def _pareto(choice: Choice, rows: Mapping[str, Row], limits: Constraints) -> Table:
+def _pareto(choice: Choice, rows: Mapping[str, MeasuredTrial], limits: Constraints) -> Table:
     """The allowed trials that no other one beats, best by the objective first."""
     title = f"Pareto set of {limits.objective} and quality"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -96,17 +93,17 @@ def _pareto(choice: Choice, rows: Mapping[str, Row], limits: Constraints) -> Tab
     return table
 
 
-def _third(row: Row, what: str, at_best: bool) -> str:
+def _third(row: MeasuredTrial, what: str, at_best: bool) -> str:
     if what == "latency":
         return verdict.shown(row, "latency_ms", milliseconds)
     if what == "energy":
         return verdict.shown(row, "energy_net_j", joules)
-    offline = at_best and not math.isnan(row["offline_throughput_per_s"])
+    offline = at_best and not math.isnan(row.value("offline_throughput_per_s"))
     metric = "offline_throughput_per_s" if offline else "throughput_per_s"
     return verdict.shown(row, metric, per_second)
 
 
-def _passed_over(choice: Choice, rows: Mapping[str, Row], limits: Constraints) -> Table:
+def _passed_over(choice: Choice, rows: Mapping[str, MeasuredTrial], limits: Constraints) -> Table:
     """What is better by the objective but not allowed, and why; or why nothing is allowed."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(overflow="fold")
@@ -122,8 +119,7 @@ def _passed_over(choice: Choice, rows: Mapping[str, Row], limits: Constraints) -
 
 def to_json(results: Results, limits: Constraints, choices: Sequence[Choice]) -> dict[str, Any]:
     """The same as plain values; what was not measured is null."""
-    frame = trial_frame(results, limits.batch_size)
-    rows = {str(row["trial"]): row for row in records(frame)}
+    rows = {row.trial: row for row in trial_rows(results, limits.batch_size)}
     return {
         "run": verdict.run_folder(results.folder),
         "constraints": {
@@ -134,14 +130,12 @@ def to_json(results: Results, limits: Constraints, choices: Sequence[Choice]) ->
             "target": limits.target,
             "model": limits.model,
         },
-        "choices": [_choice(results, choice, rows, frame) for choice in choices],
+        "choices": [_choice(results, choice, rows) for choice in choices],
         "caveat": verdict.CAVEAT,
     }
 
 
-def _choice(
-    results: Results, choice: Choice, rows: Mapping[str, Row], frame: pd.DataFrame
-) -> dict[str, Any]:
+def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": choice.model,
         "target": choice.target,
@@ -156,7 +150,7 @@ def _choice(
     if choice.trial is None:
         return found
     row = rows[choice.trial]
-    gains = recommendation.gains(results, choice.trial, choice.batch_size, frame)
+    gains = recommendation.gains(results, choice.trial, choice.batch_size, list(rows.values()))
     return {
         **found,
         **_measured(row),
@@ -170,12 +164,12 @@ def _choice(
             }
             for gain in gains
         ],
-        "export": verdict.export_command(results, choice.trial, str(row["backend"])),
+        "export": verdict.export_command(results, choice.trial, row.backend),
     }
 
 
-def _measured(row: Row) -> dict[str, Any]:
-    known = {metric: interval(row, metric) for metric in MEASURED}
+def _measured(row: MeasuredTrial) -> dict[str, Any]:
+    known = {metric: row.interval(metric) for metric in MEASURED}
     return {
         metric: None if found is None else _ends(found.value, found.low, found.high)
         for metric, found in known.items()

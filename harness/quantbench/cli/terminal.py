@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantbench.analysis import trial_frame
-from quantbench.results import Results
+from quantbench.analysis import MeasuredTrial, trial_rows
+from quantbench.results import Results, SensitivityRow
 from quantbench.spec import RAN, Status
 from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, compare, guide
 from quantbench.units import number
@@ -21,21 +21,21 @@ SHOWN = 4
 
 def show(found: Results, console: Console) -> None:
     """Print one line per trial, fastest first, and where the files are."""
-    trials = trial_frame(found).set_index("trial")
+    trials = trial_rows(found)
     shared = _shared(trials)
-    offline = trials["offline_throughput_per_s"].notna().any()
+    offline = any(row.of("offline_throughput_per_s").known for row in trials)
     table = Table(box=None, pad_edge=False, title=None)
     table.add_column("trial", overflow="fold")
     for title in ("ms", "speed-up", "quality", "kB", *(["offline 1/s @batch"] if offline else [])):
         table.add_column(title, justify="right", overflow="fold")
-    shown = trials[trials["status"].isin(RAN)].sort_values("latency_ms")
-    for name, row in shown.iterrows():
+    shown = [row for row in trials if row.status in RAN]
+    for row in sorted(shown, key=lambda row: _last(row.value("latency_ms"))):
         cells = [
-            without(str(name), shared),
-            _number(row["latency_ms"], "{:.3f}"),
+            without(row.trial, shared),
+            _number(row.value("latency_ms"), "{:.3f}"),
             _against_reference(row),
-            _number(100 * row["quality"], "{:.2f} %"),
-            _number(row["size_bytes"] / 1000, "{:,.0f}"),
+            _number(100 * row.value("quality"), "{:.2f} %"),
+            _number(row.value("size_bytes") / 1000, "{:,.0f}"),
         ]
         if offline:
             cells.append(_at_best_batch(row))
@@ -43,11 +43,13 @@ def show(found: Results, console: Console) -> None:
     if shared:
         console.print(" on ".join(shared), markup=False)
     console.print(table)
-    for (status, reason), group in trials[trials["status"] != Status.OK].groupby(
-        ["status", "reason"], sort=False
-    ):
-        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
-        console.print(f"{status}: {group.index[0]}{more}: {reason}", markup=False, soft_wrap=True)
+    failed: dict[tuple[str, str], list[str]] = {}
+    for row in trials:
+        if row.status != Status.OK:
+            failed.setdefault((row.status, row.reason), []).append(row.trial)
+    for (status, reason), names in failed.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"{status}: {names[0]}{more}: {reason}", markup=False, soft_wrap=True)
     console.print(f"\nresults: {found.folder}", markup=False, soft_wrap=True)
     console.print(f"report:  {found.folder / 'report.html'}", markup=False, soft_wrap=True)
 
@@ -66,15 +68,14 @@ def show_diagnosis(found: Diagnosis, console: Console) -> None:
 
 
 def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
-    whole = guide.records(found.sensitivity[found.sensitivity["backend"] == backend])
-    everything = next(row for row in whole if row["mode"] == "all")
+    everything = found.whole(backend)
     console.print(
-        f"[bold]{backend} {found.request.preset}[/bold]: SQNR {everything['sqnr_db']:.1f} dB, "
-        f"quality {_number(everything['quality'], '{:.2%}')}, drop "
-        f"{_number(everything['quality_drop'], '{:.2%}')} on {everything['samples']:,} samples"
+        f"[bold]{backend} {found.request.preset}[/bold]: SQNR {everything.sqnr_db:.1f} dB, "
+        f"quality {_number(everything.quality, '{:.2%}')}, drop "
+        f"{_number(everything.quality_drop, '{:.2%}')} on {everything.samples:,} samples"
     )
     for mode, title in (("quantized", "quantized alone"), ("kept", "kept in float alone")):
-        layers = guide.records(found.ranking(backend, mode))
+        layers = found.ranking(backend, mode)
         if layers:
             console.print(_layers(title, layers))
     console.print(f"keep_float: [{', '.join(found.keep_float(backend))}]", markup=False)
@@ -83,7 +84,7 @@ def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
         said = Text(check.question, style=colour)
         said.append(f" {check.answer} ({check.number})", style="default")
         console.print(said)
-    worst = [row["layer"] for row in guide.records(found.ranking(backend))][: found.request.worst]
+    worst = [row.layer for row in found.ranking(backend)][: found.request.worst]
     for layer in ("", *worst):
         told = list(guide.advice(found, backend, layer))
         hurts = guide.part(found, backend, layer)
@@ -94,19 +95,19 @@ def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
     console.print()
 
 
-def _layers(title: str, layers: list[dict[str, Any]]) -> Table:
+def _layers(title: str, layers: Sequence[SensitivityRow]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(title, overflow="fold")
     for name in ("SQNR dB", "drop", "agree", "error/step", "clipped"):
         table.add_column(name, justify="right")
     for row in layers:
-        if row["status"] != Status.OK:
-            table.add_row(row["layer"], row["status"])
+        if row.status != Status.OK:
+            table.add_row(row.layer, row.status)
             continue
         table.add_row(
-            row["layer"], f"{row['sqnr_db']:.1f}", f"{row['quality_drop']:.2%}",
-            f"{row['agreement']:.1%}", _known(row["error_over_scale"], "{:.2f}"),
-            _known(row["saturation"], "{:.2%}"),
+            row.layer, f"{row.sqnr_db:.1f}", f"{row.quality_drop:.2%}",
+            f"{row.agreement:.1%}", _number(row.error_over_scale, "{:.2f}"),
+            _number(row.saturation, "{:.2%}"),
         )  # fmt: skip
     return table
 
@@ -117,27 +118,29 @@ def show_tuning(found: Tuning, console: Console) -> None:
     table.add_column("candidate", overflow="fold")
     for name in ("ms", "kB", "quality", "drop at most", "within", "front"):
         table.add_column(name, justify="right")
-    for row in guide.records(found.candidates):
-        style = "bold" if row["trial"] == found.chosen else ""
-        if row["status"] != Status.OK:
-            table.add_row(row["label"], "", "", "", row["status"], style="dim")
+    for candidate in found.candidates:
+        row = candidate.row
+        style = "bold" if row.trial == found.chosen else ""
+        if row.status != Status.OK:
+            table.add_row(row.label, "", "", "", row.status, style="dim")
             continue
         table.add_row(
-            row["label"], _known(row["latency_ms"], "{:.3f}"),
-            _known(row["size_bytes"] / 1000, "{:,.0f}"), _known(row["quality"], "{:.2%}"),
-            _known(row["quality_drop_bound"], "{:.2%}"), "yes" if row["qualifies"] else "no",
-            "*" if row["pareto"] else "", style=style,
+            row.label, _number(row.value("latency_ms"), "{:.3f}"),
+            _number(row.value("size_bytes") / 1000, "{:,.0f}"),
+            _number(row.value("quality"), "{:.2%}"),
+            _number(row.value("quality_drop_bound"), "{:.2%}"),
+            "yes" if candidate.qualifies else "no", "*" if candidate.pareto else "", style=style,
         )  # fmt: skip
     console.print(table)
-    chosen = found.candidates.set_index("trial").loc[found.chosen]
-    kept, narrow = list(chosen["keep_float"]), list(chosen["int4_weights"])
+    chosen = next(one.row for one in found.candidates if one.row.trial == found.chosen)
+    kept, narrow = chosen.axes["keep_float"], chosen.axes["int4_weights"]
     if found.qualified:
         console.print(
-            f"take {chosen['label']}: the best by {found.budget.objective} within the budget"
+            f"take {chosen.label}: the best by {found.budget.objective} within the budget"
         )
     else:
         console.print(
-            f"nothing is within {found.budget.max_drop:.2%}; {chosen['label']} loses least",
+            f"nothing is within {found.budget.max_drop:.2%}; {chosen.label} loses least",
             markup=False,
         )
     for axis, layers in (("keep_float", kept), ("int4_weights", narrow)):
@@ -146,10 +149,6 @@ def show_tuning(found: Tuning, console: Console) -> None:
     command = f"quantbench export {found.run.folder} {found.chosen} -o FILE"
     console.print(f"export:  {command}", markup=False, soft_wrap=True)
     console.print(f"report:  {found.run.folder / 'report.html'}", markup=False, soft_wrap=True)
-
-
-def _known(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
 
 
 def show_matrix(matrix: Matrix, console: Console) -> None:
@@ -184,9 +183,13 @@ def show_differences(kept: Matrix, found: Matrix, console: Console) -> int:
     return int(bool(compared.differences))
 
 
-def _shared(trials: pd.DataFrame) -> tuple[str, str] | None:
+def _last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _shared(trials: Sequence[MeasuredTrial]) -> tuple[str, str] | None:
     """Model and target where all trials have the same, to be said once."""
-    places = set(zip(trials["model"], trials["target"], strict=True))
+    places = {(row.model, row.target) for row in trials}
     return places.pop() if len(places) == 1 else None
 
 
@@ -199,21 +202,18 @@ def without(name: str, shared: tuple[str, str] | None) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    return "" if pd.isna(value) else form.format(value)
+    return "" if math.isnan(value) else form.format(value)
 
 
-def _against_reference(row: pd.Series[Any]) -> str:
+def _against_reference(row: MeasuredTrial) -> str:
     """Speed-up with its interval against the comparison's reference."""
-    if row["is_reference"]:
+    if row.is_reference:
         return "reference"
-    if pd.isna(row["speedup"]):
-        return ""
-    value, low, high = (number(row[f"speedup{end}"]) for end in ("", "_low", "_high"))
-    return f"{value} [{low}, {high}]"
+    found = row.interval("speedup")
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]" if found else ""
 
 
-def _at_best_batch(row: pd.Series[Any]) -> str:
+def _at_best_batch(row: MeasuredTrial) -> str:
     """Samples a second at the batch size that suits a trial best."""
-    if pd.isna(row["offline_throughput_per_s"]):
-        return ""
-    return f"{row['offline_throughput_per_s']:,.0f} @{row['offline_batch_size']:.0f}"
+    found = row.of("offline_throughput_per_s")
+    return f"{found.value:,.0f} @{found.batch_size}" if found.known else ""

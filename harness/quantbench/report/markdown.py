@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from quantbench.analysis import Constraints, Row, choose, records, standings, trial_frame
+from quantbench.analysis import Constraints, MeasuredTrial, choose, standings, trial_rows
 from quantbench.report import verdict
 from quantbench.report.glossary import STATUS_MEANING
 from quantbench.report.provenance import listed
@@ -26,15 +26,15 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
         Where the full report is.
     """
     limits = limits or Constraints()
-    frame = trial_frame(results)
+    trials = trial_rows(results)
     experiments = [str(part.run.get("experiment") or "experiment") for part in parts(results)]
     lines = [f"## quantbench: {' + '.join(escaped(e) for e in dict.fromkeys(experiments))}", ""]
-    if frame.empty:
+    if not trials:
         lines += ["No trial in this run.", ""]
     for place in standings(results, limits.objective, limits.batch_size):
         choice = choose(place, limits)
-        here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
-        rows: dict[str, Row] = {str(row["trial"]): row for row in records(here)}
+        here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
+        rows = {row.trial: row for row in here}
         row = rows[choice.trial] if choice.trial else None
         name = escaped(place_name(place.model, place.target))
         spoken = verdict.in_short(row, verdict.reference_row(row, here)) if row is not None else ""
@@ -51,24 +51,24 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
             tied = ", ".join(escaped(verdict.with_size(rows[trial])) for trial in choice.ties)
             lines += [f"As good within noise, but not smaller: {tied}.", ""]
         if row is not None:
-            command = verdict.export_command(results, str(choice.trial), str(row["backend"]))
+            command = verdict.export_command(results, str(choice.trial), row.backend)
             lines += [*_fenced(command), ""]
-    lines += [*_warnings(results), *_failures(list(records(frame)))]
+    lines += [*_warnings(results), *_failures(trials)]
     lines += [f"<sub>{verdict.rule(limits)} {verdict.CAVEAT}</sub>", ""]
     if report:
         lines += [f"Full report: {escaped(report)}", ""]
     return "\n".join(lines)
 
 
-def _table(front: Sequence[Row], chosen: str | None) -> Iterator[str]:
+def _table(front: Sequence[MeasuredTrial], chosen: str | None) -> Iterator[str]:
     yield "| Pareto set | latency | speed-up | quality | loss at most | size |"
     yield "|---|--:|--:|--:|--:|--:|"
     for row in front[:MOST]:
         name = escaped(verdict.name(row))
         cells = (
-            f"**{name}**" if row["trial"] == chosen else name,
+            f"**{name}**" if row.trial == chosen else name,
             verdict.shown(row, "latency_ms", milliseconds),
-            "reference" if row["is_reference"] else verdict.shown(row, "speedup", ratio),
+            "reference" if row.is_reference else verdict.shown(row, "speedup", ratio),
             verdict.shown(row, "quality", verdict.quality_writer(row)),
             verdict.shown(row, "quality_drop_bound", verdict.loss_writer(row)),
             verdict.shown(row, "size_bytes", size),
@@ -93,15 +93,15 @@ def _warnings(results: Results) -> Iterator[str]:
         yield ""
 
 
-def _failures(rows: Sequence[Row]) -> Iterator[str]:
-    failed = [row for row in rows if row["status"] in FAILURES]
+def _failures(rows: Sequence[MeasuredTrial]) -> Iterator[str]:
+    failed = [row for row in rows if row.status in FAILURES]
     if not failed:
         return
     yield f"{len(failed)} of {len(rows)} trials did not come to a result:"
     yield ""
     for row in failed[:MOST]:
-        reason = escaped(one_line(row["reason"] or STATUS_MEANING.get(str(row["status"]), ""), 160))
-        yield f"- {escaped(str(row['trial']))}: {row['status']}: {reason}"
+        reason = escaped(one_line(row.reason or STATUS_MEANING.get(row.status, ""), 160))
+        yield f"- {escaped(row.trial)}: {row.status}: {reason}"
     if len(failed) > MOST:
         yield f"- and {len(failed) - MOST} more"
     yield ""

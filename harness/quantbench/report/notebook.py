@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
 from markupsafe import Markup
 
-from quantbench.analysis import Choice, pareto, recommend, records, trial_frame
+from quantbench.analysis import Choice, MeasuredTrial, recommend, trial_rows, unbeaten
 from quantbench.results import SHOWN_AS_HTML, Results
 from quantbench.units import (
     MISSING,
@@ -29,12 +27,12 @@ _HEADINGS = ("trial", "latency", "speed-up", "quality", "loss", "size")
 
 def notebook(results: Results) -> str:
     """A run as HTML without scripts: what to ship, how many trials did what, and the Pareto front."""
-    frame = trial_frame(results)
-    choices = recommend(results) if len(frame) else []
-    sentences = [_sentence(frame, choice) for choice in choices[:MOST]]
+    trials = trial_rows(results)
+    choices = recommend(results) if trials else []
+    sentences = [_sentence(trials, choice) for choice in choices[:MOST]]
     if len(choices) > MOST:
         sentences.append(f"{len(choices) - MOST} more models and targets.")
-    front = _front(frame, choices)
+    front = _front(trials, choices)
     cells = Markup("").join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(Markup("<td>{}</td>").format(text) for text in row)
@@ -52,47 +50,45 @@ def notebook(results: Results) -> str:
     return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
 
 
-def _sentence(frame: pd.DataFrame, choice: Choice) -> str:
+def _sentence(trials: Sequence[MeasuredTrial], choice: Choice) -> str:
     """What to ship in one place, what it gains and what it costs."""
     place = place_name(choice.model, choice.target)
     if choice.trial is None:
         return f"{place}: nothing to ship; {choice.reason}."
-    row = next(records(frame[frame["trial"] == choice.trial]))
-    speed = row["speedup"]
+    row = next(row for row in trials if row.trial == choice.trial)
+    speed = row.value("speedup")
     gained = "" if math.isnan(speed) else f", {ratio(speed)} the speed of the reference"
-    drop = row["quality_drop"]
-    lost = "" if math.isnan(drop) else f", loss {loss_writer(row['quality_unit'])(drop)}"
+    drop = row.value("quality_drop")
+    lost = "" if math.isnan(drop) else f", loss {loss_writer(row.of('quality').unit)(drop)}"
     return f"{place}: ship {_name(row)}{gained}{lost}; {choice.reason}."
 
 
-def _front(frame: pd.DataFrame, choices: Sequence[Choice]) -> list[tuple[str, ...]]:
+def _front(trials: Sequence[MeasuredTrial], choices: Sequence[Choice]) -> list[tuple[str, ...]]:
     """The Pareto front of each place, fastest first, as texts."""
     several = len(choices) > 1
-    return [
-        _row(row, several)
-        for choice in choices
-        for row in records(_of(frame, choice).sort_values("latency_ms", kind="stable"))
-    ]
+    return [_row(row, several) for choice in choices for row in _of(trials, choice)]
 
 
-def _of(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
-    here = frame[(frame["model"] == choice.model) & (frame["target"] == choice.target)]
-    return here[pareto(here)]
+def _of(trials: Sequence[MeasuredTrial], choice: Choice) -> list[MeasuredTrial]:
+    here = [t for t in trials if (t.model, t.target) == (choice.model, choice.target)]
+    best = unbeaten([(t.value("latency_ms"), -t.value("quality")) for t in here])
+    front = [row for row, unbeat in zip(here, best, strict=True) if unbeat]
+    return sorted(front, key=lambda row: row.value("latency_ms"))
 
 
-def _row(row: Mapping[str, Any], several: bool) -> tuple[str, ...]:
-    where = f"{place_name(row['model'], row['target'])}: " if several else ""
-    write, loss = quality_writer(row["quality_unit"]), loss_writer(row["quality_unit"])
+def _row(row: MeasuredTrial, several: bool) -> tuple[str, ...]:
+    where = f"{place_name(row.model, row.target)}: " if several else ""
+    write, loss = quality_writer(row.of("quality").unit), loss_writer(row.of("quality").unit)
     pairs = (
         ("latency_ms", milliseconds), ("speedup", ratio), ("quality", write),
         ("quality_drop", loss), ("size_bytes", size),
     )  # fmt: skip
-    values = (MISSING if math.isnan(row[metric]) else to(row[metric]) for metric, to in pairs)
+    values = (to(row.value(metric)) if row.of(metric).known else MISSING for metric, to in pairs)
     return (f"{where}{_name(row)}", *values)
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return one_line(f"{row['backend']} {row['label']}", 80)
+def _name(row: MeasuredTrial) -> str:
+    return one_line(f"{row.backend} {row.label}", 80)
 
 
 SHOWN_AS_HTML.append(notebook)

@@ -14,11 +14,12 @@ import pandas as pd
 from quantbench.analysis import (
     OBJECTIVES,
     Constraints,
+    MeasuredTrial,
     batch_sizes,
     choose,
-    interval,
+    frame_of,
     standings,
-    trial_frame,
+    trial_rows,
 )
 from quantbench.report import verdict
 from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
@@ -47,10 +48,7 @@ from quantbench.units import (
     seconds,
     size,
     span,
-    text_of,
 )
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialRow:
+class TableRow:
     """A row of the table of trials."""
 
     trial: str
@@ -116,7 +114,7 @@ class Page:
     heatmaps: HeatMaps
     sections: tuple[Shown, ...]
     columns: tuple[Column, ...]
-    rows: tuple[TrialRow, ...]
+    rows: tuple[TableRow, ...]
     several_places: bool
     noise: tuple[tuple[str, str], ...]
 
@@ -133,13 +131,15 @@ def summarise(
     ``page``: where it is written, if it is: links are relative to it.
     """
     limits = limits or Constraints()
-    frame = trial_frame(results)
+    trials = trial_rows(results)
+    frame = frame_of(results, trials)
     places = list(standings(results, limits.objective))
     choices = [choose(place, limits) for place in places]
-    shown = cards(results, frame, places, limits)
-    matrices, reasons = support(frame, limits.max_drop)
+    shown = cards(results, trials, frame, places, limits)
+    matrices, reasons = support(trials, limits.max_drop)
     runs = provenances(results, page)
     sizes = batch_sizes(results)
+    columns = _columns(sizes, trials, specifications(results))
     counts = frame["status"].value_counts() if len(frame) else pd.Series(dtype=int)
     experiment = " + ".join(dict.fromkeys(run.experiment for run in runs))
     return Page(
@@ -158,13 +158,13 @@ def summarise(
         limit=verdict.points_limit(limits.max_drop),
         verdict=sentence(shown),
         cards=shown,
-        choosing=choosing(results, frame, limits) if len(frame) else {},
+        choosing=choosing(results, trials, limits) if trials else {},
         matrices=matrices,
         reasons=reasons,
-        heatmaps=heatmaps(frame, reasons),
-        sections=tuple(sections_shown(Seen(results, frame, choices))),
-        columns=tuple(column for column, _ in _columns(sizes, frame)),
-        rows=_trial_rows(results, frame, shown, sizes),
+        heatmaps=heatmaps(trials, reasons),
+        sections=tuple(sections_shown(Seen(results, trials, frame, choices))),
+        columns=tuple(column for column, _ in columns),
+        rows=_table_rows(results, trials, columns, shown, sizes),
         several_places=len(shown) > 1,
         noise=tuple((card.place, card.noise) for card in shown),
     )
@@ -189,9 +189,11 @@ def _warnings(results: Results) -> tuple[str, ...]:
 
 
 def _columns(
-    sizes: Sequence[int], frame: pd.DataFrame
-) -> list[tuple[Column, Callable[[Row], Cell]]]:
-    """The columns and how each fills its cell from a row of `quantbench.analysis.trial_table.trial_frame`."""
+    sizes: Sequence[int],
+    trials: Sequence[MeasuredTrial],
+    held: Mapping[str, tuple[str, ...]],
+) -> list[tuple[Column, Callable[[MeasuredTrial], Cell]]]:
+    """The columns and how each fills its cell for a trial; ``held``: what the trials' files hold."""
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
     energy = (
         Column(
@@ -210,8 +212,8 @@ def _columns(
         ),
         _offline_cell,
     )
-    counted = [energy] if frame["energy_net_j"].notna().any() else []
-    if frame["offline_throughput_per_s"].notna().any():
+    counted = [energy] if _measured(trials, "energy_net_j") else []
+    if _measured(trials, "offline_throughput_per_s"):
         counted.append(offline)
     return [
         (
@@ -268,7 +270,9 @@ def _columns(
                 "≠ where another backend's file of the same method holds something else",
                 "fraction",
             ),
-            lambda row: _lines_under(_cell(row, "integer_macs_fraction", percent), row),
+            lambda row: _lines_under(
+                _cell(row, "integer_macs_fraction", percent), held.get(row.trial, ())
+            ),
         ),
         (
             Column(
@@ -301,11 +305,17 @@ def _columns(
             _load_cell,
         ),
         *counted,
-        *_further(frame),
+        *_further(trials),
     ]
 
 
-def _further(frame: pd.DataFrame) -> list[tuple[Column, Callable[[Row], Cell]]]:
+def _measured(trials: Sequence[MeasuredTrial], metric: str) -> bool:
+    return any(row.of(metric).known for row in trials)
+
+
+def _further(
+    trials: Sequence[MeasuredTrial],
+) -> list[tuple[Column, Callable[[MeasuredTrial], Cell]]]:
     """Metrics whose description alone says that they are shown."""
     return [
         (
@@ -313,43 +323,43 @@ def _further(frame: pd.DataFrame) -> list[tuple[Column, Callable[[Row], Cell]]]:
             partial(_cell, metric=spec.column, write=spec.write),
         )
         for spec in METRICS.values()
-        if spec.title and frame[spec.column].notna().any()
+        if spec.title and _measured(trials, spec.column)
     ]
 
 
-def _trial_rows(
-    results: Results, frame: pd.DataFrame, found_cards: Sequence[Card], sizes: Sequence[int]
-) -> tuple[TrialRow, ...]:
+def _table_rows(
+    results: Results,
+    trials: Sequence[MeasuredTrial],
+    columns: Sequence[tuple[Column, Callable[[MeasuredTrial], Cell]]],
+    found_cards: Sequence[Card],
+    sizes: Sequence[int],
+) -> tuple[TableRow, ...]:
     states = {trial: state for card in found_cards for trial, state in card.states.items()}
-    others = {
-        batch: {row["trial"]: row for row in _rows(trial_frame(results, batch))}
-        for batch in sizes[1:]
-    }
+    others = {batch: {row.trial: row for row in trial_rows(results, batch)} for batch in sizes[1:]}
+    seeds = len({row.seed for row in trials}) > 1
     found = []
-    held = specifications(results)
-    for row in _rows(frame):
-        row = {**row, "specification": held.get(str(row["trial"]), ())}
-        cells = [fill(row) for _, fill in _columns(sizes, frame)]
+    for row in trials:
+        cells = [fill(row) for _, fill in columns]
         for batch in sizes[1:]:
-            other = others[batch][row["trial"]]
+            other = others[batch][row.trial]
             cells[0] = _more(cells[0], batch, other, "latency_ms", milliseconds)
             cells[1] = _more(cells[1], batch, other, "speedup", ratio)
-        status = str(row["status"])
+        seed = f", seed {row.seed}" if seeds else ""
         found.append(
-            TrialRow(
-                trial=one_line(row["trial"]),
-                backend=one_line(row["backend"]),
-                label=one_line(row["label"]),
-                method=one_line(row["method"]),
-                place=place_name(row["model"], row["target"]) + _seed(row, frame),
-                status=status,
-                mark=STATUS_MARK.get(status, "✗"),
-                reason=one_line(text_of(row["reason"])),
-                flags=tuple(map(_flag, listed(row["flags"]))),
+            TableRow(
+                trial=one_line(row.trial),
+                backend=one_line(row.backend),
+                label=one_line(row.label),
+                method=one_line(row.method),
+                place=place_name(row.model, row.target) + seed,
+                status=row.status,
+                mark=STATUS_MARK.get(row.status, "✗"),
+                reason=one_line(row.reason),
+                flags=tuple(map(_flag, row.flags)),
                 cells=tuple(cells),
-                state=(state := states[row["trial"]]),
+                state=(state := states[row.trial]),
                 rank=STATES.index(state),
-                reference=bool(row["is_reference"]),
+                reference=row.is_reference,
             )
         )
     return tuple(found)
@@ -361,27 +371,21 @@ def _flag(flag: str) -> str:
     return f"{text} (batch {batch})" if batch else text
 
 
-def _lines_under(cell: Cell, row: Row) -> Cell:
-    """A cell with what the artifact's file holds in small print."""
-    return Cell(cell.text, (*cell.notes, *row.get("specification", ())), cell.sort, cell.tone)
+def _lines_under(cell: Cell, notes: tuple[str, ...]) -> Cell:
+    """A cell with more in small print."""
+    return Cell(cell.text, (*cell.notes, *notes), cell.sort, cell.tone)
 
 
-def _more(cell: Cell, batch: int, other: Row, metric: str, write: Formatter) -> Cell:
+def _more(cell: Cell, batch: int, other: MeasuredTrial, metric: str, write: Formatter) -> Cell:
     """A cell with the same figure at another batch size in small print."""
-    if math.isnan(other[metric]):
-        return cell
-    note = f"batch {batch}: {write(other[metric])}"
-    return Cell(cell.text, (*cell.notes, note), cell.sort, cell.tone)
+    known = other.of(metric).known
+    return _lines_under(cell, (f"batch {batch}: {write(other.value(metric))}",)) if known else cell
 
 
-def _seed(row: Row, frame: pd.DataFrame) -> str:
-    return f", seed {row['seed']}" if frame["seed"].nunique() > 1 else ""
-
-
-def _cell(row: Row, metric: str, write: Formatter, tone: str = "") -> Cell:
-    found = interval(row, metric)
+def _cell(row: MeasuredTrial, metric: str, write: Formatter, tone: str = "") -> Cell:
+    found = row.interval(metric)
     if found is None:
-        return Cell(MISSING, _lines(one_line(text_of(row[f"{metric}_reason"]), 120)))
+        return Cell(MISSING, _lines(one_line(row.of(metric).reason, 120)))
     return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
 
 
@@ -389,93 +393,82 @@ def _lines(*notes: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
-def _latency_cell(row: Row) -> Cell:
+def _latency_cell(row: MeasuredTrial) -> Cell:
     cell = _cell(row, "latency_ms", milliseconds)
     tails = (
-        f"p{percentile} ≤ {milliseconds(row[metric])}"
+        f"p{percentile} ≤ {milliseconds(row.value(metric))}"
         for percentile in (90, 99)
-        if not math.isnan(row[metric := f"latency_p{percentile}_ms"])
+        if not math.isnan(row.value(metric := f"latency_p{percentile}_ms"))
     )
     return Cell(cell.text, (*cell.notes, *tails), cell.sort, cell.tone)
 
 
-def _quality_cell(row: Row) -> Cell:
+def _quality_cell(row: MeasuredTrial) -> Cell:
     cell = _cell(row, "quality", quality_writer(row))
-    notes = _lines(text_of(row["quality_reason"])) if cell.sort else ()
+    notes = _lines(row.of("quality").reason) if cell.sort else ()
     return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 
-def _speedup_cell(row: Row) -> Cell:
-    if row["is_reference"] and row["status"] == Status.OK:
+def _speedup_cell(row: MeasuredTrial) -> Cell:
+    if row.is_reference and row.status == Status.OK:
         return Cell("1×", ("the reference",), "1.0")
-    verdict = row["speedup_verdict"]
+    verdict = row.of("speedup").verdict
     tone = "good" if verdict == Verdict.FASTER else ("bad" if verdict.startswith("slower") else "")
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", Verdict.FASTER, Verdict.SLOWER):
         return cell
-    why = row["speedup_reason"] if verdict == Verdict.UNDECIDED else ""
+    why = row.of("speedup").reason if verdict == Verdict.UNDECIDED else ""
     return Cell(cell.text, (*cell.notes, *_lines(verdict, why)), cell.sort, tone)
 
 
-def _offline_cell(row: Row) -> Cell:
-    cell, speedup = _cell(row, "offline_throughput_per_s", per_second), row["offline_speedup"]
+def _offline_cell(row: MeasuredTrial) -> Cell:
+    cell, speedup = _cell(row, "offline_throughput_per_s", per_second), row.value("offline_speedup")
     if not cell.sort:
         return cell
-    notes = [f"batch {row['offline_batch_size']:.0f}"]
+    notes = [f"batch {row.offline_batch_size}"]
     if not math.isnan(speedup):
-        notes.append(f"{ratio(speedup)} {row['offline_speedup_verdict']}".strip())
+        notes.append(f"{ratio(speedup)} {row.of('offline_speedup').verdict}".strip())
     return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 
-def _loss_cell(row: Row) -> Cell:
-    if row["is_reference"] and not math.isnan(row["quality"]):
+def _loss_cell(row: MeasuredTrial) -> Cell:
+    if row.is_reference and not math.isnan(row.value("quality")):
         return Cell("0", ("the reference",), "0.0")
     write = loss_writer(row)
     cell = _cell(row, "quality_drop", write)
     if not cell.sort:
         return cell
-    verdict = row["quality_drop_verdict"]
-    bound = f"at most {write(row['quality_drop_bound']).removesuffix(' pp')}"
+    verdict = row.of("quality_drop").verdict
+    bound = f"at most {write(row.value('quality_drop_bound')).removesuffix(' pp')}"
     tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
-    kept = row["quality_kept_verdict"] if verdict == Verdict.KEEPS else verdict
-    return Cell(
-        cell.text, _lines(bound, kept, text_of(row["quality_drop_reason"])), cell.sort, tone
-    )
+    kept = row.of("quality_kept").verdict if verdict == Verdict.KEEPS else verdict
+    return Cell(cell.text, _lines(bound, kept, row.of("quality_drop").reason), cell.sort, tone)
 
 
-def _size_cell(row: Row) -> Cell:
-    cell, times = _cell(row, "size_bytes", size), row["compression"]
-    if not cell.sort or math.isnan(times) or row["is_reference"] or ratio(times) == ratio(1.0):
+def _size_cell(row: MeasuredTrial) -> Cell:
+    cell, times = _cell(row, "size_bytes", size), row.value("compression")
+    if not cell.sort or math.isnan(times) or row.is_reference or ratio(times) == ratio(1.0):
         return cell
     note = f"{ratio(times)} smaller" if times > 1 else f"{ratio(1 / times)} larger"
     return Cell(cell.text, (note,), cell.sort)
 
 
-def _memory_cell(row: Row) -> Cell:
-    cell, model = _cell(row, "peak_rss_bytes", size), row["model_rss_bytes"]
+def _memory_cell(row: MeasuredTrial) -> Cell:
+    cell, model = _cell(row, "peak_rss_bytes", size), row.value("model_rss_bytes")
     notes = cell.notes if math.isnan(model) else (f"model {size(model)}",)
     return Cell(cell.text, notes, cell.sort)
 
 
-def _build_cell(row: Row) -> Cell:
-    built = row["built_s"]
-    if built is None or math.isnan(built):
+def _build_cell(row: MeasuredTrial) -> Cell:
+    built = row.built_s
+    if math.isnan(built):
         return Cell(MISSING)
-    before = {"form": row["converted_s"], "trained": row["trained_s"]}
-    notes = (
-        f"{name} {seconds(s)}" for name, s in before.items() if s is not None and not math.isnan(s)
-    )
+    before = {"form": row.converted_s, "trained": row.trained_s}
+    notes = (f"{name} {seconds(s)}" for name, s in before.items() if not math.isnan(s))
     return Cell(seconds(built), tuple(notes), repr(built))
 
 
-def _load_cell(row: Row) -> Cell:
-    cell, first = _cell(row, "load_ms", milliseconds), row["first_inference_ms"]
+def _load_cell(row: MeasuredTrial) -> Cell:
+    cell, first = _cell(row, "load_ms", milliseconds), row.value("first_inference_ms")
     notes = cell.notes if math.isnan(first) else (f"first run {milliseconds(first)}",)
     return Cell(cell.text, notes, cell.sort)
-
-
-# --- rows and values -----------------------------------------------------------------------------
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]

@@ -10,15 +10,22 @@ are the first of the run where they are not given. Seaborn is imported when some
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from quantbench.analysis import LARGEST_DROP, Choice, Constraints, recommend, records, trial_frame
+from quantbench.analysis import (
+    LARGEST_DROP,
+    Choice,
+    Constraints,
+    recommend,
+    trial_frame,
+    trial_rows,
+)
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import Results
+from quantbench.results import HistogramRow, Results, TrialRow, rows
 from quantbench.units import one_line
 
 if TYPE_CHECKING:
@@ -74,7 +81,7 @@ def heatmap(
     Parameters
     ----------
     metric : str
-        ``speedup``, ``quality_drop`` (percentage points) or ``size_ratio``. A cell that was not
+        ``speedup``, ``quality_drop`` (percentage points) or ``compression``. A cell that was not
         measured holds the mark of its status and the number of its reason in the report.
 
     Raises
@@ -85,22 +92,22 @@ def heatmap(
     from quantbench.report.drawing import grids
     from quantbench.report.sections import heatmaps
 
-    whole, choice = _place(results, model, target)
-    frame = trial_frame(results)
-    _, reasons = heatmaps.support(frame, LARGEST_DROP)
-    frame = frame[frame["target"] == choice.target]
+    _, choice = _place(results, model, target)
+    trials = trial_rows(results)
+    _, reasons = heatmaps.support(trials, LARGEST_DROP)
+    shown = [row for row in trials if row.target == choice.target]
     if backend is not None:
-        _known("backend", backend, frame["backend"])
-        frame = frame[frame["backend"] == backend]
+        _known("backend", backend, (row.backend for row in shown))
+        shown = [row for row in shown if row.backend == backend]
     else:
-        frame = whole
-    grid = heatmaps.heatmap(frame, reasons, metric, backend=backend, model=choice.model)
+        shown = [row for row in shown if row.model == choice.model]
+    grid = heatmaps.heatmap(shown, reasons, metric, backend=backend, model=choice.model)
     size = 3.8 + 0.8 * len(grid.columns), 1.2 + 0.25 * len(grid.rows)
     with _drawing(ax, *size) as axes:
         grids.draw_grid(axes, grid)
         axes.set_ylabel("method")
         axes.set_xlabel("backend" if backend is None else "model")
-        words = heatmaps.METRICS[metric]
+        words = heatmaps.METRICS[metric].words
         unit = ", percentage points" if metric == "quality_drop" else ""
         where = choice.model if backend is None else backend
         axes.set_title(f"{words}{unit}: {one_line(f'{where} on {choice.target}', 60)}", loc="left")
@@ -292,6 +299,7 @@ def histograms(
     if role not in ("weight", "activation"):
         raise BadInput(f"unknown role '{role}'.{did_you_mean(role, ('weight', 'activation'))}")
     _, choice = _place(results, model, None)
+    seen: Mapping[str, HistogramRow | calibrator_ranges.Bins]
     if role == "weight":
         seen, held = weight_ranges.layers(results, choice.model)
     else:
@@ -302,7 +310,8 @@ def histograms(
     _known("layer", name, seen)
     lines = held[held["layer"] == name]
     with _drawing(ax, 8.0, 3.0) as axes:
-        figures.draw_histogram(axes, seen[name], lines, colors := figures.palette(lines["line"]))
+        bins, colors = seen[name], figures.palette(lines["line"])
+        figures.draw_histogram(axes, bins.start, bins.width, bins.counts, lines, colors)
         axes.set_xlabel(role)
         axes.set_ylabel(f"{role}s in a bin")
         _line_keys(axes, colors)
@@ -376,12 +385,12 @@ def _place_of(
     """The place of the first of ``trials``, of which each must be known; else as `_place`."""
     from quantbench.report.sections.distributions import CONTROL
 
-    rows = results.trials
+    known = {row.trial: row for row in rows(TrialRow, results.trials)}
     for trial in trials:
-        _known("trial", trial.removesuffix(CONTROL), rows["trial"])
+        _known("trial", trial.removesuffix(CONTROL), known)
     if trials:
-        first = next(records(rows[rows["trial"] == trials[0].removesuffix(CONTROL)]))
-        return _place(results, str(first["model"]), str(first["target"]))
+        first = known[trials[0].removesuffix(CONTROL)]
+        return _place(results, first.model, first.target)
     return _place(results, model, target)
 
 

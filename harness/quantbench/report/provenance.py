@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from quantbench.analysis import Row
 from quantbench.report import verdict
-from quantbench.results import SCHEMAS, Results, parts
+from quantbench.results import SCHEMAS, Part, Results, parts
 from quantbench.units import one_line, percent, size, text_of
 
 
@@ -57,9 +56,7 @@ def provenances(results: Results, page: Path | None) -> tuple[Provenance, ...]:
             packages=_pairs(part.machine.get("packages")),
             environment=_pairs(part.machine.get("environment")),
             protocol=_protocol(part.run),
-            run_facts=_run_facts(
-                part.run, results.trials[results.trials["trial"].isin(part.trials)]
-            ),
+            run_facts=_run_facts(part, results.trials[results.trials["trial"].isin(part.trials)]),
             command=text_of(part.run.get("command")),
             experiment_text=text_of(part.run.get("experiment_text")),
         )
@@ -78,12 +75,12 @@ def _files(folder: Path, page: Path | None) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _precision(run: Row) -> str:
+def _precision(run: Mapping[str, Any]) -> str:
     value = run.get("precision")
     return text_of(value.get("name") if isinstance(value, Mapping) else value)
 
 
-def _preview(run: Row) -> str:
+def _preview(run: Mapping[str, Any]) -> str:
     """What the preview setting means for a reader; empty for other settings."""
     if _precision(run) != "preview":
         return ""
@@ -119,7 +116,7 @@ _PROTOCOL: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def _protocol(run: Row) -> tuple[tuple[str, str], ...]:
+def _protocol(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     pairs = []
     for key, value in (run.get("protocol") or {}).items():
         name, write = _PROTOCOL.get(key, (str(key).replace("_", " "), text_of))
@@ -128,7 +125,7 @@ def _protocol(run: Row) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _machine_facts(machine: Row) -> tuple[tuple[str, str], ...]:
+def _machine_facts(machine: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     memory = machine.get("memory_bytes")
     facts = {
         "CPU": machine.get("cpu"),
@@ -145,17 +142,16 @@ def _machine_facts(machine: Row) -> tuple[tuple[str, str], ...]:
     return tuple((k, one_line(text_of(v)) or "not recorded") for k, v in facts.items())
 
 
-def _run_facts(run: Row, frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+def _run_facts(part: Part, frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     seeds = sorted({int(s) for s in frame["seed"].dropna()})
-    references = run.get("reference") or ()
     facts = [
-        ("run", text_of(run.get("run"))),
-        ("made by quantbench", text_of(run.get("quantbench"))),
-        ("seed of the run", text_of(run.get("seed"))),
+        ("run", text_of(part.run.get("run"))),
+        ("made by quantbench", text_of(part.run.get("quantbench"))),
+        ("seed of the run", text_of(part.run.get("seed"))),
         ("seeds of the trials", ", ".join(map(str, seeds))),
         *(
-            (f"reference of {r['model']} on {r['target']}, {r['comparison']}", text_of(r["trial"]))
-            for r in references
+            (f"reference of {one.model} on {one.target}, {one.comparison}", one.trial)
+            for one in part.references
         ),
     ]
     return tuple((one_line(k), one_line(v) or "not recorded") for k, v in facts)

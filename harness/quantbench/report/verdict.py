@@ -5,21 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from quantbench.analysis import (
-    Constraints,
-    Row,
-    interval,
-    recommendation,
-    rows_of,
-    size_limit,
-    word,
-)
+from quantbench.analysis import Constraints, MeasuredTrial, recommendation, size_limit
 from quantbench.results import Results, parts
 from quantbench.spec import Verdict
 from quantbench.units import (
@@ -56,13 +46,13 @@ class Fact:
     tone: str = ""
 
 
-def headline(row: Row | None) -> str:
+def headline(row: MeasuredTrial | None) -> str:
     """What to do with a chosen trial, or that there is none."""
     if row is None:
         return "Nothing to ship"
-    if row["is_reference"]:
+    if row.is_reference:
         return f"Keep the float reference, {name(row)}"
-    if row["method"] == "fp32":
+    if row.method == "fp32":
         return f"Ship the float model in {name(row)}"
     return f"Ship {name(row)}"
 
@@ -88,34 +78,38 @@ def points_limit(max_drop: float) -> str:
 
 
 def facts(
-    results: Results, row: Row, frame: pd.DataFrame, limits: Constraints, batch: int | None
+    results: Results,
+    row: MeasuredTrial,
+    trials: Sequence[MeasuredTrial],
+    limits: Constraints,
+    batch: int | None,
 ) -> tuple[Fact, ...]:
     """What a chosen trial gains and costs: speed, throughput and energy where asked, size, quality, loss.
 
     Parameters
     ----------
-    row : Row
-        The chosen trial in ``frame``.
-    frame : DataFrame
-        `quantbench.analysis.trial_table.trial_frame` of its model and target at batch size ``batch``.
+    row : MeasuredTrial
+        The chosen one of ``trials``.
+    trials : sequence of MeasuredTrial
+        Those of its model and target at batch size ``batch``.
     """
-    reference = reference_row(row, frame)
+    reference = reference_row(row, trials)
     return (
         *fact_of_objective(row, reference, limits.objective, limits.batch_size),
-        speed_fact(results, row, frame, batch),
+        speed_fact(results, row, trials, batch),
         size_fact(row, reference),
         quality_fact(row, reference),
         loss_fact(row, limits),
     )
 
 
-def reference_row(row: Row, frame: pd.DataFrame) -> Row | None:
+def reference_row(row: MeasuredTrial, trials: Sequence[MeasuredTrial]) -> MeasuredTrial | None:
     """The trial that ``row`` is relative to."""
-    return rows_of(frame).get(word(row["reference"]))
+    return next((other for other in trials if other.trial == row.reference), None)
 
 
 def fact_of_objective(
-    row: Row, reference: Row | None, objective: str, batch_size: int | None
+    row: MeasuredTrial, reference: MeasuredTrial | None, objective: str, batch_size: int | None
 ) -> tuple[Fact, ...]:
     """The energy or the throughput, where that is wanted; a latency is part of the speed."""
     if objective == "energy":
@@ -125,51 +119,55 @@ def fact_of_objective(
     return ()
 
 
-def _energy_fact(row: Row, reference: Row | None) -> Fact:
-    found, lines = interval(row, "energy_net_j"), []
+def _energy_fact(row: MeasuredTrial, reference: MeasuredTrial | None) -> Fact:
+    found, lines = row.interval("energy_net_j"), []
     if found is None:
         return Fact("Energy", MISSING, ("not measured",))
     if ends := span(found, joules):
         lines.append(f"{ends} in the windows measured")
-    if reference is not None and not row["is_reference"] and reference["energy_net_j"] > 0:
-        share = found.value / reference["energy_net_j"]
-        lines.append(f"{percent(share)} of the reference's {joules(reference['energy_net_j'])}")
+    if reference is not None and not row.is_reference and reference.value("energy_net_j") > 0:
+        share = found.value / reference.value("energy_net_j")
+        lines.append(
+            f"{percent(share)} of the reference's {joules(reference.value('energy_net_j'))}"
+        )
     return Fact("Energy", joules(found.value), tuple(lines))
 
 
-def _throughput_fact(row: Row, reference: Row | None, at_best: bool) -> Fact:
+def _throughput_fact(row: MeasuredTrial, reference: MeasuredTrial | None, at_best: bool) -> Fact:
     metric = "throughput_per_s"
-    if at_best and not math.isnan(row["offline_throughput_per_s"]):
+    if at_best and not math.isnan(row.value("offline_throughput_per_s")):
         metric = "offline_throughput_per_s"
-    found = interval(row, metric)
+    found = row.interval(metric)
     if found is None:
         return Fact("Throughput", MISSING, ("not measured",))
-    batch = row["offline_batch_size"] if metric.startswith("offline") else row["batch_size"]
+    batch = row.offline_batch_size if metric.startswith("offline") else row.batch_size
     ends = span(found, per_second)
     lines = [f"{ends} at batch size {batch:.0f}" if ends else f"at batch size {batch:.0f}"]
-    if reference is not None and not row["is_reference"] and reference[metric] > 0:
-        lines.append(f"the reference: {per_second(reference[metric])}")
+    if reference is not None and not row.is_reference and reference.value(metric) > 0:
+        lines.append(f"the reference: {per_second(reference.value(metric))}")
     return Fact("Throughput", per_second(found.value), tuple(lines))
 
 
-def speed_fact(results: Results, row: Row, frame: pd.DataFrame, batch: int | None) -> Fact:
+def speed_fact(
+    results: Results, row: MeasuredTrial, trials: Sequence[MeasuredTrial], batch: int | None
+) -> Fact:
     """The speed-ups over the reference and the fastest floats, and the latency."""
-    gains = recommendation.gains(results, str(row["trial"]), batch, frame)
-    rows = rows_of(frame)
+    gains = recommendation.gains(results, row.trial, batch, trials)
+    by_name = {other.trial: other for other in trials}
     lines = []
     for gain in gains:
         ends = span(gain.speedup, ratio)
-        against = rows.get(gain.reference)
+        against = by_name.get(gain.reference)
         other = name(against) if against else one_line(gain.reference)
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
         measured = f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
         lines.append(f"{measured} against {other}, {gain.versus}{verdict}")
-    latency = interval(row, "latency_ms")
+    latency = row.interval("latency_ms")
     if latency is not None:
         ends = span(latency, milliseconds)
         lines.append(f"{milliseconds(latency.value)} per inference{f' ({ends})' if ends else ''}")
     if not gains:
-        value = "the reference" if row["is_reference"] else MISSING
+        value = "the reference" if row.is_reference else MISSING
         return Fact("Speed", value, tuple(lines))
     first = gains[0].speedup.value
     if first >= 1:
@@ -177,14 +175,17 @@ def speed_fact(results: Results, row: Row, frame: pd.DataFrame, batch: int | Non
     return Fact("Speed", f"{ratio(1 / first)} slower", tuple(lines), "bad")
 
 
-def size_fact(row: Row, reference: Row | None) -> Fact:
+def size_fact(row: MeasuredTrial, reference: MeasuredTrial | None) -> Fact:
     """The size of the files, and what part it is of the reference's."""
     lines = []
-    own, theirs = row["size_bytes"], math.nan if reference is None else reference["size_bytes"]
-    if reference is not None and not row["is_reference"] and own > 0 and theirs > 0:
+    own, theirs = (
+        row.value("size_bytes"),
+        math.nan if reference is None else reference.value("size_bytes"),
+    )
+    if reference is not None and not row.is_reference and own > 0 and theirs > 0:
         lines.append(f"{smaller(theirs / own)} than the reference's {size(theirs)}")
-    if not math.isnan(row["size_gzip_bytes"]):
-        lines.append(f"{size(row['size_gzip_bytes'])} compressed with gzip")
+    if not math.isnan(row.value("size_gzip_bytes")):
+        lines.append(f"{size(row.value('size_gzip_bytes'))} compressed with gzip")
     return Fact("Size", shown(row, "size_bytes", size), tuple(lines))
 
 
@@ -197,30 +198,31 @@ def smaller(times: float) -> str:
     return f"{ratio(times)} smaller" if times >= 1 else f"{ratio(1 / times)} larger"
 
 
-def quality_fact(row: Row, reference: Row | None) -> Fact:
+def quality_fact(row: MeasuredTrial, reference: MeasuredTrial | None) -> Fact:
     """The score on the test split, and the reference's."""
     write = quality_writer(row)
-    found = interval(row, "quality")
+    found = row.interval("quality")
     lines = []
     if found is not None and (ends := span(found, write)):
-        samples = "" if math.isnan(row["quality_n"]) else f", {row['quality_n']:.0f} test samples"
+        n = row.of("quality").n
+        samples = "" if n is None else f", {n} test samples"
         lines.append(f"{ends} with 95 % confidence{samples}")
-    if why := quantities.text_of(row["quality_reason"]):
+    if why := row.of("quality").reason:
         lines.append(why)
-    if reference is not None and not row["is_reference"]:
+    if reference is not None and not row.is_reference:
         lines.append(f"float reference: {shown(reference, 'quality', write)}")
-    if not math.isnan(row["agreement"]):
-        lines.append(f"same answer as float on {percent(row['agreement'])} of samples")
+    if not math.isnan(row.value("agreement")):
+        lines.append(f"same answer as float on {percent(row.value('agreement'))} of samples")
     return Fact("Quality", shown(row, "quality", write), tuple(lines))
 
 
-def loss_fact(row: Row, limits: Constraints) -> Fact:
+def loss_fact(row: MeasuredTrial, limits: Constraints) -> Fact:
     """The loss of quality, the most it can be, and whether it is one at all."""
     write = loss_writer(row)
-    drop, bound = interval(row, "quality_drop"), row["quality_drop_bound"]
+    drop, bound = row.interval("quality_drop"), row.value("quality_drop_bound")
     if drop is None:
         return Fact("Loss", MISSING, ("not measured",))
-    if row["is_reference"]:
+    if row.is_reference:
         return Fact("Loss", "none", ("it is the reference",))
     lines = []
     if ends := span(drop, write):
@@ -232,9 +234,9 @@ def loss_fact(row: Row, limits: Constraints) -> Fact:
     return Fact("Loss", value, tuple(lines), "good" if bound <= limits.max_drop else "bad")
 
 
-def significance(row: Row) -> tuple[str, ...]:
+def significance(row: MeasuredTrial) -> tuple[str, ...]:
     """Whether the interval of a loss holds none."""
-    drop = interval(row, "quality_drop")
+    drop = row.interval("quality_drop")
     if drop is None or math.isnan(drop.low):
         return ()
     if drop.low <= 0 <= drop.high:
@@ -242,18 +244,18 @@ def significance(row: Row) -> tuple[str, ...]:
     return ("a real loss, within what is allowed",) if drop.low > 0 else ()
 
 
-def in_short(row: Row, reference: Row | None) -> str:
+def in_short(row: MeasuredTrial, reference: MeasuredTrial | None) -> str:
     """Gains and costs of a chosen trial in half a sentence; empty for the reference."""
-    if row["is_reference"] or reference is None:
+    if row.is_reference or reference is None:
         return ""
     said = []
-    if (times := float(row["speedup"])) > 0:
+    if (times := row.value("speedup")) > 0:
         said.append(f"{ratio(times)} faster" if times >= 1 else f"{ratio(1 / times)} slower")
-    own, theirs = float(row["size_bytes"]), float(reference["size_bytes"])
+    own, theirs = row.value("size_bytes"), reference.value("size_bytes")
     if own > 0 and theirs > 0:
         said.append(smaller(theirs / own))
-    if not math.isnan(row["quality_drop_bound"]):
-        said.append(f"loses at most {loss_writer(row)(row['quality_drop_bound'])}")
+    if not math.isnan(row.value("quality_drop_bound")):
+        said.append(f"loses at most {loss_writer(row)(row.value('quality_drop_bound'))}")
     return ", ".join(said)
 
 
@@ -287,27 +289,27 @@ def run_folder(folder: Path) -> str:
 # --- words of a row ------------------------------------------------------------------------------
 
 
-def name(row: Row) -> str:
+def name(row: MeasuredTrial) -> str:
     """Backend and label."""
-    return one_line(f"{row['backend']} {row['label']}")
+    return one_line(f"{row.backend} {row.label}")
 
 
-def shown(row: Row, metric: str, write: Formatter) -> str:
+def shown(row: MeasuredTrial, metric: str, write: Formatter) -> str:
     """A metric as text, or the sign of what is missing."""
-    value = row[metric]
+    value = row.value(metric)
     return MISSING if math.isnan(value) else write(value)
 
 
-def quality_writer(row: Row) -> Formatter:
+def quality_writer(row: MeasuredTrial) -> Formatter:
     """How a quality is written: a share as such, anything else as a number."""
-    return quantities.quality_writer(row["quality_unit"])
+    return quantities.quality_writer(row.of("quality").unit)
 
 
-def loss_writer(row: Row) -> Formatter:
+def loss_writer(row: MeasuredTrial) -> Formatter:
     """How a loss of quality is written."""
-    return quantities.loss_writer(row["quality_unit"])
+    return quantities.loss_writer(row.of("quality").unit)
 
 
-def with_size(row: Row) -> str:
+def with_size(row: MeasuredTrial) -> str:
     """A trial's name and, in brackets, its size."""
     return f"{name(row)} ({shown(row, 'size_bytes', size)})"

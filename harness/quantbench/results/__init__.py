@@ -1,7 +1,16 @@
 """Results: the Parquet contract of a run: its schema, its tables, several runs as one."""
 
-from quantbench.results.merge import parts
+from quantbench.results.merge import Part, parts
 from quantbench.results.migration import spread
+from quantbench.results.rows import (
+    ArtifactRow,
+    HistogramRow,
+    Measurement,
+    SensitivityRow,
+    TrialRow,
+    rows,
+    trial_row,
+)
 from quantbench.results.schema import (
     FIDELITY,
     PREDICTIONS,
@@ -26,12 +35,20 @@ __all__ = [
     "SCHEMAS",
     "SCHEMA_VERSION",
     "SHOWN_AS_HTML",
+    "ArtifactRow",
+    "HistogramRow",
+    "Measurement",
+    "Part",
     "Reference",
     "Results",
+    "SensitivityRow",
+    "TrialRow",
     "find_run",
     "load_results",
     "parts",
     "read_table",
+    "rows",
     "spread",
+    "trial_row",
     "write_table",
 ]

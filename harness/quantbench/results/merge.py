@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from quantbench.results.schema import SCHEMAS
-from quantbench.results.tables import Results
+from quantbench.results.tables import Reference, Results, references_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class Part:
     run: Mapping[str, Any]
     machine: Mapping[str, Any]
     trials: Mapping[str, str]
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Of each of its comparisons, the trial that ratios are shown against."""
+        return references_of(self.run)
 
 
 def parts(results: Results) -> tuple[Part, ...]:

@@ -6,7 +6,7 @@ file carries ``SCHEMA_VERSION`` in its metadata; a reader refuses another versio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from quantbench.errors import NotComparable
 from quantbench.results.migration import migrated, migrated_run
+from quantbench.results.rows import as_columns
 from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY, SINCE_5
 from quantbench.system import read_json, write_atomically
 from quantbench.units import one_line, text_of
@@ -59,7 +60,7 @@ class Results:
     @property
     def references(self) -> tuple[Reference, ...]:
         """Of each comparison, the trial that reports show ratios against."""
-        return tuple(Reference(**told) for told in self.run.get("reference") or ())
+        return references_of(self.run)
 
     @property
     def name(self) -> str:
@@ -89,19 +90,28 @@ class Results:
         return SHOWN_AS_HTML[-1](self) if SHOWN_AS_HTML else None
 
 
+def references_of(run: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """The references that a run's description names."""
+    return tuple(Reference(**told) for told in run.get("reference") or ())
+
+
 SHOWN_AS_HTML: list[Callable[[Results], str]] = []
 """How a notebook shows a run: what is above this package adds itself (`quantbench.report.notebook`)."""
 
 
-def write_table(folder: Path, name: str, rows: list[dict[str, Any]] | pa.Table) -> None:
-    """Write ``folder/name.parquet`` under the schema of that name, atomically."""
+def write_table(folder: Path, name: str, rows: Sequence[Any] | pa.Table) -> None:
+    """Write ``folder/name.parquet`` under the schema of that name, atomically.
+
+    ``rows``: mappings of columns, or objects of `quantbench.results.rows`.
+    """
     schema = {**SCHEMAS, "sensitivity": SENSITIVITY}[name].with_metadata(
         {"quantbench_schema": str(SCHEMA_VERSION)}
     )
     if isinstance(rows, pa.Table):
         table = rows.cast(SCHEMAS[name]).replace_schema_metadata(schema.metadata)
     else:
-        table = pa.Table.from_pylist(rows, schema=schema)
+        plain = [row if isinstance(row, Mapping) else as_columns(row) for row in rows]
+        table = pa.Table.from_pylist(plain, schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_atomically(folder / f"{name}.parquet", sink.getvalue().to_pybytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantbench.backend_api import Artifact
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import load_results
+from quantbench.results import load_results, trial_row
 from quantbench.runs.store import Store
 from quantbench.system import entry
 
@@ -24,13 +24,14 @@ def export(run: Path, trial: str, output: Path) -> list[Path]:
         For an unknown trial, one without an artifact, or an unwritable ``output``.
     """
     results = load_results(run)
-    trials = results.trials.set_index("trial")
-    if trial not in trials.index:
-        raise BadInput(f"no trial '{trial}' in {run}.{did_you_mean(trial, trials.index)}")
-    row = trials.loc[trial]
-    if not isinstance(row["artifact"], str):
-        raise BadInput(f"trial '{trial}' has no artifact ({row['status']}: {row['reason']})")
-    kept = (Store(results.folder).artifact(row["artifact"]), entry("artifacts", row["artifact"]))
+    row = trial_row(results.trials, trial)
+    if row is None:
+        raise BadInput(
+            f"no trial '{trial}' in {run}.{did_you_mean(trial, results.trials['trial'])}"
+        )
+    if not row.artifact:
+        raise BadInput(f"trial '{trial}' has no artifact ({row.status}: {row.reason})")
+    kept = (Store(results.folder).artifact(row.artifact), entry("artifacts", row.artifact))
     folder = next((place for place in kept if place.exists()), None)
     if folder is None:
         raise BadInput(

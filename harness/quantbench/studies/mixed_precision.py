@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
-from quantbench.analysis import Constraints, pareto, recommend, records, refusal, trial_frame
+from quantbench.analysis import (
+    Constraints,
+    MeasuredTrial,
+    recommend,
+    refusal,
+    trial_rows,
+    unbeaten,
+)
 from quantbench.backend_api import Quantizer, registry
 from quantbench.errors import BadInput, NotComparable
 from quantbench.experiment import Experiment
@@ -45,15 +51,25 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A quantized trial.
+
+    ``qualifies``: it is within the budget. ``pareto``: no other loses less and is smaller by the objective.
+    """
+
+    row: MeasuredTrial
+    qualifies: bool
+    pareto: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tuning:
     """A finished tuning.
 
     Parameters
     ----------
-    candidates : DataFrame
-        One row per quantized trial, as `quantbench.analysis.trial_table.trial_frame` has them, with ``qualifies``
-        (within the budget) and ``pareto`` (no other loses less and is smaller by the objective);
-        what qualifies first, the smallest objective first.
+    candidates : tuple of Candidate
+        What qualifies first, the smallest objective first.
     chosen : str
         The trial to take; where none qualifies, the one that loses least.
     qualified : bool
@@ -63,7 +79,7 @@ class Tuning:
     budget: Budget
     diagnosis: Diagnosis
     run: Results
-    candidates: pd.DataFrame
+    candidates: tuple[Candidate, ...]
     chosen: str
     qualified: bool
 
@@ -108,7 +124,7 @@ def tune(
     }  # fmt: skip
     request = Request(model, start.name, axes, (backend,), samples=samples, worst=0, own=own)
     found = diagnose(request, results=results, reporter=reporter)
-    ranked = list(found.ranking(backend).dropna(subset=["sqnr_db"])["layer"])
+    ranked = [row.layer for row in found.ranking(backend) if not math.isnan(row.sqnr_db)]
     trials = tuple(_trials(own or registry.model(model), backend, start, ranked))
     done = run(
         Experiment.of(
@@ -117,14 +133,14 @@ def tune(
         ),
         results=results, reporter=reporter, write_report=write_report,
     )  # fmt: skip
-    rows = judge(done, budget)
-    measured = rows[rows["status"] == Status.OK]
-    if measured.empty:
+    judged = judge(done, budget)
+    measured = [candidate.row.trial for candidate in judged if candidate.row.status == Status.OK]
+    if not measured:
         raise NotComparable(f"no quantized candidate could be measured; see {done.folder}")
     choice = recommend(done, budget.limits)[0].trial
-    qualified = choice in set(rows["trial"])
-    chosen = str(choice) if qualified else str(measured["trial"].iloc[0])
-    return Tuning(budget, found, done, rows, chosen, qualified)
+    qualified = choice in {candidate.row.trial for candidate in judged}
+    chosen = str(choice) if qualified else measured[0]
+    return Tuning(budget, found, done, judged, chosen, qualified)
 
 
 def _trials(model: Model, backend: str, start: Method, ranked: Sequence[str]) -> Iterator[Trial]:
@@ -182,17 +198,26 @@ def _steps(count: int) -> list[int]:
     return [k for k in found if k < count]
 
 
-def judge(found: Results, budget: Budget) -> pd.DataFrame:
+def judge(found: Results, budget: Budget) -> tuple[Candidate, ...]:
     """The quantized trials of a run, best first; see `Tuning`."""
     metric = budget.limits.wanted.metric
-    frame = trial_frame(found)
-    frame = frame[frame["method"] != "fp32"].copy()
-    within = [refusal(row, budget.limits) is None for row in records(frame)]
-    frame["qualifies"] = [
-        ok and value == value for ok, value in zip(within, frame[metric], strict=True)
+    trials = [row for row in trial_rows(found) if row.method != "fp32"]
+    costs = [
+        (row.value(metric), row.value("quality_drop_bound"))
+        if row.status == Status.OK
+        else (math.nan, math.nan)
+        for row in trials
     ]
-    usable = frame.where(frame["status"] == Status.OK)
-    frame["pareto"] = pareto(usable, lower=(metric, "quality_drop_bound"), higher=())
-    best = frame[frame["qualifies"]].sort_values(metric)
-    rest = frame[~frame["qualifies"]].sort_values("quality_drop_bound")
-    return pd.concat([best, rest]).reset_index(drop=True)
+    known = [
+        Candidate(row, refusal(row, budget.limits) is None and row.of(metric).known, best)
+        for row, best in zip(trials, unbeaten(costs), strict=True)
+    ]
+    best = sorted((c for c in known if c.qualifies), key=lambda c: c.row.value(metric))
+    rest = sorted((c for c in known if not c.qualifies), key=lambda c: _least(c.row))
+    return (*best, *rest)
+
+
+def _least(row: MeasuredTrial) -> float:
+    """What it may lose; without a bound more than any other."""
+    bound = row.value("quality_drop_bound")
+    return math.inf if math.isnan(bound) else bound

@@ -30,7 +30,7 @@ from quantbench.backend_api import (
 )
 from quantbench.errors import BadInput, NotComparable, did_you_mean
 from quantbench.experiment import Cell, Experiment, contents, resolve
-from quantbench.results import read_table, write_table
+from quantbench.results import SensitivityRow, read_table, rows, write_table
 from quantbench.runs import BuildGraph, Built, Reporter, Scored, Store, locked, open_run
 from quantbench.spec import (
     AXES,
@@ -56,7 +56,6 @@ MODES = ("quantized", "kept")
 IDEAL = 1 / math.sqrt(12)
 """Root mean square of an ideal rounding error, in steps: 0.289."""
 WORST = 3
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,49 +110,45 @@ class Diagnosis:
     sensitivity: pd.DataFrame
     refused: Mapping[str, str]
 
-    def ranking(self, backend: str, mode: str = "quantized") -> pd.DataFrame:
-        """The layers of a backend, most sensitive first."""
-        rows = self.sensitivity
-        rows = rows[(rows["backend"] == backend) & (rows["mode"] == mode)]
-        return rows.sort_values("sqnr_db", ascending=mode == "quantized", na_position="last")
+    def rows(self, backend: str, mode: str, layer: str | None = None) -> list[SensitivityRow]:
+        """What was asked of a backend in one mode, of one layer where it is named."""
+        known = self.sensitivity
+        own = rows(SensitivityRow, known[(known["backend"] == backend) & (known["mode"] == mode)])
+        return [row for row in own if layer in (None, row.layer)]
 
-    def whole(self, backend: str) -> pd.Series[Any]:
+    def ranking(self, backend: str, mode: str = "quantized") -> list[SensitivityRow]:
+        """The layers of a backend, most sensitive first."""
+        sign = 1 if mode == "quantized" else -1
+        return sorted(
+            self.rows(backend, mode),
+            key=lambda row: math.inf if math.isnan(row.sqnr_db) else sign * row.sqnr_db,
+        )
+
+    def whole(self, backend: str) -> SensitivityRow:
         """The row of the whole model, everything quantized."""
-        rows = self.sensitivity
-        return rows[(rows["backend"] == backend) & (rows["mode"] == "all")].iloc[0]
+        return self.rows(backend, "all")[0]
 
     def alone(self, backend: str, layer: str) -> float:
         """SQNR of a layer quantized alone, or of the whole model (""), dB."""
         if not layer:
-            return float(self.whole(backend)["sqnr_db"])
-        rows = self.ranking(backend)
-        return float(rows[rows["layer"] == layer]["sqnr_db"].iloc[0])
+            return self.whole(backend).sqnr_db
+        return self.rows(backend, "quantized", layer)[0].sqnr_db
 
-    def remedies(self, backend: str, layer: str) -> pd.DataFrame:
+    def remedies(self, backend: str, layer: str) -> list[SensitivityRow]:
         """What was tried to mend a layer, or the whole model ("")."""
-        rows = self.sensitivity
-        return rows[
-            (rows["backend"] == backend) & (rows["mode"] == "remedy") & (rows["layer"] == layer)
-        ]
+        return self.rows(backend, "remedy", layer)
 
-    def parts(self, backend: str, layer: str) -> pd.DataFrame:
+    def parts(self, backend: str, layer: str) -> list[SensitivityRow]:
         """A layer's weights alone, and its activations alone."""
-        rows = self.sensitivity
-        return rows[
-            (rows["backend"] == backend) & (rows["mode"] == "part") & (rows["layer"] == layer)
-        ]
+        return self.rows(backend, "part", layer)
 
     def keep_float(self, backend: str, share: float = 0.5) -> list[str]:
         """The fewest layers that together make ``share`` of the noise, if errors add up."""
-        shares = self.noise(backend)
-        needed = int(np.searchsorted(shares.cumsum().to_numpy(), share)) + 1
-        return list(shares.index[:needed])
+        return _noisiest(self.ranking(backend), share)
 
-    def noise(self, backend: str) -> pd.Series[float]:
-        """Share of each layer, by name, in the noise of all that were quantized alone."""
-        ranked = self.ranking(backend).dropna(subset=["sqnr_db"]).set_index("layer")["sqnr_db"]
-        noise: pd.Series[float] = 10 ** (-ranked / 10)
-        return noise / noise.sum()
+    def noise(self, backend: str) -> dict[str, float]:
+        """Share of each layer in the noise of all that were quantized alone, the largest first."""
+        return _noise(self.ranking(backend))
 
     def agreement(self) -> list[tuple[str, str, float]]:
         """Spearman's rank correlation of the layers' sensitivities, for each pair of backends."""
@@ -267,7 +262,7 @@ def diagnose(
         every = [cell for name, pair in cells.items() if name not in refused for cell in pair]
         graph = BuildGraph(experiment, every, store, here, report)
         graph.run()
-        rows: list[Row] = []
+        found: list[SensitivityRow] = []
         for name, (full, method) in cells.items():
             if name in refused:
                 continue
@@ -275,8 +270,8 @@ def diagnose(
                 refused[name] = problem
                 continue
             source = _source(graph, full, method, request)
-            rows += _Patient(request, source, store, report, full.trial.method).examine()
-        write_table(store.folder, "sensitivity", rows)
+            found += _Patient(request, source, store, report, full.trial.method).examine()
+        write_table(store.folder, "sensitivity", found)
     return Diagnosis(request, store.folder, read_table(store.folder, "sensitivity"), refused)
 
 
@@ -350,28 +345,27 @@ class _Patient:
     reporter: Reporter
     plain: Method
 
-    def examine(self) -> list[Row]:
+    def examine(self) -> list[SensitivityRow]:
         """The whole model, each layer in each mode, then what might help."""
         method = self.source.cell.trial.method
         self.reporter.phase(f"diagnose {self.source.cell.backend.name}", 1)
         layers = self._layers()
-        asked: list[tuple[Row, Method]] = [
-            ({"mode": "float", "layer": "", "change": ""}, self.plain),
-            ({"mode": "all", "layer": "", "change": ""}, method),
+        asked: list[tuple[SensitivityRow, Method]] = [
+            (SensitivityRow("float", "", ""), self.plain),
+            (SensitivityRow("all", "", ""), method),
         ]
         if self.request.parts != "both":
             whole = replace(method, parts=self.request.parts)
-            asked.append(({"mode": "all", "layer": "", "change": self.request.parts}, whole))
+            asked.append((SensitivityRow("all", "", self.request.parts), whole))
         for mode in self.request.modes:
             for layer in layers:
-                asked.append(({"mode": mode, "layer": layer, "change": ""}, self._one(mode, layer)))
-        rows = self._ask(asked)
-        ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == Status.OK]
-        ranked.sort(key=lambda row: row["sqnr_db"])
-        worst = [row["layer"] for row in ranked[: self.request.worst]]
-        rows += self._ask(list(self._remedies(worst, rows)))
-        self._look(rows)
-        return rows
+                asked.append((SensitivityRow(mode, layer, ""), self._one(mode, layer)))
+        found = self._ask(asked)
+        ranked = [r for r in found if r.mode == "quantized" and r.status == Status.OK]
+        ranked.sort(key=lambda row: row.sqnr_db)
+        worst = [row.layer for row in ranked[: self.request.worst]]
+        found += self._ask(list(self._remedies(worst, ranked)))
+        return list(self._looked(found))
 
     def _layers(self) -> list[str]:
         """Layers that hold weights in the file, in the model's order."""
@@ -391,27 +385,25 @@ class _Patient:
             return replace(method, only=(layer,))
         return replace(method, keep_float=(*method.keep_float, layer))
 
-    def _remedies(self, worst: Sequence[str], rows: Sequence[Row]) -> Iterator[tuple[Row, Method]]:
+    def _remedies(
+        self, worst: Sequence[str], ranked: Sequence[SensitivityRow]
+    ) -> Iterator[tuple[SensitivityRow, Method]]:
         """Changes to the whole model, and to each of the worst layers alone."""
         method = self.source.cell.trial.method
         for change, changed in remedies(method):
-            yield {"mode": "remedy", "layer": "", "change": change}, changed
-        noisiest = _noisiest(rows)
+            yield SensitivityRow("remedy", "", change), changed
+        noisiest = _noisiest(ranked)
         if noisiest:
             kept = replace(method, keep_float=(*method.keep_float, *noisiest))
-            yield (
-                {"mode": "remedy", "layer": "", "change": f"keep_float: [{', '.join(noisiest)}]"},
-                kept,
-            )
+            yield SensitivityRow("remedy", "", f"keep_float: [{', '.join(noisiest)}]"), kept
         for layer in worst:
             alone = replace(method, only=(layer,))
             for part in ("weights", "activations"):
-                yield {"mode": "part", "layer": layer, "change": part}, replace(alone, parts=part)
+                yield SensitivityRow("part", layer, part), replace(alone, parts=part)
             for change, changed in remedies(method):
-                row = {"mode": "remedy", "layer": layer, "change": change}
-                yield row, replace(changed, only=(layer,))
+                yield SensitivityRow("remedy", layer, change), replace(changed, only=(layer,))
 
-    def _ask(self, asked: Sequence[tuple[Row, Method]]) -> list[Row]:
+    def _ask(self, asked: Sequence[tuple[SensitivityRow, Method]]) -> list[SensitivityRow]:
         """Answers as rows; a refused method has its reason instead."""
         quantizer: Quantizer = locate(self.source.cell.backend.quantizer)()
         model = self.source.cell.model
@@ -432,21 +424,22 @@ class _Patient:
             for known, m in asked
         ]
 
-    def _row(self, known: Row, found: Answer) -> Row:
-        row: Row = {
-            "model": self.request.model, "backend": self.source.cell.backend.name,
-            "method": self.request.preset, "parts": self.request.parts, **known,
-            "status": found.status, "reason": found.reason, "samples": self.source.samples,
-        }  # fmt: skip
+    def _row(self, known: SensitivityRow, found: Answer) -> SensitivityRow:
+        row = replace(
+            known, model=self.request.model, backend=self.source.cell.backend.name,
+            method=self.request.preset, parts=self.request.parts,
+            status=found.status, reason=found.reason, samples=self.source.samples,
+        )  # fmt: skip
         if found.status != Status.OK:
             return row
         floats = self._floats()
-        return {**row, **fidelity(floats, found.outputs), **self._quality(floats, found.outputs)}
+        near = fidelity(floats, found.outputs)
+        return replace(row, **near, **self._quality(floats, found.outputs))
 
     def _floats(self) -> Arrays:
         return Answer.read(self.source.folder(self.plain)).outputs
 
-    def _quality(self, floats: Arrays, outputs: Arrays) -> Row:
+    def _quality(self, floats: Arrays, outputs: Arrays) -> dict[str, Any]:
         model = self.source.cell.model
         name, output = registry.task(model.task).metric, model.outputs[0].name
         labels = read_labels(self.source.data, "test")[: len(outputs[output])]
@@ -459,18 +452,20 @@ class _Patient:
             "quality": own.score, "quality_drop": full.score - own.score, "agreement": same,
         }  # fmt: skip
 
-    def _look(self, rows: Sequence[Row]) -> None:
-        """Add to each layer's row what its activations show."""
+    def _looked(self, found: Sequence[SensitivityRow]) -> Iterator[SensitivityRow]:
+        """The rows, those of layers with what their activations show."""
         method = self.source.cell.trial.method
         calibration = observed(self.source, method, "calibration").histograms
         test = observed(self.source, method, ON_TEST).histograms
         whole = Answer.read(self.source.folder(method)).record
         owners = _activations(whole, list(calibration)) if whole else {}
-        for row in rows:
-            names = owners.get(row["layer"], []) if row["mode"] in MODES else []
-            if names:
-                name, (low, high), levels = names[0]
-                row.update(_evidence(calibration[name], test[name], low, high, levels))
+        for row in found:
+            names = owners.get(row.layer, []) if row.mode in MODES else []
+            if not names:
+                yield row
+                continue
+            name, (low, high), levels = names[0]
+            yield replace(row, **_evidence(calibration[name], test[name], low, high, levels))
 
 
 def remedies(method: Method) -> Iterator[tuple[str, Method]]:
@@ -493,7 +488,7 @@ def remedies(method: Method) -> Iterator[tuple[str, Method]]:
             yield "static-int16x8", wide
 
 
-def fidelity(floats: Arrays, outputs: Arrays) -> Row:
+def fidelity(floats: Arrays, outputs: Arrays) -> dict[str, Any]:
     """SQNR (dB), mean squared error and cosine of all outputs together, against the float's."""
     flat = np.concatenate([np.ravel(floats[name]) for name in sorted(floats)]).astype(np.float64)
     own = np.concatenate([np.ravel(outputs[name]) for name in sorted(floats)]).astype(np.float64)
@@ -504,13 +499,17 @@ def fidelity(floats: Arrays, outputs: Arrays) -> Row:
     }
 
 
-def _noisiest(rows: Sequence[Row]) -> list[str]:
-    ranked = [r for r in rows if r["mode"] == "quantized" and r["status"] == Status.OK]
-    frame = pd.DataFrame(ranked)
-    if frame.empty:
-        return []
-    request = Request("", "", {}, ())
-    return Diagnosis(request, Path(), frame, {}).keep_float(str(frame["backend"].iloc[0]))
+def _noise(ranked: Sequence[SensitivityRow]) -> dict[str, float]:
+    """Share of each layer in the noise of all, in their order."""
+    noise = {row.layer: 10 ** (-row.sqnr_db / 10) for row in ranked if not math.isnan(row.sqnr_db)}
+    return {layer: power / sum(noise.values()) for layer, power in noise.items()}
+
+
+def _noisiest(ranked: Sequence[SensitivityRow], share: float = 0.5) -> list[str]:
+    """The fewest layers, the worst first, that together make ``share`` of the noise."""
+    shares = _noise(ranked)
+    needed = int(np.searchsorted(np.cumsum(list(shares.values())), share)) + 1
+    return list(shares)[:needed]
 
 
 def _activations(
@@ -531,7 +530,9 @@ def _activations(
 _COMPUTED = (ACTIVATION, OUTPUT)
 
 
-def _evidence(calibration: Histogram, test: Histogram, low: float, high: float, levels: int) -> Row:
+def _evidence(
+    calibration: Histogram, test: Histogram, low: float, high: float, levels: int
+) -> dict[str, Any]:
     """What a layer's output shows: clipping, rounding, unseen values, outliers."""
     middles, counts = test.used
     total = counts.sum()

@@ -206,6 +206,7 @@ def _without_statistics(cell: Cell) -> Callable[..., None]:
 
 def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experiment:
     """Fail where the trial did not work, lost quality, or is worse than in the baseline."""
+    from quantbench.results import trial_row
     from quantbench.spec import Status
     from quantbench.testing.sessions import shortfall
 
@@ -220,9 +221,9 @@ def _judge(request: pytest.FixtureRequest, bench: Bench, cell: Cell) -> Experime
     ]
     if any(wrong):
         pytest.fail("\n".join(filter(None, wrong)), pytrace=False)
-    row = found.trials.set_index("trial").loc[trial]
-    if row["status"] == Status.NO_OP:
-        pytest.skip(f"no-op: {row['reason']}")
+    row = trial_row(found.trials, trial)
+    if row is not None and row.status == Status.NO_OP:
+        pytest.skip(f"no-op: {row.reason}")
     return experiment
 
 

@@ -18,7 +18,7 @@ from quantbench.errors import BadInput, NotComparable, QuantbenchError
 from quantbench.execution import Ending, Job, RemoteSession
 from quantbench.experiment import Cell, Experiment, describe, resolve
 from quantbench.experiment.expand import trial_of
-from quantbench.results import Results
+from quantbench.results import Measurement, Results, TrialRow, rows, trial_row
 from quantbench.runs import Built, Reporter, Scored, Store, Timing, score, warm_workers
 from quantbench.spec import (
     FAILURES,
@@ -220,9 +220,9 @@ class Bench:
                 models={model: cell.model} if model in self.models else {},
             )
         )  # fmt: skip
-        row = found.trials.iloc[0]
-        if row["status"] not in (Status.OK, Status.SIMULATED):
-            raise QuantbenchError(f"{trial.id}: {row['status']}: {row['reason']}")
+        (row,) = rows(TrialRow, found.trials)
+        if row.status not in (Status.OK, Status.SIMULATED):
+            raise QuantbenchError(f"{trial.id}: {row.status}: {row.reason}")
         store = Store(found.folder)
         built = store.get(Built, trial.id)
         assert built is not None  # noqa: S101 - it has a status
@@ -288,15 +288,15 @@ def shortfall(results: Results, trial: str) -> str:
     does not allow: the verdict on the paired test samples is ``loses``. As in a run's exit code, a
     method without effect is no failure.
     """
-    row = results.trials.set_index("trial").to_dict("index")[trial]
-    if row["status"] in FAILURES:
-        return f"{row['status']} in {row['stage']}: {row['reason']}"
-    rows = results.measurements
-    drops = rows[(rows["trial"] == trial) & (rows["metric"] == "quality_drop")]
-    for drop in drops[drops["verdict"] == Verdict.LOSES].to_dict("records"):
-        return (
-            f"loses quality: {drop['value']:.4g} [{drop['low']:.4g}, {drop['high']:.4g}] less than "
-            f"{drop['reference']}, and the margin is {results.run['protocol']['quality_margin']:.2%} "
-            "of its score"
-        )
+    row = trial_row(results.trials, trial)
+    if row is not None and row.status in FAILURES:
+        return f"{row.status} in {row.stage}: {row.reason}"
+    own = results.measurements[results.measurements["trial"] == trial]
+    for drop in rows(Measurement, own[own["metric"] == "quality_drop"]):
+        if drop.verdict == Verdict.LOSES:
+            return (
+                f"loses quality: {drop.value:.4g} [{drop.low:.4g}, {drop.high:.4g}] less than "
+                f"{drop.reference}, and the margin is "
+                f"{results.run['protocol']['quality_margin']:.2%} of its score"
+            )
     return ""

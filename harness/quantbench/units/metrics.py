@@ -1,7 +1,8 @@
 """Metrics: what each measurement of a run is, in one table that everything else is derived from.
 
-The columns of the trial table, the report's further columns and glossary, what runs are compared by, what
-``low`` and ``high`` mean, and the table in docs/results.md follow from `METRICS`. A new metric of scored
+The columns of the trial table, the report's further columns, heat maps and glossary, the objectives of a
+choice, what runs are compared by, what ``low`` and ``high`` mean, and the table in docs/results.md follow
+from `METRICS`. A new metric of scored
 outputs is one entry with ``of``: it is then assembled, shown and documented.
 """
 
@@ -44,6 +45,27 @@ class Change(StrEnum):
     DECIBELS = "dB"
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a metric is asked for when a trial is chosen: "the fastest of 7", "3 that tie as the fastest".
+
+    ``name``: the objective. ``ahead``: what a trial is that is better by it.
+    """
+
+    name: str
+    best: str
+    tie: str
+    ahead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """How a metric is called in a heat map: the title of a panel, and the words of a caption."""
+
+    title: str
+    words: str
+
+
 Scored = Callable[[Outcome, Outcome, Fidelity | None], Interval | float | None]
 """Own outcome, the float reference's on the same samples, own fidelity: the value; None for none."""
 
@@ -75,6 +97,10 @@ class MetricSpec:
         In the report's table of trials it is a column under this title, where nothing else shows it.
     of : callable or None
         Computes it of scored outputs.
+    wish : Wish or None
+        How it is an objective, where it is one.
+    heat : Heat or None
+        How heat maps show it, where they do.
     """
 
     name: str
@@ -88,6 +114,8 @@ class MetricSpec:
     column: str = ""
     title: str = ""
     of: Scored | None = None
+    wish: Wish | None = None
+    heat: Heat | None = None
 
 
 def _agreement(own: Outcome, full: Outcome, near: Fidelity | None) -> Interval | None:
@@ -108,11 +136,11 @@ _CI, _RANGE = Spread.CONFIDENCE, Spread.RANGE
 _MORE, _LESS = Better.MORE, Better.LESS
 
 _SPECS = (
-    MetricSpec("size_bytes", "byte", "bytes of all files needed at run time", _A, _LESS, None, size, Change.PERCENT, "size_bytes"),
+    MetricSpec("size_bytes", "byte", "bytes of all files needed at run time", _A, _LESS, None, size, Change.PERCENT, "size_bytes", wish=Wish("size", "the smallest", "tie as the smallest", "Smaller")),
     MetricSpec("size_gzip_bytes", "byte", "the same files, each compressed by gzip at its best", _A, _LESS, None, size, Change.PERCENT, "size_gzip_bytes"),
     MetricSpec("weight_bytes", "byte", "bytes of stored weights", _A, _LESS, None, size, Change.PERCENT, "weight_bytes"),
     MetricSpec("weight_bytes_<dtype>", "byte", "of those, the ones of a dtype", _A, None, None, size),
-    MetricSpec("compression", "ratio", "size of the same backend's float file over this one's", _A, _MORE, None, ratio, None, "compression"),
+    MetricSpec("compression", "ratio", "size of the same backend's float file over this one's", _A, _MORE, None, ratio, None, "compression", heat=Heat("times smaller", "times smaller than the backend's float file")),
     MetricSpec("integer_macs_fraction", "fraction", "share of the multiply-accumulates that the runtime executes on integers", _A, _MORE, None, percent, Change.POINTS, "integer_macs_fraction"),
     MetricSpec("activation_bytes", "byte", "largest sum of bytes of activations that are live at once, of one sample", _A, _LESS, None, size, Change.PERCENT, "activation_bytes"),
     *(
@@ -123,7 +151,7 @@ _SPECS = (
     ),
     MetricSpec("observed_rss_bytes", "byte", "memory of the pass that observed activations, above the loaded model; where ranges are injected", (Scenario.CALIBRATION,), _LESS, None, size),
     MetricSpec("quality", "of the task", "the task's metric on the test split", _S, _MORE, _CI, percent, Change.POINTS, "quality"),
-    MetricSpec("quality_drop", "of the task", "quality of the reference minus this one's, on the same samples", _S, _LESS, _CI, percent, None, "quality_drop"),
+    MetricSpec("quality_drop", "of the task", "quality of the reference minus this one's, on the same samples", _S, _LESS, _CI, percent, None, "quality_drop", heat=Heat("loss, points", "loss of quality")),
     MetricSpec("quality_drop_bound", "of the task", "one-sided 95 % upper bound of the drop", _S, _LESS, None, percent, None, "quality_drop_bound"),
     MetricSpec("quality_p", "probability", "two-sided p-value of no drop", _S),
     MetricSpec("quality_kept", "of the task", "share of the reference's quality that is kept; low by the one-sided bound", _S, _MORE, Spread.BOUND, percent, None, "quality_kept"),
@@ -156,12 +184,12 @@ _SPECS = (
     MetricSpec("load_ms", "ms", "from the file to a session that is ready", (Scenario.START,), _LESS, _RANGE, milliseconds, None, "load_ms"),
     MetricSpec("first_inference_ms", "ms", "the first inference of a process", (Scenario.START,), _LESS, _RANGE, milliseconds, None, "first_inference_ms"),
     MetricSpec("energy_j", "J", "joules of an inference, idle power included", (Scenario.ENERGY,), _LESS, _RANGE, joules),
-    MetricSpec("energy_net_j", "J", "joules of an inference beyond what the machine takes anyway", (Scenario.ENERGY,), _LESS, _RANGE, joules, None, "energy_net_j"),
-    MetricSpec("latency_ms", "ms", "median time of an inference call", TIMED, _LESS, _CI, milliseconds, Change.PERCENT, "latency_ms"),
+    MetricSpec("energy_net_j", "J", "joules of an inference beyond what the machine takes anyway", (Scenario.ENERGY,), _LESS, _RANGE, joules, None, "energy_net_j", wish=Wish("energy", "the one that takes the least energy", "tie for the least energy", "Less energy")),
+    MetricSpec("latency_ms", "ms", "median time of an inference call", TIMED, _LESS, _CI, milliseconds, Change.PERCENT, "latency_ms", wish=Wish("latency", "the fastest", "tie as the fastest", "Faster")),
     MetricSpec("latency_p90_ms", "ms", "upper bound of the 90th percentile of single calls, with 99 % confidence", TIMED, _LESS, None, milliseconds, None, "latency_p90_ms"),
     MetricSpec("latency_p99_ms", "ms", "the same of the 99th percentile", TIMED, _LESS, None, milliseconds, None, "latency_p99_ms"),
-    MetricSpec("throughput_per_s", "1/s", "samples a second", TIMED, _MORE, _CI, per_second, None, "throughput_per_s"),
-    MetricSpec("speedup", "ratio", "time of a float trial over this one's, paired in rounds; a row for each float trial of the comparison", TIMED, _MORE, _CI, ratio, Change.PERCENT, "speedup"),
+    MetricSpec("throughput_per_s", "1/s", "samples a second", TIMED, _MORE, _CI, per_second, None, "throughput_per_s", wish=Wish("throughput", "the one of the highest throughput", "tie for the highest throughput", "Higher throughput")),
+    MetricSpec("speedup", "ratio", "time of a float trial over this one's, paired in rounds; a row for each float trial of the comparison", TIMED, _MORE, _CI, ratio, Change.PERCENT, "speedup", heat=Heat("speed-up", "speed-up over the float reference")),
     MetricSpec("cpu_s_per_inference", "s", "processor time of a sample", TIMED, _LESS, None, seconds),
     MetricSpec("aa_control", "ratio", "the reference over itself under another name: the noise of the comparison", TIMED, None, _CI, ratio),
     MetricSpec("clock_overhead", "fraction", "share of the comparison's time that is the harness's own", TIMED, _LESS, None, percent),

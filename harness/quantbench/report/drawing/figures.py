@@ -343,7 +343,15 @@ def _histograms(frame: pd.DataFrame, width: float) -> Figure:
     figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.8, sharey=False)
     for backend, axes in panels.items():
         here = frame[frame["backend"] == backend].drop_duplicates("calibrator")
-        draw_histogram(axes, next(_rows(here)), here.rename(columns={"calibrator": "line"}), colors)
+        one = next(_rows(here))
+        draw_histogram(
+            axes,
+            one["start"],
+            one["width"],
+            one["counts"],
+            here.rename(columns={"calibrator": "line"}),
+            colors,
+        )
         axes.set_title(
             fit(f"{one_line(backend)}: {one_line(here.iloc[0]['layer'])}", 72 * width / 1.2),
             loc="left", color=INK,
@@ -353,7 +361,12 @@ def _histograms(frame: pd.DataFrame, width: float) -> Figure:
 
 
 def draw_histogram(
-    axes: Axes, values: Mapping[str, Any], ranges: pd.DataFrame, colors: Mapping[str, str]
+    axes: Axes,
+    start: float,
+    width: float,
+    values: Sequence[float],
+    ranges: pd.DataFrame,
+    colors: Mapping[str, str],
 ) -> None:
     """Draw how often values occur, and above them ranges, each at a height of its own.
 
@@ -364,8 +377,8 @@ def draw_histogram(
     ranges : DataFrame
         Columns ``line`` (a key of ``colors``), ``low`` and ``high``.
     """
-    counts = pd.Series(list(values["counts"]), dtype=float)
-    middles = values["start"] + values["width"] * (counts.index + 0.5)
+    counts = pd.Series(list(values), dtype=float)
+    middles = start + width * (counts.index + 0.5)
     sns.histplot(
         x=middles, weights=counts, bins=min(len(counts), 96), ax=axes, color=MUTED,
         element="step", linewidth=0, alpha=0.35,

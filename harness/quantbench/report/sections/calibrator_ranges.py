@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from quantbench.analysis import records
 from quantbench.backend_api import ACTIVATION, OUTPUT, observed_name
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
 from quantbench.report.sections.section import Section
 from quantbench.report.sections.weight_ranges import Weights, weights
-from quantbench.results import Results
+from quantbench.results import ArtifactRow, HistogramRow, Results, TrialRow, rows
 from quantbench.spec import Status
-
-Row = Mapping[str, Any]
 
 _FEWEST = 2
 
@@ -42,9 +39,18 @@ def ranges(results: Results) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """The histogram of an activation."""
+
+    start: float
+    width: float
+    counts: tuple[int, ...]
+
+
 def layers(
     results: Results, model: str, backend: str | None = None
-) -> tuple[dict[str, Row], pd.DataFrame]:
+) -> tuple[dict[str, Bins], pd.DataFrame]:
     """Histograms of a backend's activations, those first whose ranges differ most; the ranges.
 
     The ranges have a row per calibrator: ``layer``, ``line`` (its name), ``low`` and ``high``.
@@ -57,7 +63,7 @@ def layers(
     spread = own.groupby("layer", sort=False)["share"].agg(_spread)
     first = own.drop_duplicates("layer").set_index("layer", drop=False)
     order = [str(name) for name in spread.sort_values(ascending=False, kind="stable").index]
-    seen: dict[str, Row] = {name: next(records(first.loc[[name]])) for name in order}
+    seen = dict(zip(order, rows(Bins, first.loc[order]), strict=True))
     return seen, own.assign(line=own["calibrator"]).drop_duplicates(["layer", "line"])
 
 
@@ -77,34 +83,34 @@ def _ranges(results: Results) -> Iterator[dict[str, Any]]:
         & results.artifacts["role"].isin([ACTIVATION, OUTPUT])
     ].dropna(subset=["low", "high"])
     by_trial = dict(list(stored.groupby("trial")))
-    for trial in records(injected):
-        known = seen.get(trial["trial"], {})
+    for trial in rows(TrialRow, injected):
+        known = seen.get(trial.trial, {})
         order = {name: place for place, name in enumerate(known)}
         done = set()
-        for tensor in records(by_trial.get(trial["trial"], stored.iloc[:0])):
-            name = observed_name(str(tensor["name"]), str(tensor["layer"] or ""), known)
+        for tensor in rows(ArtifactRow, by_trial.get(trial.trial, stored.iloc[:0])):
+            name = observed_name(tensor.name, tensor.layer, known)
             if name is None or name in done:
                 continue
             done.add(name)
             histogram = known[name]
             # a range always holds 0
-            span = max(histogram["maximum"], 0.0) - min(histogram["minimum"], 0.0)
+            span = max(histogram.maximum, 0.0) - min(histogram.minimum, 0.0)
             yield {
-                "model": trial["model"], "backend": trial["backend"],
-                "calibrator": trial["calibrator"], "place": order[name],
-                "layer": tensor["layer"] or name, "low": tensor["low"], "high": tensor["high"],
-                "share": (tensor["high"] - tensor["low"]) / span if span else math.nan,
-                **{key: histogram[key] for key in ("start", "width", "counts")},
+                "model": trial.model, "backend": trial.backend,
+                "calibrator": trial.axes["calibrator"], "place": order[name],
+                "layer": tensor.layer or name, "low": tensor.low, "high": tensor.high,
+                "share": (tensor.high - tensor.low) / span if span else math.nan,
+                "start": histogram.start, "width": histogram.width, "counts": histogram.counts,
             }  # fmt: skip
 
 
-def _observed(results: Results) -> dict[str, dict[str, dict[str, Any]]]:
+def _observed(results: Results) -> dict[str, dict[str, HistogramRow]]:
     """By trial and name of an activation: its histogram, in the order of the model."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, HistogramRow]] = {}
     known = results.histograms
-    for row in records(known[known["role"] == "activation"]):
-        for trial in row["trials"]:
-            found.setdefault(str(trial), {})[str(row["name"])] = row
+    for row in rows(HistogramRow, known[known["role"] == "activation"]):
+        for trial in row.trials:
+            found.setdefault(trial, {})[row.name] = row
     return found
 
 

@@ -10,12 +10,11 @@ import pandas as pd
 from quantbench.analysis import (
     Choice,
     Constraints,
-    Row,
+    MeasuredTrial,
     Standings,
     choose,
     control,
     recommendation,
-    records,
     smallest_claim,
 )
 from quantbench.report import verdict
@@ -66,14 +65,18 @@ class Card:
 
 
 def cards(
-    results: Results, frame: pd.DataFrame, places: Sequence[Standings], limits: Constraints
+    results: Results,
+    trials: Sequence[MeasuredTrial],
+    frame: pd.DataFrame,
+    places: Sequence[Standings],
+    limits: Constraints,
 ) -> tuple[Card, ...]:
     """A card per model and target.
 
     Parameters
     ----------
-    frame : DataFrame
-        `quantbench.analysis.trial_table.trial_frame` of the run, at the smallest batch size.
+    trials, frame
+        All of the run at the smallest batch size; the same as a frame.
     places : sequence of Standings
         By the objective of ``limits``.
     """
@@ -82,26 +85,27 @@ def cards(
         here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
         pictures, used, said = _pictures(frame, here, place, limits, index, left)
         left -= used
-        found.append(_card(results, here, place, limits, pictures, said))
+        own = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
+        found.append(_card(results, own, place, limits, pictures, said))
     return tuple(found)
 
 
 def _card(
     results: Results,
-    here: pd.DataFrame,
+    here: Sequence[MeasuredTrial],
     place: Standings,
     limits: Constraints,
     pictures: tuple[Picture | None, Picture | None],
     drawn: str,
 ) -> Card:
     choice = choose(place, limits)
-    rows: dict[str, Row] = {str(row["trial"]): row for row in records(here)}
+    rows = {row.trial: row for row in here}
     row = rows[choice.trial] if choice.trial else None
     facts: tuple[verdict.Fact, ...] = ()
     command = spoken = ""
     if row is not None:
         facts = verdict.facts(results, row, here, limits, choice.batch_size)
-        command = verdict.export_command(results, str(row["trial"]), str(row["backend"]))
+        command = verdict.export_command(results, row.trial, row.backend)
         spoken = verdict.in_short(row, verdict.reference_row(row, here))
     return Card(
         model=place.model,
@@ -127,14 +131,14 @@ def _card(
 
 
 def states(
-    place: Standings, choice: Choice, rows: dict[str, Row], limits: Constraints
+    place: Standings, choice: Choice, rows: dict[str, MeasuredTrial], limits: Constraints
 ) -> dict[str, str]:
     """What the choice makes of each trial, in the words of `STATES`."""
-    measured = {str(row["trial"]): row for row in place.rows}
+    measured = {one.row.trial: one.row for one in place.places}
     return {trial: _state(trial, measured.get(trial), choice, limits) for trial in rows}
 
 
-def _state(trial: str, row: Row | None, choice: Choice, limits: Constraints) -> str:
+def _state(trial: str, row: MeasuredTrial | None, choice: Choice, limits: Constraints) -> str:
     if row is None:
         return "not measured"
     if trial == choice.trial:
@@ -145,9 +149,9 @@ def _state(trial: str, row: Row | None, choice: Choice, limits: Constraints) -> 
         return "on the front" if trial in choice.front else "allowed"
     if recommendation.refusal(row, recommendation.WITHOUT_LIMITS) is not None:
         return "not to be shipped"
-    if row["quality_drop_bound"] <= limits.max_drop:
+    if row.value("quality_drop_bound") <= limits.max_drop:
         return "too large"
-    return "loses too much" if row["quality_drop"] > limits.max_drop else "may lose too much"
+    return "loses too much" if row.value("quality_drop") > limits.max_drop else "may lose too much"
 
 
 def sentence(found: Sequence[Card]) -> str:

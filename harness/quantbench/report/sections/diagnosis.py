@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
-
-from quantbench.analysis import records
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
+from quantbench.results import SensitivityRow
 from quantbench.spec import Status
 from quantbench.studies import MODES, Check, Diagnosis, guide
 from quantbench.units import decibels, one_line, percent, points
@@ -85,22 +83,22 @@ def _pictures(found: Diagnosis, backends: list[str]) -> Iterator[tuple[str, Pict
 
 def _patient(found: Diagnosis, backend: str) -> Patient:
     whole = found.whole(backend)
-    worst = [str(name) for name in found.ranking(backend)["layer"]][: found.request.worst]
+    worst = [row.layer for row in found.ranking(backend)][: found.request.worst]
     return Patient(
         backend=one_line(backend),
         whole=(
-            ("SQNR", _known(whole["sqnr_db"], decibels)),
-            ("Quality", _known(whole["quality"], percent)),
-            ("Loss", _known(whole["quality_drop"], points)),
-            ("Agreement", _known(whole["agreement"], percent)),
+            ("SQNR", _known(whole.sqnr_db, decibels)),
+            ("Quality", _known(whole.quality, percent)),
+            ("Loss", _known(whole.quality_drop, points)),
+            ("Agreement", _known(whole.agreement, percent)),
         ),
         checks=tuple(guide.checks(found, backend)),
         keep_float=f"keep_float: [{', '.join(found.keep_float(backend))}]",
         advice=tuple(_advice(found, backend, ["", *worst])),
         rankings=tuple(
-            Ranking(MODE_TITLE[mode], tuple(_layer(row) for row in records(rows)))
+            Ranking(MODE_TITLE[mode], tuple(map(_layer, ranked)))
             for mode in MODES
-            if len(rows := found.ranking(backend, mode))
+            if (ranked := found.ranking(backend, mode))
         ),
     )
 
@@ -114,18 +112,18 @@ def _advice(
             yield one_line(layer) or "Whole model", guide.part(found, backend, layer), told
 
 
-def _layer(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    name = one_line(row["layer"])
-    if row["status"] != Status.OK:
-        return name, (one_line(f"{row['status']}: {row['reason']}", 200),)
+def _layer(row: SensitivityRow) -> tuple[str, tuple[str, ...]]:
+    name = one_line(row.layer)
+    if row.status != Status.OK:
+        return name, (one_line(f"{row.status}: {row.reason}", 200),)
     return name, (
-        _known(row["sqnr_db"], decibels),
-        _known(row["quality_drop"], points),
-        _known(row["agreement"], percent),
-        _known(row["error_over_scale"], lambda x: f"{x:.2f}"),
-        _known(row["saturation"], percent),
+        _known(row.sqnr_db, decibels),
+        _known(row.quality_drop, points),
+        _known(row.agreement, percent),
+        _known(row.error_over_scale, lambda x: f"{x:.2f}"),
+        _known(row.saturation, percent),
     )
 
 
-def _known(value: Any, formatter: Any) -> str:
-    return "" if value is None or pd.isna(value) else formatter(value)
+def _known(value: float, write: Callable[[float], str]) -> str:
+    return "" if math.isnan(value) else write(value)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from quantbench.analysis import Choice, pareto, records
+from quantbench.analysis import Choice, pareto
 from quantbench.report.drawing import traces
 from quantbench.report.drawing.canvas import Picture
 from quantbench.report.sections.section import Section
-from quantbench.results import Results
+from quantbench.results import Results, TrialRow, rows
 from quantbench.spec import Scenario
 from quantbench.stats import bursts
 from quantbench.stats.statistics import FloatArray
 from quantbench.units import milliseconds, one_line, percent, place_name
-
-Row = Mapping[str, Any]
 
 MOST = 12
 """Trials of one comparison that are drawn: the reference, its control, the choice and the front first."""
@@ -115,8 +112,11 @@ def rounds(results: Results, frame: pd.DataFrame, trials: Sequence[str]) -> pd.D
     found = found.assign(place=[places[key] for key in keys], ms=found["ns"] / 1e6)
     found["median_ms"] = found.groupby("trial")["ms"].transform("median")
     found["off"] = found["ms"] / found["median_ms"] - 1
-    names = {str(row["trial"]): row for row in records(frame)}
-    described = {trial: _described(trial, names) for trial in dict.fromkeys(found["trial"])}
+    known = {row.trial: row for row in rows(TrialRow, frame)}
+    references = set(frame.loc[frame["is_reference"], "trial"])
+    described = {
+        trial: _described(str(trial), known, references) for trial in dict.fromkeys(found["trial"])
+    }
     found["name"] = [described[trial][0] for trial in found["trial"]]
     found["role"] = [described[trial][1] for trial in found["trial"]]
     rank = {trial: i for i, trial in enumerate(trials)}
@@ -126,12 +126,14 @@ def rounds(results: Results, frame: pd.DataFrame, trials: Sequence[str]) -> pd.D
     ).reset_index(drop=True)
 
 
-def _described(trial: str, rows: Mapping[str, Row]) -> tuple[str, str]:
-    own = rows[trial.removesuffix(CONTROL)]
-    name = one_line(f"{own['backend']} {own['label']}")
+def _described(
+    trial: str, known: Mapping[str, TrialRow], references: Collection[str]
+) -> tuple[str, str]:
+    own = known[trial.removesuffix(CONTROL)]
+    name = one_line(f"{own.backend} {own.label}")
     if trial.endswith(CONTROL):
         return f"{name}, again", "control"
-    return name, "reference" if own["is_reference"] else "trial"
+    return name, "reference" if trial in references else "trial"
 
 
 def _words(times: pd.DataFrame) -> str:

@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from quantbench.analysis import Choice, records
+from quantbench.analysis import Choice
 from quantbench.report.drawing import dots
 from quantbench.report.drawing.canvas import LEVEL, Picture
 from quantbench.report.drawing.figures import markers, palette
 from quantbench.report.drawing.grids import Cell, Grid, grids, rising
 from quantbench.report.sections.section import Section
-from quantbench.results import Results
+from quantbench.results import Results, TrialRow, rows
 from quantbench.stats import Interval, statistics
 from quantbench.units import one_line, percent, place_name, span
-
-Row = Mapping[str, Any]
 
 SHARES = (0.9, 0.97, 0.99, 0.999)
 """Where the colour of an agreement changes; all answers alike has one of its own."""
@@ -97,11 +95,11 @@ def fidelity(
             continue
         place, name = place_name(choice.model, choice.target), str(len(found))
         groups = same_method(answered, given)
-        shares = {label: matrix(rows, given, reference) for label, rows in groups.items()}
+        shares = {label: matrix(group, given, reference) for label, group in groups.items()}
         alike = [label for label in shares if _least(shares[label]) == 1]
         shares = {label: found for label, found in shares.items() if label not in alike}
         least = sorted(shares, key=lambda label: _least(shares[label]))[:MOST_METHODS]
-        backends = dict.fromkeys(str(row["backend"]) for rows in groups.values() for row in rows)
+        backends = dict.fromkeys(row.backend for group in groups.values() for row in group)
         shown = [grid(la, shares[la], (FLOAT, *backends)) for la in shares if la in least]
         lossy = answered[answered["sqnr_db"] < dots.LOSSLESS_DB]
         drops = class_drops(given, reference, of_interest(answered, choice.trial, reference))
@@ -148,34 +146,34 @@ def answers(results: Results, trials: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({**columns, "label": labels})
 
 
-def same_method(frame: pd.DataFrame, given: pd.DataFrame) -> dict[str, list[Row]]:
+def same_method(frame: pd.DataFrame, given: pd.DataFrame) -> dict[str, tuple[TrialRow, ...]]:
     """By label, the trials of several backends: the first seed of each."""
     known = frame[frame["trial"].isin(given.columns)]
     first = known.drop_duplicates(["label", "backend"])
     return {
-        str(label): list(records(rows))
-        for label, rows in first.groupby("label", sort=False)
-        if rows["backend"].nunique() > 1
+        str(label): rows(TrialRow, group)
+        for label, group in first.groupby("label", sort=False)
+        if group["backend"].nunique() > 1
     }
 
 
 def matrix(
-    rows: Sequence[Row], given: pd.DataFrame, reference: str | None
+    trials: Sequence[TrialRow], given: pd.DataFrame, reference: str | None
 ) -> dict[tuple[str, str], Shared | None]:
     """How often every two backends give the same answer, and each the float model's.
 
     Returns
     -------
     dict
-        By the names of two of them; of `FLOAT` too where it is none of ``rows``. None where no
+        By the names of two of them; of `FLOAT` too where it is none of ``trials``. None where no
         sample is shared.
     """
-    trials = {str(row["backend"]): str(row["trial"]) for row in rows}
-    if reference in given.columns and reference not in trials.values():
-        trials = {FLOAT: str(reference), **trials}
+    names = {row.backend: row.trial for row in trials}
+    if reference in given.columns and reference not in names.values():
+        names = {FLOAT: str(reference), **names}
     return {
         (one, other): agreement(given[a], given[b])
-        for (one, a), (other, b) in combinations(trials.items(), 2)
+        for (one, a), (other, b) in combinations(names.items(), 2)
     }
 
 
@@ -229,8 +227,8 @@ def of_interest(frame: pd.DataFrame, chosen: str | None, reference: str | None) 
     measured = frame[(frame["trial"] != reference) & frame["quality_drop"].notna()]
     worst = measured.sort_values("quality_drop", ascending=False, kind="stable")
     first = worst[worst["trial"] == chosen]
-    rows = list(records(pd.concat([first, worst]).drop_duplicates("trial")))[:MOST_TRIALS]
-    return {str(row["trial"]): one_line(f"{row['backend']} {row['label']}") for row in rows}
+    shown = pd.concat([first, worst]).drop_duplicates("trial")[:MOST_TRIALS]
+    return {row.trial: one_line(f"{row.backend} {row.label}") for row in rows(TrialRow, shown)}
 
 
 def class_drops(

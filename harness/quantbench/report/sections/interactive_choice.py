@@ -10,22 +10,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from quantbench.analysis import (
     OBJECTIVES,
     Constraints,
+    MeasuredTrial,
+    Standing,
     Standings,
     batch_sizes,
     recommendation,
-    records,
     refusal,
     standings,
-    trial_frame,
-    word,
+    trial_rows,
 )
 from quantbench.report import verdict
 from quantbench.report.sections.cards import MOST_PASSED, STATES
@@ -36,30 +34,34 @@ ALLOWED = ", allowed "
 """Ends the line of a loss that the script completes with the limit of the form."""
 
 
-def choosing(results: Results, frame: pd.DataFrame, limits: Constraints) -> dict[str, Any]:
-    """The numbers and texts of the form, as plain values; trials are named by their row in ``frame``.
+def choosing(
+    results: Results, trials: Sequence[MeasuredTrial], limits: Constraints
+) -> dict[str, Any]:
+    """The numbers and texts of the form, as plain values; trials are named by their place in ``trials``.
 
     Parameters
     ----------
-    frame : DataFrame
-        `quantbench.analysis.trial_table.trial_frame` of the run, at the smallest batch size.
+    trials : sequence of MeasuredTrial
+        All of the run, at the smallest batch size.
     limits : Constraints
         What the page shows without the form.
     """
-    numbers = {str(trial): i for i, trial in enumerate(frame["trial"])}
+    numbers = {row.trial: i for i, row in enumerate(trials)}
     sizes = batch_sizes(results)
     wanted = [(name, batch) for name in ("latency", "size", "energy") for batch in sizes]
     views: dict[str, list[dict[str, Any]]] = {}
     cards: dict[int, dict[str, Any]] = {}
     for objective, batch in [*wanted, ("throughput", None)] if sizes else [("size", None)]:
         asked = dataclasses.replace(limits, objective=objective, batch_size=batch)
-        at = frame if batch in (None, *sizes[:1]) else trial_frame(results, batch)
+        at = trials if batch in (None, *sizes[:1]) else trial_rows(results, batch)
         found = list(standings(results, objective, batch))
-        if any(place.rows for place in found):
+        if any(place.places for place in found):
             views[f"{objective}/{batch or ''}"] = [
                 _view(results, place, at, asked, numbers, cards) for place in found
             ]
-    places = frame[["model", "target"]].drop_duplicates()
+    places: dict[tuple[str, str], list[int]] = {}
+    for row in trials:
+        places.setdefault((row.model, row.target), []).append(numbers[row.trial])
     return {
         "runs": [verdict.run_folder(part.folder) for part in parts(results)],
         "limits": {"drop": limits.max_drop, "objective": limits.objective},
@@ -72,19 +74,10 @@ def choosing(results: Results, frame: pd.DataFrame, limits: Constraints) -> dict
             for name, o in OBJECTIVES.items()
         },
         "places": [
-            {
-                "model": model,
-                "target": target,
-                "trials": [
-                    numbers[str(trial)]
-                    for trial in frame["trial"][
-                        (frame["model"] == model) & (frame["target"] == target)
-                    ]
-                ],
-            }
-            for model, target in places.itertuples(index=False)
+            {"model": model, "target": target, "trials": own}
+            for (model, target), own in places.items()
         ],
-        "trials": [_trial(row) for row in records(frame)],
+        "trials": [_trial(row) for row in trials],
         "views": views,
         "cards": cards,
     }
@@ -96,15 +89,15 @@ def _rule(objective: str) -> str:
     return text[: text.index(" loses no more")]
 
 
-def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
-    drop, bound = row["quality_drop"], row["quality_drop_bound"]
+def _trial(row: MeasuredTrial) -> dict[str, Any]:
+    drop, bound = row.value("quality_drop"), row.value("quality_drop_bound")
     return {
-        "trial": row["trial"],
+        "trial": row.trial,
         "name": verdict.name(row),
         "drop": _known(drop),
         "bound": _known(bound),
-        "size": _known(row["size_bytes"]),
-        "quality": _known(row["quality"]),
+        "size": _known(row.value("size_bytes")),
+        "quality": _known(row.value("quality")),
         "dropText": f"{100 * drop:.2f}",
         "boundText": f"{100 * bound:.2f}",
         "sizeText": verdict.shown(row, "size_bytes", size),
@@ -114,18 +107,19 @@ def _trial(row: Mapping[str, Any]) -> dict[str, Any]:
 def _view(
     results: Results,
     place: Standings,
-    frame: pd.DataFrame,
+    trials: Sequence[MeasuredTrial],
     asked: Constraints,
     numbers: Mapping[str, int],
     cards: dict[int, dict[str, Any]],
 ) -> dict[str, Any]:
     """One model and target by one objective; adds the texts of what may be chosen to ``cards``."""
     ties = place.contenders()
-    rows = {str(row["trial"]): row for row in place.rows}
-    here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
+    known = {one.row.trial: one for one in place.places}
+    here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
+    wanted = set(_chosen(ties, known))
     texts: dict[int, dict[str, Any]] = {}
-    for row in records(here[here["trial"].isin(list(_chosen(ties, rows)))]):
-        trial, reference = str(row["trial"]), verdict.reference_row(row, here)
+    for row in (row for row in here if row.trial in wanted):
+        trial, reference = row.trial, verdict.reference_row(row, here)
         # what depends on the objective and batch size comes first
         *first, own, quality, loss = verdict.facts(results, row, here, asked, place.batch_size)
         rate = verdict.fact_of_objective(row, reference, "throughput", place.batch_size)
@@ -139,14 +133,16 @@ def _view(
             {
                 "headline": verdict.headline(row),
                 "facts": [_fact(own), _fact(quality), _fact(loss)],
-                "command": verdict.export_command(results, trial, word(row["backend"])),
+                "command": verdict.export_command(results, trial, row.backend),
             },
         )
-    known = {trial: refusal(row, recommendation.WITHOUT_LIMITS) for trial, row in rows.items()}
+    refused = {
+        trial: refusal(one.row, recommendation.WITHOUT_LIMITS) for trial, one in known.items()
+    }
     return {
-        "order": [numbers[trial] for trial in rows],
-        "costs": [_known(row["cost"]) for row in rows.values()],
-        "refused": {numbers[trial]: why for trial, why in known.items() if why},
+        "order": [numbers[trial] for trial in known],
+        "costs": [_known(one.cost) for one in known.values()],
+        "refused": {numbers[trial]: why for trial, why in refused.items() if why},
         "ties": {
             numbers[t]: [numbers[other] for other in same] for t, same in ties.items() if same
         },
@@ -154,12 +150,13 @@ def _view(
     }
 
 
-def _chosen(ties: Mapping[str, tuple[str, ...]], rows: Mapping[str, Any]) -> Iterator[str]:
+def _chosen(ties: Mapping[str, tuple[str, ...]], known: Mapping[str, Standing]) -> Iterator[str]:
     """Every trial that a choice may fall on: a best one, or a smaller one that ties with it."""
     for best, same in ties.items():
         yield best
         for other in same:
-            if not rows[other]["size_bytes"] >= rows[best]["size_bytes"]:
+            own, least = (known[name].row.value("size_bytes") for name in (other, best))
+            if not own >= least:
                 yield other
 
 

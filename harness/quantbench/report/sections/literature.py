@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from quantbench.analysis import batch_sizes, interval, records, trial_frame
+from quantbench.analysis import MeasuredTrial, batch_sizes, trial_rows
 from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.spec import Published
 from quantbench.units import MISSING, Formatter, one_line, quality_writer, ratio, size, span
 
-Row = Mapping[str, Any]
-Tables = Mapping[int | None, Mapping[str, Row]]
+Tables = Mapping[int | None, Mapping[str, MeasuredTrial]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +42,27 @@ def beside(results: Results) -> tuple[Line, ...]:
     if not rows:
         return ()
     batches: list[int | None] = [*batch_sizes(results)] or [None]
-    tables = {
-        batch: {str(row["trial"]): row for row in records(trial_frame(results, batch))}
-        for batch in batches
-    }
+    tables = {batch: {row.trial: row for row in trial_rows(results, batch)} for batch in batches}
     return tuple(_line(row, tables) for row in rows)
 
 
 def _line(row: Published, tables: Tables) -> Line:
     trial = next(iter(tables.values())).get(row.trial)
-    unit = "" if trial is None else str(trial["quality_unit"])
+    unit = "" if trial is None else trial.of("quality").unit
     return Line(
         one_line(row.what),
         one_line(row.source),
-        MISSING if trial is None else one_line(f"{trial['backend']} {trial['label']}"),
+        MISSING if trial is None else one_line(f"{trial.backend} {trial.label}"),
         _pair(row.quality, trial, "quality", quality_writer(unit)),
         _pair(row.size_bytes, trial, "size_bytes", size),
         _speed(row, tables),
     )
 
 
-def _pair(published: float | None, trial: Row | None, metric: str, write: Formatter) -> Pair:
-    found = None if trial is None else interval(trial, metric)
+def _pair(
+    published: float | None, trial: MeasuredTrial | None, metric: str, write: Formatter
+) -> Pair:
+    found = None if trial is None else trial.interval(metric)
     if found is None:
         return Pair(_said(published, write), MISSING)
     ends = span(found, write)
@@ -78,10 +75,10 @@ def _speed(row: Published, tables: Tables) -> Pair:
     for batch, table in tables.items():
         at = f" at batch {batch}" if len(tables) > 1 else ""
         trial = table.get(row.trial)
-        if trial is not None and trial["is_reference"]:
+        if trial is not None and trial.is_reference:
             ours.append(f"{ratio(1.0)}{at}")
-        elif trial is not None and not math.isnan(trial["speedup"]):
-            ours.append(f"{ratio(trial['speedup'])}{at}")
+        elif trial is not None and not math.isnan(trial.value("speedup")):
+            ours.append(f"{ratio(trial.value('speedup'))}{at}")
     first, *rest = ours or [MISSING]
     return Pair(_said(row.speedup, ratio), first, tuple(rest))
 

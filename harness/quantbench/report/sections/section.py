@@ -11,15 +11,19 @@ from typing import Any
 
 import pandas as pd
 
-from quantbench.analysis import Choice
+from quantbench.analysis import Choice, MeasuredTrial
 from quantbench.results import Results
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a section is made from: a run, one row per trial, and what was chosen in each place."""
+    """What a section is made from: a run, its trials, and what was chosen in each place.
+
+    ``frame``: the same trials as a frame (`quantbench.analysis.trial_frame`), for what is drawn.
+    """
 
     results: Results
+    trials: Sequence[MeasuredTrial]
     frame: pd.DataFrame
     choices: Sequence[Choice]
 

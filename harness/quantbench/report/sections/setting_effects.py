@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
+from quantbench.analysis import MeasuredTrial
 from quantbench.backend_api import word
 from quantbench.report.sections.section import Section
-from quantbench.spec import AXES, LISTS, RAN
+from quantbench.spec import AXES, RAN
 from quantbench.units import MISSING, one_line, points, ratio
-
-Row = Mapping[str, Any]
 
 # what follows from another axis, or says nothing of the artifact
 _IMPLIED = ("samples", "percentile", "group_size")
@@ -35,23 +32,19 @@ class Change:
     tone: str
 
 
-def changes(frame: pd.DataFrame) -> tuple[Change, ...]:
-    """Every pair of a preset as its backend builds it by default and with one axis changed.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Of `quantbench.analysis.trial_table.trial_frame`.
-    """
+def changes(trials: Sequence[MeasuredTrial]) -> tuple[Change, ...]:
+    """Every pair of a preset as its backend builds it by default and with one axis changed."""
     found = []
-    keys = ["model", "target", "backend", "method", "seed"]
-    for _, group in frame.groupby(keys, sort=False):
-        rows = [{str(k): v for k, v in row.items()} for row in group.to_dict("records")]
-        plain = next((row for row in rows if row["label"] == row["method"]), None)
-        if plain is None or plain["status"] not in RAN or plain["training"] != "ptq":
+    groups: dict[tuple[Any, ...], list[MeasuredTrial]] = {}
+    for row in trials:
+        key = (row.model, row.target, row.backend, row.method, row.seed)
+        groups.setdefault(key, []).append(row)
+    for rows in groups.values():
+        plain = next((row for row in rows if row.label == row.method), None)
+        if plain is None or plain.status not in RAN or plain.training != "ptq":
             continue
         for row in rows:
-            if row is plain or row["status"] not in RAN or row["training"] != "ptq":
+            if row is plain or row.status not in RAN or row.training != "ptq":
                 continue
             differing = list(_differing(plain, row))
             if "route" in differing:  # a route brings defaults of its own
@@ -61,29 +54,22 @@ def changes(frame: pd.DataFrame) -> tuple[Change, ...]:
     return tuple(sorted(found, key=lambda change: (change.setting, change.where)))
 
 
-def _differing(one: Row, other: Row) -> Iterator[str]:
+def _differing(one: MeasuredTrial, other: MeasuredTrial) -> Iterator[str]:
     for axis in AXES:
-        if axis not in _IMPLIED and _value(one, axis) != _value(other, axis):
+        if axis not in _IMPLIED and one.axes[axis] != other.axes[axis]:
             yield axis
 
 
-def _value(row: Row, axis: str) -> Any:
-    value = row[axis]
-    if axis in LISTS:
-        return () if value is None or isinstance(value, float) else tuple(map(str, value))
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _change(plain: Row, row: Row, axis: str) -> Change:
-    speed = _quotient(plain["latency_ms"], row["latency_ms"])
-    lost = row["quality"] - plain["quality"]
-    gained = row["sqnr_db"] - plain["sqnr_db"]
-    share = row["quality_unit"] in ("", "fraction")
+def _change(plain: MeasuredTrial, row: MeasuredTrial, axis: str) -> Change:
+    speed = _quotient(plain.value("latency_ms"), row.value("latency_ms"))
+    lost = row.value("quality") - plain.value("quality")
+    gained = row.value("sqnr_db") - plain.value("sqnr_db")
+    share = row.of("quality").unit in ("", "fraction")
     return Change(
         setting=axis,
         before=one_line(_shown(plain, axis)),
         after=one_line(_shown(row, axis)),
-        where=one_line(f"{row['backend']} {row['method']}"),
+        where=one_line(f"{row.backend} {row.method}"),
         speed=MISSING if math.isnan(speed) else ratio(speed),
         quality=_signed(lost, points if share else str),
         sqnr=_signed(gained, "{:.1f} dB".format),
@@ -92,22 +78,23 @@ def _change(plain: Row, row: Row, axis: str) -> Change:
     )
 
 
-def _tone(plain: Row, row: Row) -> str:
+def _tone(plain: MeasuredTrial, row: MeasuredTrial) -> str:
     """Whether it is faster or slower; neither where the intervals of the latencies overlap."""
-    if row["latency_ms_high"] < plain["latency_ms_low"]:
+    before, after = plain.of("latency_ms"), row.of("latency_ms")
+    if after.high < before.low:
         return "good"
-    return "bad" if row["latency_ms_low"] > plain["latency_ms_high"] else ""
+    return "bad" if after.low > before.high else ""
 
 
-def _shown(row: Row, axis: str) -> str:
-    value = _value(row, axis)
+def _shown(row: MeasuredTrial, axis: str) -> str:
+    value = row.axes[axis]
     if value == ():
         return "none"
     return word(value) if value not in ("", None) else "default"
 
 
-def _sizes(plain: Row, row: Row) -> float:
-    return _quotient(row["size_bytes"], plain["size_bytes"])
+def _sizes(plain: MeasuredTrial, row: MeasuredTrial) -> float:
+    return _quotient(row.value("size_bytes"), plain.value("size_bytes"))
 
 
 def _quotient(a: float, b: float) -> float:
@@ -123,5 +110,5 @@ def _signed(x: float, write: Any) -> str:
 
 SECTION = Section(
     "changes", "What one setting changes", "One setting", 40,
-    lambda seen: changes(seen.frame), "changes.html.j2",
+    lambda seen: changes(seen.trials), "changes.html.j2",
 )  # fmt: skip

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
-from quantbench.analysis import baseline, causes, facts, records
+from quantbench.analysis import baseline, causes, facts
 from quantbench.backend_api import ACTIVATION, INPUT, OUTPUT, WEIGHT
 from quantbench.report.sections.section import Section, Seen
-from quantbench.results import Results
+from quantbench.results import ArtifactRow, Results, TrialRow, rows
 from quantbench.spec import RAN
 from quantbench.units import one_line, ratio
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +40,10 @@ def explanations(results: Results) -> tuple[Why, ...]:
     artifacts = dict(tuple(results.artifacts.groupby("trial")))
     measurements = dict(tuple(results.measurements.groupby("trial")))
     for row, reference in _slowest(results)[:MOST]:
-        own = artifacts.get(row["trial"])
+        own = artifacts.get(row.trial)
         if own is None or not (own["kind"] == "executed").any():
             continue
-        both = (str(row["trial"]), reference)
+        both = (row.trial, reference)
         alone = replace(
             results,
             artifacts=pd.concat([artifacts[name] for name in both if name in artifacts]),
@@ -60,8 +57,8 @@ def explanations(results: Results) -> tuple[Why, ...]:
                 (
                     known.speedup if timed else float("inf"),
                     Why(
-                        one_line(row["backend"]),
-                        one_line(row["label"]),
+                        one_line(row.backend),
+                        one_line(row.label),
                         f"{ratio(known.speedup)} its float model's speed" if timed else "not timed",
                         tuple((cause.sentence, cause.remedy) for cause in why),
                     ),
@@ -70,18 +67,20 @@ def explanations(results: Results) -> tuple[Why, ...]:
     return tuple(why for _, why in sorted(found, key=lambda pair: pair[0]))
 
 
-def _slowest(results: Results) -> list[tuple[Row, str]]:
+def _slowest(results: Results) -> list[tuple[TrialRow, str]]:
     """Trials that were run, each with its float model, the slowest against it first."""
-    rows = results.measurements[results.measurements["metric"] == "latency_ms"]
-    latency = dict(zip(rows["trial"], rows["value"].fillna(0.0), strict=True))
-    floats = results.trials[results.trials["method"] == "fp32"].groupby(["model", "target"])
-    places = {place: replace(results, trials=group) for place, group in floats}
+    timed = results.measurements[results.measurements["metric"] == "latency_ms"]
+    latency = dict(zip(timed["trial"], timed["value"].fillna(0.0), strict=True))
+    trials = rows(TrialRow, results.trials)
+    floats: dict[tuple[str, str], list[TrialRow]] = {}
+    for row in trials:
+        if row.method == "fp32":
+            floats.setdefault((row.model, row.target), []).append(row)
     found = []
-    for row in records(results.trials[results.trials["status"].isin(RAN)]):
-        place = places.get((row["model"], row["target"]))
-        reference = baseline(place, row) if place else str(row["trial"])
-        if reference != row["trial"]:
-            own, plain = latency.get(row["trial"], 0.0), latency.get(reference, 0.0)
+    for row in trials:
+        reference = baseline(floats.get((row.model, row.target), ()), row)
+        if row.status in RAN and reference != row.trial:
+            own, plain = latency.get(row.trial, 0.0), latency.get(reference, 0.0)
             found.append((own / plain if plain else 0.0, row, reference))
     found.sort(key=lambda entry: -entry[0])
     return [(row, reference) for _, row, reference in found]
@@ -95,39 +94,40 @@ def specifications(results: Results) -> dict[str, tuple[str, ...]]:
     """
     tensors = results.artifacts[results.artifacts["kind"] == "tensor"]
     told = {
-        str(trial): tuple(_lines(list(records(group))))
+        str(trial): tuple(_lines(rows(ArtifactRow, group)))
         for trial, group in tensors.groupby("trial", sort=False)
     }
+    known = [row for row in rows(TrialRow, results.trials) if told.get(row.trial)]
     by_method: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for row in records(results.trials):
-        if told.get(row["trial"]) and row["label"] == row["method"]:
-            key = (row["model"], row["target"], row["method"])
-            by_method.setdefault(key, set()).add(told[row["trial"]])
+    for row in known:
+        if row.label == row.method:
+            by_method.setdefault(_method(row), set()).add(told[row.trial])
     return {
-        str(row["trial"]): told[row["trial"]]
+        row.trial: told[row.trial]
         + (
             ("≠ other backends",)
-            if len(by_method.get((row["model"], row["target"], row["method"]), ())) > 1
-            and row["label"] == row["method"]
+            if row.label == row.method and len(by_method[_method(row)]) > 1
             else ()
         )
-        for row in records(results.trials)
-        if told.get(row["trial"])
+        for row in known
     }
 
 
-_SPECIFIED = ("bits", "levels", "signed", "symmetric", "granularity")
+def _method(row: TrialRow) -> tuple[str, ...]:
+    return (row.model, row.target, row.method)
 
 
-def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(tensors: Sequence[ArtifactRow]) -> Iterator[str]:
     """What the weights are, and what the activations are."""
     for title, roles in (("weights", (WEIGHT,)), ("activations", (ACTIVATION, INPUT, OUTPUT))):
-        integer = [t for t in tensors if t["role"] in roles and t["levels"] > 0]
+        integer = [t for t in tensors if t.role in roles and t.levels]
         if integer:
             # what most of them are: a few differ, such as the output of a softmax
-            kinds = Counter(tuple(t[key] for key in _SPECIFIED) for t in integer)
+            kinds = Counter(
+                (t.bits, t.levels, t.signed, t.symmetric, t.granularity) for t in integer
+            )
             bits, levels, signed, symmetric, granularity = kinds.most_common(1)[0][0]
-            yield f"{title} {'int' if signed else 'uint'}{int(bits)}, {int(levels)} levels"
+            yield f"{title} {'int' if signed else 'uint'}{bits}, {levels} levels"
             words = "symmetric" if symmetric else "asymmetric"
             yield f"{granularity}, {words}" if title == "weights" else words
 
@@ -135,7 +135,7 @@ def _lines(tensors: list[dict[str, Any]]) -> Iterator[str]:
 def _intro(seen: Seen) -> str:
     most = (
         f"; of more than {MOST} trials, the slowest against their float model"
-        if len(seen.frame) > MOST
+        if len(seen.trials) > MOST
         else ""
     )
     return (

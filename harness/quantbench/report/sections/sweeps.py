@@ -69,19 +69,23 @@ def _drifts(frame: pd.DataFrame) -> Iterator[Picture]:
 def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Trials under shifts, and the same trials without one, where there are any."""
     bases = {str(model).partition("@")[0] for model in frame["model"] if "@" in str(model)}
-    for row in frame.dropna(subset=["quality"]).to_dict("records"):
-        base, _, shift = str(row["model"]).partition("@")
+    columns = ["model", "backend", "label", "samples", "quality", "sqnr_db"]
+    known = frame.dropna(subset=["quality"])[columns]
+    for model, backend, label, samples, quality, sqnr_db in known.itertuples(
+        index=False, name=None
+    ):
+        base, _, shift = str(model).partition("@")
         if base not in bases:
             continue
         plain, _, again = shift.partition(":")
-        line = str(row["label"])
+        line = str(label)
         if again == RECALIBRATED:
-            if not row["samples"]:
+            if not samples:
                 continue  # nothing of it is calibrated
             line = f"{line}, {RECALIBRATED}"
         yield {
-            "backend": row["backend"], "line": line, "shift": plain or "none",
-            "quality": row["quality"], "sqnr_db": row["sqnr_db"],
+            "backend": backend, "line": line, "shift": plain or "none",
+            "quality": quality, "sqnr_db": sqnr_db,
         }  # fmt: skip
 
 

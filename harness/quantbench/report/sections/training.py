@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from quantbench.analysis import MeasuredTrial
 from quantbench.report.drawing import figures
 from quantbench.report.drawing.canvas import Picture
 from quantbench.report.sections.section import Section
-from quantbench.results import Results
+from quantbench.results import Measurement, Results, rows
 from quantbench.units import MISSING, one_line, plain, points
 
-Row = Mapping[str, Any]
 QUALITIES = ("Post-training", "Fake-quantized", "Converted", "Float fine-tune")
 """What a row tells the quality of: untrained, before and after conversion, and the control."""
 
@@ -52,55 +52,67 @@ class Training:
     qualities: tuple[str, ...] = QUALITIES
 
 
-def training(results: Results, frame: pd.DataFrame) -> Training | None:
+def training(
+    results: Results, trials: Sequence[MeasuredTrial], frame: pd.DataFrame
+) -> Training | None:
     """The section, or None where nothing was trained.
 
     Parameters
     ----------
-    frame : DataFrame
-        Of `quantbench.analysis.trial_table.trial_frame`.
+    trials, frame
+        All of the run; the same as a frame.
     """
-    trained = frame[frame["training"] != "ptq"] if len(frame) else frame
-    if trained.empty:
+    trained = [row for row in trials if row.training != "ptq"]
+    if not trained:
         return None
-    steps = results.training.merge(
-        trained[["trial", "backend", "label", "seed"]], on="trial", how="inner"
-    )
+    names = frame.loc[frame["training"] != "ptq", ["trial", "backend", "label", "seed"]]
+    steps = results.training.merge(names, on="trial", how="inner")
     steps = steps.assign(method=steps["backend"] + " " + steps["label"])
     picture = figures.losses(steps, name="losses") if len(steps) else None
-    keys = ["model", "target", "backend", "label"]
-    quantized = trained[trained["training"] == "qat"]
-    told = trained if quantized.empty else quantized  # fine-tunes are the controls of these
-    groups = [group for _, group in told.groupby(keys, sort=False)]
-    return Training(picture, tuple(_row(results, frame, group) for group in groups))
+    # fine-tunes are the controls of what was trained with fake quantization
+    told = [row for row in trained if row.training == "qat"] or trained
+    groups: dict[tuple[str, ...], list[MeasuredTrial]] = {}
+    for row in told:
+        groups.setdefault((row.model, row.target, row.backend, row.label), []).append(row)
+    measured: dict[str, dict[str, Measurement]] = {}
+    for found in rows(Measurement, results.measurements):
+        if found.known:
+            measured.setdefault(found.trial, {}).setdefault(found.metric, found)
+    return Training(picture, tuple(_row(trials, group, measured) for group in groups.values()))
 
 
-def _row(results: Results, frame: pd.DataFrame, group: pd.DataFrame) -> TrainingRow:
-    first = {str(k): v for k, v in group.iloc[0].items()}
-    write = two_digits if first["quality_unit"] in ("", "fraction") else plain
-    lose = points if first["quality_unit"] in ("", "fraction") else plain
-    trials = list(group["trial"])
-    several = _first(results, trials, "seeds_control_drop")
-    drop = several or _first(results, trials, "control_drop")
-    bound = _first(results, trials, f"{'seeds_' if several else ''}control_drop_bound")
-    controls = [_measured(results, trial, "control_drop") for trial in trials]
-    names = [str(c["reference"]) for c in controls if c]
-    before = frame[frame["trial"].isin(names)]["quality"]
-    minutes = group["trained_s"].dropna() / 60
-    verdict = str(drop.get("verdict") or "") if drop else ""
+def _row(
+    trials: Sequence[MeasuredTrial],
+    group: Sequence[MeasuredTrial],
+    measured: Mapping[str, Mapping[str, Measurement]],
+) -> TrainingRow:
+    first = group[0]
+    share = first.of("quality").unit in ("", "fraction")
+    write, lose = (two_digits, points) if share else (plain, plain)
+
+    def each(metric: str) -> list[Measurement]:
+        own = (measured.get(row.trial, {}).get(metric) for row in group)
+        return [found for found in own if found is not None]
+
+    several = each("seeds_control_drop")
+    drop = next(iter(several or each("control_drop")), None)
+    bound = next(iter(each(f"{'seeds_' if several else ''}control_drop_bound")), None)
+    controls = {found.reference for found in each("control_drop")}
+    minutes = [row.trained_s / 60 for row in group if not math.isnan(row.trained_s)]
+    verdict = drop.verdict if drop else ""
     return TrainingRow(
-        backend=one_line(first["backend"]),
-        label=one_line(first["label"]),
-        seeds=", ".join(str(seed) for seed in sorted(group["seed"])),
-        minutes=MISSING if minutes.empty else f"{minutes.mean():.1f}",
+        backend=one_line(first.backend),
+        label=one_line(first.label),
+        seeds=", ".join(map(str, sorted(row.seed for row in group))),
+        minutes=f"{sum(minutes) / len(minutes):.1f}" if minutes else MISSING,
         qualities=(
-            _spread(_post_training(frame, first), write),
-            _spread(_each(results, trials, "fake_quantized_quality"), write),
-            _spread(list(group["quality"].dropna()), write),
-            _spread(list(before.dropna()), write),
+            _spread(_post_training(trials, first), write),
+            _spread([found.value for found in each("fake_quantized_quality")], write),
+            _spread([row.value("quality") for row in group], write),
+            _spread([row.value("quality") for row in trials if row.trial in controls], write),
         ),
-        drop=lose(drop["value"]) if drop else MISSING,
-        bound=f"at most {lose(bound['value'])}" if bound else "",
+        drop=lose(drop.value) if drop else MISSING,
+        bound=f"at most {lose(bound.value)}" if bound else "",
         verdict=verdict,
         tone={"keeps": "good", "loses": "bad"}.get(verdict, ""),
     )
@@ -115,41 +127,25 @@ def two_digits(x: float) -> str:
     return f"{100 * x:.2f} %"
 
 
-def _post_training(frame: pd.DataFrame, row: Row) -> list[float]:
+_SAME = ("weights", "granularity", "keep_float", "int4_weights", "int4_activations")
+
+
+def _post_training(trials: Sequence[MeasuredTrial], row: MeasuredTrial) -> list[float]:
     """Quality of what differs from a QAT in nothing but that it was not trained."""
-    if row["training"] != "qat":
+    if row.training != "qat":
         return []
-    same = frame["training"].eq("ptq") & frame["scales"].eq("static")
-    for axis in ("model", "target", "backend", "weights", "granularity"):
-        same &= frame[axis].eq(row[axis])
-    for axis in ("keep_float", "int4_weights", "int4_activations"):
-        wanted = _names(row[axis])
-        same &= frame[axis].map(lambda value, wanted=wanted: _names(value) == wanted)
-    found = frame[same & frame["quality"].notna()]
-    route = found[found["route"] == row["route"]]
-    if route.empty:  # a training that another framework's artifact is made from has its route
-        route = found[found["label"].eq(found["method"])]
-    return list(route["quality"])
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return () if value is None or isinstance(value, float) else tuple(map(str, value))
-
-
-def _measured(results: Results, trial: str, metric: str) -> Row | None:
-    rows = results.measurements
-    found = rows[(rows["trial"] == trial) & (rows["metric"] == metric)].dropna(subset=["value"])
-    return None if found.empty else {str(k): v for k, v in found.iloc[0].items()}
-
-
-def _first(results: Results, trials: Sequence[str], metric: str) -> Row | None:
-    known = (_measured(results, trial, metric) for trial in trials)
-    return next((row for row in known if row), None)
-
-
-def _each(results: Results, trials: Sequence[str], metric: str) -> list[float]:
-    known = (_measured(results, trial, metric) for trial in trials)
-    return [float(row["value"]) for row in known if row]
+    found = [
+        other
+        for other in trials
+        if (other.training, other.axes["scales"]) == ("ptq", "static")
+        and (other.model, other.target, other.backend) == (row.model, row.target, row.backend)
+        and all(other.axes[axis] == row.axes[axis] for axis in _SAME)
+        and other.of("quality").known
+    ]
+    # a training that another framework's artifact is made from has its route
+    plain = [other for other in found if other.label == other.method]
+    routed = [other for other in found if other.route == row.route]
+    return [other.value("quality") for other in routed or plain]
 
 
 def _spread(values: Sequence[float], write: Any) -> Spread:
@@ -163,5 +159,5 @@ def _spread(values: Sequence[float], write: Any) -> Spread:
 
 SECTION = Section(
     "training", "Training", "Training", 30,
-    lambda seen: training(seen.results, seen.frame), "training.html.j2",
+    lambda seen: training(seen.results, seen.trials, seen.frame), "training.html.j2",
 )  # fmt: skip

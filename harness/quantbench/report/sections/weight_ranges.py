@@ -14,7 +14,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from quantbench.analysis import records
 from quantbench.backend_api import MULTIPLY, WEIGHT
 from quantbench.report.drawing.canvas import (
     NARROW,
@@ -26,10 +25,8 @@ from quantbench.report.drawing.canvas import (
     side_by_side,
 )
 from quantbench.report.drawing.figures import draw_histogram, palette
-from quantbench.results import Results
+from quantbench.results import ArtifactRow, HistogramRow, Results, TrialRow, rows
 from quantbench.units import one_line
-
-Row = Mapping[str, Any]
 
 MOST_LAYERS = 6
 """Layers of a model whose weights are drawn: those whose extremes are furthest from the others."""
@@ -100,7 +97,7 @@ def stored(results: Results, model: str) -> pd.DataFrame:
     return known.assign(line=[lines[trial] for trial in known["trial"]])
 
 
-def layers(results: Results, model: str) -> tuple[dict[str, Row], pd.DataFrame]:
+def layers(results: Results, model: str) -> tuple[dict[str, HistogramRow], pd.DataFrame]:
     """Histograms of the layers whose files hold the same numbers, most outlying first; the ranges."""
     ranges = stored(results, model)
     own = results.trials.loc[results.trials["model"] == model, "trial"]
@@ -109,20 +106,18 @@ def layers(results: Results, model: str) -> tuple[dict[str, Row], pd.DataFrame]:
     return {layer: seen[layer] for layer in sorted(same, key=lambda x: -_outlying(seen[x]))}, ranges
 
 
-def histograms(results: Results, trials: Sequence[str] | pd.Series[str]) -> dict[str, Row]:
+def histograms(results: Results, trials: Sequence[str] | pd.Series[str]) -> dict[str, HistogramRow]:
     """By layer, the histogram of the float weights that ``trials`` were made from."""
     wanted = set(trials)
-    rows = results.histograms[results.histograms["role"] == "weight"]
-    return {
-        str(row["name"]): row for row in records(rows) if wanted & {str(t) for t in row["trials"]}
-    }
+    known = results.histograms[results.histograms["role"] == "weight"]
+    return {row.name: row for row in rows(HistogramRow, known) if wanted & set(row.trials)}
 
 
 def unfolded(
     results: Results,
     trials: Sequence[str] | pd.Series[str],
     ranges: pd.DataFrame,
-    seen: Mapping[str, Row],
+    seen: Mapping[str, HistogramRow],
 ) -> list[str]:
     """Layers whose files hold the numbers of the histogram: no batch norm was folded into them.
 
@@ -156,20 +151,17 @@ def channel_levels(ranges: pd.DataFrame) -> pd.DataFrame:
         Columns ``layer`` and ``levels``: 256 times the channel's scale over the widest one's, at
         least 1. Channels that hold nothing are left out.
     """
-    several = ranges[[s is not None and len(s) > 1 for s in ranges["scale"]]]
-    rows: list[dict[str, Any]] = []
-    for row in records(
-        several[several["trial"] == several["trial"].iloc[0]] if len(several) else several
-    ):
-        scales = np.asarray(row["scale"], np.float64)
-        if scales.max() > 0 and row["granularity"] == "per-channel":
+    several = ranges[ranges["scale"].map(lambda s: s is not None and len(s) > 1).astype(bool)]
+    first = several[several["trial"] == several["trial"].iloc[0]] if len(several) else several
+    found: list[dict[str, Any]] = []
+    for row in rows(ArtifactRow, first):
+        scales = np.asarray(row.scale, np.float64)
+        if scales.max() > 0 and row.granularity == "per-channel":
             levels = _LEVELS * scales / scales.max()
-            rows += [
-                {"layer": str(row["layer"]), "levels": max(1.0, level)}
-                for level in levels
-                if level > _DEAD
+            found += [
+                {"layer": row.layer, "levels": max(1.0, level)} for level in levels if level > _DEAD
             ]
-    return pd.DataFrame(rows, columns=["layer", "levels"])
+    return pd.DataFrame(found, columns=["layer", "levels"])
 
 
 def draw_channels(axes: Axes, channels: pd.DataFrame, room: float) -> None:
@@ -202,14 +194,19 @@ def _channels(channels: pd.DataFrame, width: float) -> Figure:
 
 
 def _histograms(
-    layers: Sequence[str], seen: Mapping[str, Row], ranges: pd.DataFrame, title: str, name: str
+    layers: Sequence[str],
+    seen: Mapping[str, HistogramRow],
+    ranges: pd.DataFrame,
+    title: str,
+    name: str,
 ) -> Picture:
     colors = palette(ranges["line"])
 
     def draw(width: float) -> Figure:
         figure, panels = side_by_side(list(layers), width, 2.1, sharey=False)
         for layer, axes in panels.items():
-            draw_histogram(axes, seen[layer], ranges[ranges["layer"] == layer], colors)
+            bins, own = seen[layer], ranges[ranges["layer"] == layer]
+            draw_histogram(axes, bins.start, bins.width, bins.counts, own, colors)
             axes.set_xlabel("weight")
             axes.set_ylabel("weights in a bin")
         keys_above(figure, colors)
@@ -221,28 +218,28 @@ def _histograms(
 def _lines(trials: pd.DataFrame, held: pd.DataFrame) -> dict[str, str]:
     """Names of trials with ranges of their own: the first of each backend and granularity."""
     kinds = {
-        str(trial): str(rows["granularity"].mode().iloc[0]) for trial, rows in held.groupby("trial")
+        str(trial): str(own["granularity"].mode().iloc[0]) for trial, own in held.groupby("trial")
     }
     known = trials[trials["trial"].isin(list(kinds))]
     # static methods first: what they hold is what most people deploy
     order = known.sort_values("method", key=lambda m: ~m.str.startswith("static"), kind="stable")
     found: dict[tuple[str, str], tuple[str, str]] = {}
-    for row in records(order):
-        key = (str(row["backend"]), kinds[str(row["trial"])])
-        found.setdefault(key, (str(row["trial"]), f"{row['backend']} {row['label']}, {key[1]}"))
+    for row in rows(TrialRow, order):
+        key = (row.backend, kinds[row.trial])
+        found.setdefault(key, (row.trial, f"{row.backend} {row.label}, {key[1]}"))
     return dict(list(found.values())[:MOST_LINES])
 
 
-def _differs(ranges: pd.DataFrame, values: Row) -> bool:
-    most = max(abs(values["minimum"]), abs(values["maximum"]))
+def _differs(ranges: pd.DataFrame, values: HistogramRow) -> bool:
+    most = max(abs(values.minimum), abs(values.maximum))
     reach = ranges[["low", "high"]].abs().max(axis=1)
     return bool(((reach / most - 1).abs() > _SAME).any()) if most > 0 else False
 
 
-def _outlying(values: Row) -> float:
+def _outlying(values: HistogramRow) -> float:
     """The largest weight over their standard deviation: outliers make a range wide."""
-    most = max(abs(values["minimum"]), abs(values["maximum"]))
-    return float(most / values["std"]) if values["std"] > 0 else math.inf
+    most = max(abs(values.minimum), abs(values.maximum))
+    return float(most / values.std) if values.std > 0 else math.inf
 
 
 def _words(drawn: int, same: int, known: int) -> str:

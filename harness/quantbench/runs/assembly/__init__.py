@@ -15,13 +15,20 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from quantbench.experiment import Cell, Experiment
-from quantbench.results import Reference, Results, load_results, write_table
+from quantbench.results import (
+    Measurement,
+    Reference,
+    Results,
+    load_results,
+    rows,
+    write_table,
+)
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
 from quantbench.runs.assembly.latency import energy, overall_reference, samples, timed_of, timing
 from quantbench.runs.assembly.quality import judge, quality
 from quantbench.runs.assembly.readings import readings
 from quantbench.runs.assembly.startup import start_up
-from quantbench.runs.assembly.trial_state import Row, View, complete
+from quantbench.runs.assembly.trial_state import View, complete
 from quantbench.runs.assembly.trials import Clocked, trial_row
 from quantbench.runs.comparison import Comparison
 from quantbench.runs.interleaved_timing import load_generations
@@ -59,16 +66,16 @@ def write(
         # what was read once is a measurement as it stands
         "measurements": [complete(row) for row in sizes(views, store)],
     }
-    for name, rows in tables.items():
-        write_table(store.folder, name, rows)
+    for name, table in tables.items():
+        write_table(store.folder, name, table)
     told = {"models": {name: asdict(judged) for name, judged in models.items()}}
     path = store.folder / "run.json"
     description = read_json(path) if path.exists() else {}
     found = load_results(store.folder, run={**description, **told, "reference": []})
-    rows, references = derived(
+    measured, references = derived(
         found, margin=experiment.quality_margin, selected=bool(experiment.reference)
     )
-    write_table(store.folder, "measurements", rows)
+    write_table(store.folder, "measurements", measured)
     return {**told, "reference": [asdict(reference) for reference in references]}
 
 
@@ -85,10 +92,10 @@ def assemble(folder: Path) -> Results:
     """
     before = load_results(folder)
     protocol = before.run.get("protocol") or {}
-    rows, references = derived(
+    measured, references = derived(
         before, margin=float(protocol.get("quality_margin", 0.01)), selected=_selects(before)
     )
-    write_table(folder, "measurements", rows)
+    write_table(folder, "measurements", measured)
     told = {"reference": [asdict(one) for one in references or before.references]}
     write_json(folder / "run.json", {**before.run, **told})
     return load_results(folder)
@@ -96,10 +103,10 @@ def assemble(folder: Path) -> Results:
 
 def changes(before: Results, after: Results) -> list[str]:
     """What is another number or another verdict after a run was assembled again, a line for each."""
-    was = {_identity(row): row for row in _rows(before)}
+    was = {_identity(row): row for row in rows(Measurement, before.measurements)}
     told = []
-    for row in _rows(after):
-        old, name = was.get(_identity(row)), f"{row['trial']} {row['metric']}"
+    for row in rows(Measurement, after.measurements):
+        old, name = was.get(_identity(row)), f"{row.trial} {row.metric}"
         if old is None:
             told.append(f"{name}: new, {_shown(row)}")
         elif not _same(old, row):
@@ -107,27 +114,20 @@ def changes(before: Results, after: Results) -> list[str]:
     return told
 
 
-def _rows(results: Results) -> list[Row]:
-    frame = results.measurements
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _same(one: Row, other: Row) -> bool:
+def _same(one: Measurement, other: Measurement) -> bool:
     """Whether value, ends and verdict agree, to within the rounding of sums in another order."""
-    for name in ("value", "low", "high"):
-        a, b = one[name], other[name]
-        # 1e-9: the same samples summed by another version of NumPy differ by less
-        if (a is None) != (b is None) or (
-            a is not None and not math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
-        ):
-            return False
-    return bool(one["verdict"] == other["verdict"])
+    pairs = ((one.value, other.value), (one.low, other.low), (one.high, other.high))
+    # 1e-9: the same samples summed by another version of NumPy differ by less
+    near = all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
+        for a, b in pairs
+    )
+    return near and one.verdict == other.verdict
 
 
-def _shown(row: Row) -> str:
-    value = "nothing" if row["value"] is None else f"{row['value']:.6g}"
-    return f"{value} ({row['verdict']})" if row["verdict"] else value
+def _shown(row: Measurement) -> str:
+    value = f"{row.value:.6g}" if row.known else "nothing"
+    return f"{value} ({row.verdict})" if row.verdict else value
 
 
 def _selects(results: Results) -> bool:
@@ -138,7 +138,7 @@ def _selects(results: Results) -> bool:
 
 def derived(
     results: Results, *, margin: float, selected: bool
-) -> tuple[list[Row], list[Reference]]:
+) -> tuple[list[Measurement], list[Reference]]:
     """Every measurement of a run: what follows from its raw tables, and what was read once.
 
     Parameters
@@ -155,7 +155,7 @@ def derived(
     """
     timed = timed_of(results)
     times = [(one, timing(one)) for one in timed]
-    rows = [
+    measured = [
         *quality(results, margin),
         *_scoring(results),
         *start_up(results),
@@ -169,34 +169,34 @@ def derived(
         )
         for one, found in times
     ]  # fmt: skip
-    found = [_with_ties(row, results) for row in map(complete, rows)]
+    found = [_with_ties(row, results) for row in map(complete, measured)]
     return [*_kept(results, found), *found], references
 
 
-def _with_ties(row: Row, results: Results) -> Row:
+def _with_ties(row: Measurement, results: Results) -> Measurement:
     """A drop of a run whose samples do not say what tied, with what was said of ties then."""
-    if len(results.readings) or row["reason"] or not row["metric"].endswith("_drop"):
+    if len(results.readings) or row.reason or not row.metric.endswith("_drop"):
         return row
     old = results.measurements
-    same = (old["trial"] == row["trial"]) & (old["metric"] == row["metric"])
-    said = old.loc[same & (old["reference"] == row["reference"]), "reason"].dropna()
-    return {**row, "reason": str(said.iloc[0])} if len(said) else row
+    same = (old["trial"] == row.trial) & (old["metric"] == row.metric)
+    said = old.loc[same & (old["reference"] == row.reference), "reason"].dropna()
+    return replace(row, reason=str(said.iloc[0])) if len(said) else row
 
 
-def _scoring(results: Results) -> list[Row]:
+def _scoring(results: Results) -> list[Measurement]:
     """Memory of the processes that scored."""
     read = results.readings
     own = read[(read["scenario"] == Scenario.SCORE) & (read["reading"] == "peak_rss_bytes")]
     return [
-        {
-            "trial": trial, "scenario": Scenario.SCORE, "metric": "peak_rss_bytes", "unit": "byte",
-            "value": value, "n": 1,
-        }
+        Measurement(
+            trial=str(trial), scenario=Scenario.SCORE, metric="peak_rss_bytes", unit="byte",
+            value=float(value), n=1,
+        )
         for trial, value in zip(own["trial"], own["value"], strict=True)
     ]  # fmt: skip
 
 
-def _kept(results: Results, rows: Sequence[Row]) -> list[Row]:
+def _kept(results: Results, derived: Sequence[Measurement]) -> list[Measurement]:
     """Measurements that do not follow from the tables of this run.
 
     What an artifact weighs and holds is read once, and is its own raw number. Of a run whose
@@ -205,16 +205,13 @@ def _kept(results: Results, rows: Sequence[Row]) -> list[Row]:
     old = results.measurements
     if len(results.readings):
         old = old[old["scenario"].isin((Scenario.ARTIFACT, Scenario.CALIBRATION))]
-    made = {_identity(row) for row in rows}
-    return [row for row in _rows(replace(results, measurements=old)) if _identity(row) not in made]
+    made = {_identity(row) for row in derived}
+    return [row for row in rows(Measurement, old) if _identity(row) not in made]
 
 
-def _identity(row: Row) -> tuple[str, ...]:
+def _identity(row: Measurement) -> tuple[str | int | None, ...]:
     """What a measurement is of; ratios stand once for each reference."""
-    texts = (row["trial"], row["scenario"], row["metric"], row["reference"])
-    batch = row["batch_size"]
-    size = "" if batch is None or batch != batch else f"{int(batch)}"
-    return (*("" if text is None else str(text) for text in texts), size)
+    return (row.trial, row.scenario, row.metric, row.reference, row.batch_size)
 
 
 __all__ = ["assemble", "changes", "derived", "write"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from quantbench.backend_api import (
     INPUT,
@@ -22,6 +24,7 @@ from quantbench.backend_api import (
     serialized,
     why_float,
 )
+from quantbench.results import Measurement
 from quantbench.runs.assembly.trial_state import Row, View
 from quantbench.runs.states import Weighed
 from quantbench.runs.store import Store
@@ -32,9 +35,9 @@ from quantbench.system import entry
 SHOWN_BINS = 256
 
 
-def sizes(views: Iterable[View], store: Store) -> list[Row]:
+def sizes(views: Iterable[View], store: Store) -> list[Measurement]:
     """What the files weigh, by what they hold; and how much of it is quantized."""
-    rows = []
+    rows: list[Measurement] = []
     for view in views:
         if view.built.status != Status.OK:
             continue
@@ -42,36 +45,30 @@ def sizes(views: Iterable[View], store: Store) -> list[Row]:
         zipped = view.built.record["gzip_bytes"]
         held = view.built.record["weight_bytes"]
         size = artifact.size_bytes
-        row: Row = {"trial": view.id, "scenario": Scenario.ARTIFACT}
+        row = Measurement(trial=view.id, scenario=Scenario.ARTIFACT)
         rows += [
-            {**row, "metric": "size_bytes", "value": size, "unit": "byte", "n": 1},
-            {**row, "metric": "size_gzip_bytes", "value": zipped, "unit": "byte", "n": 1},
-            {**row, "metric": "weight_bytes", "value": sum(held.values()), "unit": "byte", "n": 1},
+            replace(row, metric="size_bytes", value=size, unit="byte", n=1),
+            replace(row, metric="size_gzip_bytes", value=zipped, unit="byte", n=1),
+            replace(row, metric="weight_bytes", value=sum(held.values()), unit="byte", n=1),
             *(
-                {**row, "metric": f"weight_bytes_{dtype}", "value": n, "unit": "byte", "n": 1}
+                replace(row, metric=f"weight_bytes_{dtype}", value=n, unit="byte", n=1)
                 for dtype, n in sorted(held.items())
             ),
         ]
         if own := view.parity():
             full = Artifact.open(entry("artifacts", own.artifact), verify=False).size_bytes
             rows.append(
-                {
-                    **row, "metric": "compression", "value": full / size, "unit": "ratio", "n": 1,
-                    "reference": f"{view.cell.trial.model}/{view.cell.trial.backend}/{own.trial}",
-                }
+                replace(row, metric="compression", value=full / size, unit="ratio", n=1, reference=f"{view.cell.trial.model}/{view.cell.trial.backend}/{own.trial}")
             )  # fmt: skip
         if view.built.observed_bytes is not None:
             rows.append(
-                {
-                    **row, "scenario": Scenario.CALIBRATION, "metric": "observed_rss_bytes", "unit": "byte",
-                    "value": view.built.observed_bytes, "n": 1,
-                }
+                replace(row, scenario=Scenario.CALIBRATION, metric="observed_rss_bytes", unit="byte", value=view.built.observed_bytes, n=1)
             )  # fmt: skip
-        rows += [{**row, "n": 1, **found} for found in _coverage(view)]
+        rows += list(_coverage(view, replace(row, n=1)))
     return rows
 
 
-def _coverage(view: View) -> Iterator[Row]:
+def _coverage(view: View, row: Measurement) -> Iterator[Measurement]:
     """What is quantized: asked for, in the file, executed; and the memory of activations."""
     record = Record.from_json(view.built.record)
     operations = view.operations() if view.has_outputs else ()
@@ -89,12 +86,18 @@ def _coverage(view: View) -> Iterator[Row]:
                 if (level, what) == ("executed", "macs")
                 else f"{level}_{what}_fraction"
             )
-            reason = _unknown(level, record, operations) if share is None else None
-            yield {"metric": name, "value": share, "unit": "fraction", "reason": reason}
+            reason = _unknown(level, record, operations) if share is None else ""
+            yield replace(row, metric=name, value=_known(share), unit="fraction", reason=reason)
     if view.has_outputs:
         live = activation_bytes(operations)
-        reason = "the runtime does not show the buffers of this graph" if live is None else None
-        yield {"metric": "activation_bytes", "value": live, "unit": "byte", "reason": reason}
+        reason = "the runtime does not show the buffers of this graph" if live is None else ""
+        yield replace(
+            row, metric="activation_bytes", value=_known(live), unit="byte", reason=reason
+        )
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _unknown(level: str, record: Record, operations: Sequence[Operation]) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from quantbench.results import SAMPLES, Results
+from quantbench.results import SAMPLES, Measurement, Results
 from quantbench.runs.assembly.readings import BETWEEN, FAILURE, GENERATION
-from quantbench.runs.assembly.trial_state import Row, bounds
+from quantbench.runs.assembly.trial_state import bounds
 from quantbench.runs.comparison import CONTROL, Comparison, Contender
 from quantbench.runs.energy import Window
 from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
@@ -74,8 +74,8 @@ def timed_of(results: Results) -> list[Timed]:
 
 
 def _is_float(trials: pd.DataFrame, name: str) -> bool:
-    row = trials.loc[name.removesuffix(CONTROL)]
-    return bool(row["method"] == "fp32" and row["training"] == "ptq")
+    own = name.removesuffix(CONTROL)
+    return bool(trials.at[own, "method"] == "fp32" and trials.at[own, "training"] == "ptq")
 
 
 def _precision(protocol: Mapping[str, Any], name: str) -> Precision:
@@ -131,20 +131,20 @@ def _failure(text: str) -> tuple[str, str]:
     return status, reason
 
 
-def timing(timed: Timed) -> list[Row]:
+def timing(timed: Timed) -> list[Measurement]:
     """Latency, throughput, CPU time, the A/A control, and speed-ups against every fp32 trial."""
     comparison, generations = timed.comparison, timed.generations
     names = [c.name for c in comparison.contenders if c.name != comparison.control]
     base = {
-        n: {"trial": n, "scenario": comparison.scenario, "batch_size": comparison.batch_sizes[n]}
+        n: Measurement(trial=n, scenario=comparison.scenario, batch_size=comparison.batch_sizes[n])
         for n in names
     }
     if not generations:
         why = "nothing was timed: the reference failed"
-        return [{**base[n], "metric": "latency_ms", "unit": "ms", "reason": why} for n in names]
+        return [replace(base[n], metric="latency_ms", unit="ms", reason=why) for n in names]
     times, calls = log_times(generations), _calls(generations)
     stopped = why_stop(comparison, generations, timed.precision) or "interrupted"
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for name in names:
         rows += _latency(base[name], generations, times, stopped)
         rows += _tails(base[name], calls.get(name))
@@ -154,18 +154,12 @@ def timing(timed: Timed) -> list[Row]:
         ratio = statistics.exp_interval(statistics.rounds_interval(control))
         noise = ratio.half_width
         rows.append(
-            {
-                **at_reference, "metric": "aa_control", "unit": "ratio",
-                "n": sum(map(len, control)), "reference": comparison.reference, **bounds(ratio),
-            }
+            replace(at_reference, metric="aa_control", unit="ratio", n=sum(map(len, control)), reference=comparison.reference, **bounds(ratio))
         )  # fmt: skip
     if timed.complete:
         own = sum(g.seconds - g.warm_s - g.burst_s for g in generations)
         rows.append(
-            {
-            **at_reference, "metric": "clock_overhead", "unit": "fraction",
-            "n": len(generations), "value": own / sum(g.seconds for g in generations),
-            }
+            replace(at_reference, metric="clock_overhead", unit="fraction", n=len(generations), value=own / sum(g.seconds for g in generations))
         )  # fmt: skip
     staying = set(still_in(comparison, generations))
     for reference in dict.fromkeys([comparison.reference, *comparison.floats]):
@@ -173,7 +167,9 @@ def timing(timed: Timed) -> list[Row]:
     return rows
 
 
-def overall_reference(comparison: Comparison, rows: Sequence[Row], *, selected: bool) -> str:
+def overall_reference(
+    comparison: Comparison, rows: Sequence[Measurement], *, selected: bool
+) -> str:
     """The trial that speed-ups are shown against: as the experiment selects, else the fastest fp32.
 
     ``rows``: those of `timing`.
@@ -182,21 +178,21 @@ def overall_reference(comparison: Comparison, rows: Sequence[Row], *, selected: 
         return comparison.reference
     gains = {comparison.reference: 1.0}
     for row in rows:
-        against = row["metric"] == "speedup" and row["reference"] == comparison.reference
-        if against and row["trial"] in comparison.floats:
-            gains[row["trial"]] = row["value"]
+        against = (row.metric, row.reference) == ("speedup", comparison.reference)
+        if against and row.trial in comparison.floats:
+            gains[row.trial] = row.value
     return max(gains, key=lambda name: gains[name])
 
 
 def _latency(
-    row: Row, generations: Sequence[Generation], times: Times, stopped: str
-) -> Iterator[Row]:
-    name, batch_size = row["trial"], row["batch_size"]
+    row: Measurement, generations: Sequence[Generation], times: Times, stopped: str
+) -> Iterator[Measurement]:
+    name, batch_size = row.trial, row.batch_size or 1
     bursts = [np.array(list(g.values())) for g in times.get(name, []) if g]
     if not bursts:
         failed = [g.failures[name] for g in generations if name in g.failures]
         why = f"{failed[0][0]}: {failed[0][1]}" if failed else "not timed"
-        yield {**row, "metric": "latency_ms", "unit": "ms", "reason": why}
+        yield replace(row, metric="latency_ms", unit="ms", reason=why)
         return
     sample_ns = statistics.exp_interval(statistics.rounds_interval(bursts))
     ns = (sample_ns.value, sample_ns.low, sample_ns.high)
@@ -207,23 +203,13 @@ def _latency(
     calls = sum(c[2] for c in cpu)
     peaks = [g.peak_rss_bytes[name] for g in generations if name in g.peak_rss_bytes]
     yield from (
-        {
-            **row, "metric": "latency_ms", "unit": "ms", "n": count,
-            "reason": f"stopped by {stopped}", **bounds(ms),
-        },
-        {**row, "metric": "throughput_per_s", "unit": "1/s", "n": count, **bounds(per_s)},
+        replace(row, metric="latency_ms", unit="ms", n=count, reason=f"stopped by {stopped}", **bounds(ms)),
+        replace(row, metric="throughput_per_s", unit="1/s", n=count, **bounds(per_s)),
     )  # fmt: skip
     if not calls:
         return
-    yield {
-        **row, "metric": "cpu_s_per_inference", "unit": "s", "n": calls,
-        "value": sum(c[0] for c in cpu) / calls / batch_size / 1e9,
-        "reason": "whole bursts: binding of inputs included",
-    }  # fmt: skip
-    yield {
-        **row, "metric": "peak_rss_bytes", "unit": "byte", "n": len(peaks),
-        "value": float(np.median(peaks)) if peaks else None,
-    }  # fmt: skip
+    yield replace(row, metric="cpu_s_per_inference", unit="s", n=calls, value=sum(c[0] for c in cpu) / calls / batch_size / 1e9, reason="whole bursts: binding of inputs included")  # fmt: skip
+    yield replace(row, metric="peak_rss_bytes", unit="byte", n=len(peaks), value=float(np.median(peaks)) if peaks else math.nan)  # fmt: skip
 
 
 def _calls(generations: Sequence[Generation]) -> dict[str, pd.DataFrame]:
@@ -233,43 +219,41 @@ def _calls(generations: Sequence[Generation]) -> dict[str, pd.DataFrame]:
     return {str(name): own for name, own in frame.groupby("trial")}
 
 
-def _tails(row: Row, calls: pd.DataFrame | None) -> Iterator[Row]:
+def _tails(row: Measurement, calls: pd.DataFrame | None) -> Iterator[Measurement]:
     """p90 and p99 of single calls: an upper bound by LoadGen's rule, or null with the reason."""
     if calls is None:
         return
     count = len(calls)
     for percentile in (90, 99):
-        told: Row = {**row, "metric": f"latency_p{percentile}_ms", "unit": "ms", "n": count}
+        told = replace(row, metric=f"latency_p{percentile}_ms", unit="ms", n=count)
         rank = statistics.early_stopping_rank(count, percentile / 100)
         if (calls["calls"] > 1).any():
-            told["reason"] = "its calls are too short to be timed one by one"
+            told = replace(told, reason="its calls are too short to be timed one by one")
         elif not rank:
             needed = statistics.early_stopping_samples(percentile / 100)
-            told["reason"] = f"{count} calls; {needed} are needed"
+            told = replace(told, reason=f"{count} calls; {needed} are needed")
         else:
-            told["value"] = float(calls["nanoseconds"].nlargest(rank).iloc[-1]) / 1e6
-            told["reason"] = f"at most, with 99 % confidence: the {rank}. slowest call"
+            slowest = float(calls["nanoseconds"].nlargest(rank).iloc[-1]) / 1e6
+            why = f"at most, with 99 % confidence: the {rank}. slowest call"
+            told = replace(told, value=slowest, reason=why)
         yield told
 
 
 def _speedups(
-    reference: str, base: Mapping[str, Row], times: Times, noise: float, staying: set[str]
-) -> Iterator[Row]:
+    reference: str, base: Mapping[str, Measurement], times: Times, noise: float, staying: set[str]
+) -> Iterator[Measurement]:
     """Speed-ups of every trial against one fp32 trial, from the same rounds, with verdicts."""
     pairs = {n: paired(times, reference, n) for n in base if n != reference}
     pairs = {name: rounds for name, rounds in pairs.items() if rounds}
     adjusted = statistics.holm([statistics.rounds_p_value(p) for p in pairs.values()])
     for (name, rounds), p in zip(pairs.items(), adjusted, strict=True):
         ratio = statistics.exp_interval(statistics.rounds_interval(rounds))
-        verdict, reason = statistics.latency_verdict(ratio, p, noise), None
+        verdict, reason = statistics.latency_verdict(ratio, p, noise), ""
         if name not in staying and len(rounds) == 1:
             verdict, reason = Verdict.LEFT, "left after one generation"
         elif verdict == Verdict.UNDECIDED:
             reason = _to_decide(rounds, noise)
-        yield {
-            **base[name], "metric": "speedup", "unit": "ratio", "n": sum(map(len, rounds)),
-            "reference": reference, "verdict": verdict, "reason": reason, **bounds(ratio),
-        }  # fmt: skip
+        yield replace(base[name], metric="speedup", unit="ratio", n=sum(map(len, rounds)), reference=reference, verdict=verdict, reason=reason, **bounds(ratio))  # fmt: skip
 
 
 def _to_decide(rounds: Sequence[FloatArray], noise: float) -> str:
@@ -280,7 +264,7 @@ def _to_decide(rounds: Sequence[FloatArray], noise: float) -> str:
     return f"needs about {more} more generation{'' if more == 1 else 's'}"
 
 
-def energy(results: Results) -> Iterator[Row]:
+def energy(results: Results) -> Iterator[Measurement]:
     """Joules per inference, with idle power and without; median of the windows, and their range."""
     readings = results.readings[results.readings["scenario"] == Scenario.ENERGY]
     for (name, _), own in readings.groupby(["trial", "batch_size"], sort=False):
@@ -294,12 +278,10 @@ def energy(results: Results) -> Iterator[Row]:
                 measured["energy_j"].append(window.per_inference)
                 measured["energy_net_j"].append(window.net)
         for metric, values in measured.items():
-            row: Row = {
-                "trial": str(name), "scenario": Scenario.ENERGY, "batch_size": int(own["batch_size"].iloc[0]),
-                "metric": metric, "unit": "J", "n": len(values),
-            }  # fmt: skip
+            row = Measurement(trial=str(name), scenario=Scenario.ENERGY, batch_size=int(own["batch_size"].iloc[0]), metric=metric, unit="J", n=len(values))  # fmt: skip
             if values:
-                row |= {"value": float(np.median(values)), "low": min(values), "high": max(values)}
+                middle = float(np.median(values))
+                row = replace(row, value=middle, low=min(values), high=max(values))
             else:
-                row["reason"] = str(failed.iloc[0])
+                row = replace(row, reason=str(failed.iloc[0]))
             yield row

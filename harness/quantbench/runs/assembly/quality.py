@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import pyarrow as pa
 from quantbench.backend_api import registry
 from quantbench.errors import QuantbenchError
 from quantbench.results import FIDELITY as FIDELITY_TABLE
-from quantbench.results import PREDICTIONS, Results
-from quantbench.runs.assembly.trial_state import Row, View, bounds
+from quantbench.results import PREDICTIONS, Measurement, Results, TrialRow, rows
+from quantbench.runs.assembly.trial_state import View, bounds
 from quantbench.runs.states import Compared
 from quantbench.runs.store import Store
 from quantbench.spec import RECIPE, Array, Scenario, Verdict
@@ -180,7 +180,7 @@ def _table(schema: pa.Schema, columns: Mapping[str, Any], count: int) -> pa.Tabl
 class Scored:
     """A trial as the tables have it: its row, its answers, and how near it is to the float model."""
 
-    row: Row
+    row: TrialRow
     judged: Judged
     own: Outcome
     fidelity: Fidelity | None
@@ -189,10 +189,10 @@ class Scored:
     @property
     def id(self) -> str:
         """The trial's name."""
-        return str(self.row["trial"])
+        return self.row.trial
 
 
-def quality(results: Results, margin: float) -> list[Row]:
+def quality(results: Results, margin: float) -> list[Measurement]:
     """Quality, drop, agreement and fidelity of every trial whose samples are stored.
 
     Parameters
@@ -200,22 +200,22 @@ def quality(results: Results, margin: float) -> list[Row]:
     margin : float
         Largest loss that is kept, as a share of the float score.
     """
-    rows: list[Row] = []
+    measured: list[Measurement] = []
     known, floats = _known(results)
     for scored in known.values():
         full = floats.get(scored.judged.full)
-        row: Row = {"trial": scored.id, "scenario": Scenario.SCORE, "n": len(scored.own.outcome)}
-        rows += _scores(row, scored)
+        row = Measurement(trial=scored.id, scenario=Scenario.SCORE, n=len(scored.own.outcome))
+        measured += _scores(row, scored)
         if full is None:
             continue
-        against = {**row, "reference": scored.judged.full}
-        rows += _against_float(against, scored, full)
+        against = replace(row, reference=scored.judged.full)
+        measured += _against_float(against, scored, full)
         itself = scored.judged.full == scored.id
         if not itself:
-            rows += _drop(row, full, scored.own, scored.judged.full, margin, scored.judged.unit)
+            measured += _drop(row, full, scored.own, scored.judged.full, margin, scored.judged.unit)
         if scored.own.classes and (scored.fidelity is None or scored.fidelity.kl is not None):
-            rows += _classification(row if itself else against, full, scored.own)
-    return [*rows, *_against_controls(known, margin)]
+            measured += _classification(row if itself else against, full, scored.own)
+    return [*measured, *_against_controls(known, margin)]
 
 
 def _known(results: Results) -> tuple[dict[str, Scored], dict[str, Outcome]]:
@@ -224,13 +224,13 @@ def _known(results: Results) -> tuple[dict[str, Scored], dict[str, Outcome]]:
     samples = {str(n): own for n, own in results.predictions.groupby("trial", sort=False)}
     near = {str(n): own for n, own in results.fidelity.groupby("trial", sort=False)}
     known: dict[str, Scored] = {}
-    for row in results.trials.to_dict("records"):
-        name, judged = str(row["trial"]), models.get(str(row["model"]))
+    for row in rows(TrialRow, results.trials):
+        name, judged = row.trial, models.get(row.model)
         if judged is None or name not in samples:
             continue
         fake = samples.get(f"{name}{SIMULATED}")
         known[name] = Scored(
-            {str(key): value for key, value in row.items()}, judged,
+            row, judged,
             _read(samples[name], judged), _near(near.get(name)),
             None if fake is None else _read(fake, judged),
         )  # fmt: skip
@@ -247,9 +247,9 @@ def judged_by(results: Results) -> dict[str, Judged]:
     told = results.run.get("models")
     if told is not None:
         return {str(name): Judged(**judged) for name, judged in told.items()}
-    rows, found = results.measurements, {}
+    known, found = results.measurements, {}
     for model, trials in results.trials.groupby("model", sort=False):
-        own = rows[rows["trial"].isin(trials["trial"])]
+        own = known[known["trial"].isin(trials["trial"])]
         drops = own.loc[own["metric"] == "quality_drop", "reference"].dropna()
         scores = own[(own["metric"] == "quality") & own["value"].notna()]
         try:
@@ -287,30 +287,30 @@ def _near(samples: pd.DataFrame | None) -> Fidelity | None:
     return Fidelity(**{name: samples[name].to_numpy(np.float32) for name in names}, kl=kl)
 
 
-def _scores(row: Row, scored: Scored) -> Iterator[Row]:
+def _scores(row: Measurement, scored: Scored) -> Iterator[Measurement]:
     """The score, its ties, and what the fake-quantized model of the training scored."""
     own, unit = scored.own, scored.judged.unit
-    found = _score_interval(own)
-    reason = _resolution(found, len(own.outcome)) if own.binary else None
+    found = replace(row, **_score_interval(own), metric="quality", unit=unit)
+    reason = _resolution(found, len(own.outcome)) if own.binary else ""
     if not scored.judged.labelled:
         reason = "no labels: against the answers of the float model"
-    yield {**row, **found, "metric": "quality", "unit": unit, "reason": reason}
+    yield replace(found, reason=reason)
     if own.tied is not None:
-        yield {**row, "metric": "ties", "value": own.ties, "unit": "count"}
+        yield replace(row, metric="ties", value=own.ties, unit="count")
     if scored.fake is not None:
-        told = {**row, "metric": "fake_quantized_quality", "unit": unit}
-        yield {**told, **_score_interval(scored.fake)}
+        told = replace(row, metric="fake_quantized_quality", unit=unit)
+        yield replace(told, **_score_interval(scored.fake))
 
 
-def _resolution(found: Row, n: int) -> str | None:
-    """What a small test set can tell apart, in words; None for a large one."""
-    if n >= MANY_SAMPLES or found["low"] is None or found["high"] is None:
-        return None
-    half = 50 * (found["high"] - found["low"])
+def _resolution(found: Measurement, n: int) -> str:
+    """What a small test set can tell apart, in words; empty for a large one."""
+    half = 50 * (found.high - found.low)
+    if n >= MANY_SAMPLES or math.isnan(half):
+        return ""
     return f"resolution ±{half:.1f} points: only {n} test samples"
 
 
-def _against_float(row: Row, scored: Scored, full: Outcome) -> Iterator[Row]:
+def _against_float(row: Measurement, scored: Scored, full: Outcome) -> Iterator[Measurement]:
     """The metrics of `quantbench.units.METRICS` that are computed of scored outputs."""
     itself = scored.judged.full == scored.id
     for spec in METRICS.values():
@@ -320,60 +320,49 @@ def _against_float(row: Row, scored: Scored, full: Outcome) -> Iterator[Row]:
         if found is None:
             continue
         known = bounds(found) if isinstance(found, Interval) else {"value": found}
-        yield {**row, "metric": spec.name, "unit": spec.unit, **known}
+        yield replace(row, metric=spec.name, unit=spec.unit, **known)
 
 
-def _classification(row: Row, full: Outcome, own: Outcome) -> Iterator[Row]:
+def _classification(row: Measurement, full: Outcome, own: Outcome) -> Iterator[Measurement]:
     """What accuracy hides: the range over tie rules, flips, and the class that loses most."""
     if own.span is not None:
         low, high = own.span
-        yield {
-            **row, "metric": "quality_over_tie_rules", "unit": "fraction", "value": own.score,
-            "low": low, "high": high, "reference": None,
-        }  # fmt: skip
-    if "reference" not in row:
+        yield replace(row, metric="quality_over_tie_rules", unit="fraction", value=own.score, low=low, high=high, reference="")  # fmt: skip
+    if not row.reference:
         return
     right, before = own.prediction == own.label, full.prediction == full.label
-    told: Row = {**row, "metric": "worst_class_drop", "unit": "fraction"}
+    told = replace(row, metric="worst_class_drop", unit="fraction")
     worst = statistics.worst_class(before.astype(float), right.astype(float), own.label)
     if worst is None:
-        yield {**told, "reason": f"no class has {statistics.CLASS_SAMPLES} samples"}
+        yield replace(told, reason=f"no class has {statistics.CLASS_SAMPLES} samples")
         return
     loses = worst.p < 0.05 and worst.drop.interval.value > 0
-    yield {
-        **told, **bounds(worst.drop.interval), "n": worst.drop.n,
-        "verdict": Verdict.LOSES if loses else Verdict.UNDECIDED,
-        "reason": f"class {worst.label} of {worst.classes}; p {worst.p:.2g} after Holm's correction",
-    }  # fmt: skip
+    yield replace(told, **bounds(worst.drop.interval), n=worst.drop.n, verdict=Verdict.LOSES if loses else Verdict.UNDECIDED, reason=f"class {worst.label} of {worst.classes}; p {worst.p:.2g} after Holm's correction")  # fmt: skip
 
 
 def _drop(
-    row: Row, full: Outcome, own: Outcome, reference: str, margin: float, unit: str
-) -> list[Row]:
+    row: Measurement, full: Outcome, own: Outcome, reference: str, margin: float, unit: str
+) -> list[Measurement]:
     """What ``own`` loses against ``full`` on the same samples; the margin is a share of the score."""
     drop = paired_drop(full, own)
-    against: Row = {**row, "unit": unit, "reference": reference}
+    against = replace(row, unit=unit, reference=reference)
     return [
-        {
-            **against, "metric": "quality_drop",
-            "verdict": statistics.quality_verdict(drop, margin * abs(full.score)),
-            "reason": _tie_rule(drop.interval.value, own), **bounds(drop.interval),
-        },
+        replace(against, metric="quality_drop", verdict=statistics.quality_verdict(drop, margin * abs(full.score)), reason=_tie_rule(drop.interval.value, own), **bounds(drop.interval)),
         *_kept(against, full, drop),
-        {**against, "metric": "quality_drop_bound", "value": drop.upper},
-        {**against, "metric": "quality_p", "unit": "probability", "value": drop.p},
+        replace(against, metric="quality_drop_bound", value=drop.upper),
+        replace(against, metric="quality_p", unit="probability", value=drop.p),
     ]  # fmt: skip
 
 
-def _tie_rule(drop: float, own: Outcome) -> str | None:
-    """Whether the rule for ties moves the score by more than quantization did, in words."""
+def _tie_rule(drop: float, own: Outcome) -> str:
+    """Whether the rule for ties moves the score by more than quantization did, in words; else empty."""
     spread = own.span[1] - own.span[0] if own.span else 0.0
     if spread <= abs(drop):
-        return None
+        return ""
     return f"ties move the score by up to {100 * spread:.2f} points"
 
 
-def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
+def _kept(row: Measurement, full: Outcome, drop: PairedDrop) -> Iterator[Measurement]:
     """The share of the float score that is kept, and which of MLPerf's targets that surely meets.
 
     ``low``: by the one-sided 95 % bound. Source: MLPerf Inference, 99 % and 99.9 % of fp32.
@@ -381,38 +370,37 @@ def _kept(row: Row, full: Outcome, drop: PairedDrop) -> Iterator[Row]:
     if full.score <= 0:
         return
     met = [t for t in TARGETS if statistics.quality_verdict(drop, (1 - t) * full.score) == "keeps"]
-    yield {
-        **row, "metric": "quality_kept", "value": 1 - drop.interval.value / full.score,
-        "low": 1 - drop.upper / full.score,
-        "verdict": f"keeps {100 * max(met):g} %" if met else Verdict.UNDECIDED,
-    }  # fmt: skip
+    yield replace(row, metric="quality_kept", value=1 - drop.interval.value / full.score, low=1 - drop.upper / full.score, verdict=f"keeps {100 * max(met):g} %" if met else Verdict.UNDECIDED)  # fmt: skip
 
 
-def _against_controls(known: Mapping[str, Scored], margin: float) -> list[Row]:
+def _against_controls(known: Mapping[str, Scored], margin: float) -> list[Measurement]:
     """QAT against the float fine-tune of the same budget; then over the seeds of each method."""
-    rows: list[Row] = []
+    measured: list[Measurement] = []
     groups: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
     for name, scored in known.items():
-        control = _control(scored, known.values()) if scored.row["training"] == "qat" else None
+        control = _control(scored, known.values()) if scored.row.training == "qat" else None
         if control is not None:
-            row: Row = {"trial": name, "scenario": Scenario.SCORE, "n": len(scored.own.outcome)}
+            row = Measurement(trial=name, scenario=Scenario.SCORE, n=len(scored.own.outcome))
             both = known[control].own, scored.own
             for found in _drop(row, *both, control, margin, scored.judged.unit):
-                rows.append({**found, "metric": found["metric"].replace("quality", "control")})
-        key = tuple(str(scored.row[c]) for c in ("model", "backend", "label", "target"))
+                measured.append(replace(found, metric=found.metric.replace("quality", "control")))
+        trial = scored.row
+        key = (trial.model, trial.backend, trial.label, trial.target)
         groups.setdefault(key, []).append((name, control))
     outcomes = {name: scored.own for name, scored in known.items()}
     for group in groups.values():
-        rows += _over_seeds(group, outcomes, known[group[0][0]].judged.unit, margin)
-    return rows
+        measured += _over_seeds(group, outcomes, known[group[0][0]].judged.unit, margin)
+    return measured
 
 
 def _control(own: Scored, others: Iterable[Scored]) -> str | None:
     """The trial that was fine-tuned in float by the same backend, recipe and seed."""
-    alike = ("model", "backend", "target", "seed", *RECIPE)
+    mine = own.row
     for other in others:
-        same = all(other.row[column] == own.row[column] for column in alike)
-        if same and other.row["training"] == "finetune":
+        row = other.row
+        same = (row.model, row.backend, row.target) == (mine.model, mine.backend, mine.target)
+        same &= row.seed == mine.seed and all(row.axes[a] == mine.axes[a] for a in RECIPE)
+        if same and row.training == "finetune":
             return other.id
     return None
 
@@ -422,30 +410,26 @@ def _over_seeds(
     outcomes: Mapping[str, Outcome],
     unit: str,
     margin: float,
-) -> list[Row]:
+) -> list[Measurement]:
     """Mean quality over the seeds of a method, and its mean loss against the controls."""
     if len(group) < 2:
         return []
     first, control = group[0]
-    row: Row = {"trial": first, "scenario": Scenario.SEEDS, "n": len(group), "unit": unit}
+    row = Measurement(trial=first, scenario=Scenario.SEEDS, n=len(group), unit=unit)
     own = [outcomes[name] for name, _ in group]
-    rows: list[Row] = [{**row, "metric": "seeds_quality", **bounds(_mean(own).interval)}]
+    measured: list[Measurement] = [
+        replace(row, metric="seeds_quality", **bounds(_mean(own).interval))
+    ]
     if all(c in outcomes for _, c in group):
         floats = [outcomes[str(c)] for _, c in group]
         loss = _mean(floats, own)
         mean = abs(float(np.mean([full.score for full in floats])))
         verdict = statistics.quality_verdict(loss, margin * mean)
-        rows += [
-            {
-                **row, "metric": "seeds_control_drop", "reference": control, "verdict": verdict,
-                **bounds(loss.interval),
-            },
-            {
-                **row, "metric": "seeds_control_drop_bound", "reference": control,
-                "value": loss.upper,
-            },
+        measured += [
+            replace(row, metric="seeds_control_drop", reference=str(control), verdict=verdict, **bounds(loss.interval)),
+            replace(row, metric="seeds_control_drop_bound", reference=str(control), value=loss.upper),
         ]  # fmt: skip
-    return rows
+    return measured
 
 
 def _mean(plus: Sequence[Outcome], minus: Sequence[Outcome] = ()) -> PairedDrop:
@@ -467,7 +451,7 @@ def paired_drop(full: Outcome, own: Outcome) -> PairedDrop:
     return statistics.paired_drop(full.outcome, own.outcome)
 
 
-def _score_interval(own: Outcome) -> Row:
+def _score_interval(own: Outcome) -> dict[str, Any]:
     if own.statistic:
         return bounds(statistics.bootstrap(STATISTICS[own.statistic], own.prediction, own.label))
     if own.binary:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from quantbench.results import Results
+from quantbench.results import Measurement, Results
 from quantbench.runs.assembly.readings import FAILURE
-from quantbench.runs.assembly.trial_state import Row
 from quantbench.spec import Scenario
 
 _POINTS = ("imports", "load", "run")
@@ -26,7 +26,7 @@ UNITS: Mapping[str, tuple[str, str]] = {
 """Scenario and unit of what is observed in a starting process."""
 
 
-def start_up(results: Results) -> list[Row]:
+def start_up(results: Results) -> list[Measurement]:
     """A row per metric of `UNITS`: the median over fresh processes, and their range."""
     rows = []
     known = results.readings[results.readings["scenario"] == Scenario.START]
@@ -34,16 +34,18 @@ def start_up(results: Results) -> list[Row]:
         failed = own.loc[own["reading"] == FAILURE, "text"]
         seen = {str(name): found["value"].to_numpy() for name, found in own.groupby("reading")}
         for metric, (scenario, unit) in UNITS.items():
-            row: Row = {"trial": str(trial), "scenario": scenario, "metric": metric, "unit": unit}
+            row = Measurement(trial=str(trial), scenario=scenario, metric=metric, unit=unit)
             values = seen.get(metric)
             if values is not None:
-                row |= {"value": float(np.median(values)), "n": len(values)}
-                row |= {"low": min(values), "high": max(values)} if len(values) > 1 else {}
+                row = replace(row, value=float(np.median(values)), n=len(values))
+                if len(values) > 1:
+                    row = replace(row, low=float(min(values)), high=float(max(values)))
                 if not seen["reset"].all():
-                    row["reason"] = "the kernel does not reset the peak: imports are included"
+                    why = "the kernel does not reset the peak: imports are included"
+                    row = replace(row, reason=why)
             elif len(failed):
-                row["reason"] = str(failed.iloc[0])
+                row = replace(row, reason=str(failed.iloc[0]))
             else:
-                row["reason"] = "the kernel has no /proc/self/smaps_rollup"
+                row = replace(row, reason="the kernel has no /proc/self/smaps_rollup")
             rows.append(row)
     return rows

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from quantbench.backend_api import Operation
 from quantbench.experiment import Cell, float_form
-from quantbench.results import spread
+from quantbench.results import Measurement
 from quantbench.runs.states import Built, Compared, Form, Scored
 from quantbench.runs.store import Store
 from quantbench.spec import Status
 from quantbench.stats import Interval
 from quantbench.system import entry
+from quantbench.units import spread_of
 
 Row = dict[str, Any]
+"""A row of ``trials`` or ``artifacts``, to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,13 @@ class View:
         return None if compared is None else compared.forms.get(float_form(self.cell))
 
 
-def bounds(interval: Interval) -> Row:
-    """Value, low and high of a row; an unbounded end is null."""
-    ends = {"low": interval.low, "high": interval.high}
-    return {
-        "value": interval.value,
-        **{key: end if math.isfinite(end) else None for key, end in ends.items()},
-    }
+def bounds(interval: Interval) -> dict[str, Any]:
+    """Value, low and high of a measurement; an unbounded end is not known."""
+    low, high = (x if math.isfinite(x) else math.nan for x in (interval.low, interval.high))
+    return {"value": interval.value, "low": low, "high": high}
 
 
-def complete(row: Row) -> Row:
-    """A measurement row with every column; a value that is not a number becomes null."""
-    empty = dict.fromkeys(("value", "low", "high", "unit", "n", "reference", "verdict", "reason"))
-    found: Row = {"batch_size": None, **empty, **row}
-    return {**found, "spread": spread(found)}
+def complete(row: Measurement) -> Measurement:
+    """A measurement with what its ends mean."""
+    ends = not (math.isnan(row.low) and math.isnan(row.high))
+    return replace(row, spread=str(spread_of(row.metric, row.scenario) or "") if ends else "")
