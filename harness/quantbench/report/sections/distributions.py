@@ -11,7 +11,7 @@ import pandas as pd
 
 from quantbench.analysis import Choice, pareto, records
 from quantbench.report.drawing import traces
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.spec import Scenario

@@ -11,8 +11,9 @@ import pandas as pd
 
 from quantbench.analysis import records
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.report.drawing.canvas import LEVEL, Picture
 from quantbench.report.drawing.grids import DROPS, RATIOS, Cell, Grid, falling, grids, rising
+from quantbench.report.drawing.style import LEVEL
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.glossary import STATUS_MARK
 from quantbench.spec import FAILURES, Status
 from quantbench.units import MISSING, loss_writer, number, one_line, place_name, ratio, text_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.losses import losses
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Results
 from quantbench.units import MISSING, one_line, plain, points
@@ -67,7 +67,7 @@ def training(results: Results, frame: pd.DataFrame) -> Training | None:
         trained[["trial", "backend", "label", "seed"]], on="trial", how="inner"
     )
     steps = steps.assign(method=steps["backend"] + " " + steps["label"])
-    picture = figures.losses(steps, name="losses") if len(steps) else None
+    picture = losses(steps, name="losses") if len(steps) else None
     keys = ["model", "target", "backend", "label"]
     quantized = trained[trained["training"] == "qat"]
     told = trained if quantized.empty else quantized  # fine-tunes are the controls of these

@@ -16,16 +16,11 @@ from matplotlib.figure import Figure
 
 from quantbench.analysis import records
 from quantbench.backend_api import MULTIPLY, WEIGHT
-from quantbench.report.drawing.canvas import (
-    NARROW,
-    SERIES,
-    Picture,
-    fit,
-    keys_above,
-    picture,
-    side_by_side,
-)
-from quantbench.report.drawing.figures import draw_histogram, palette
+from quantbench.report.drawing.marks import palette
+from quantbench.report.drawing.panels import keys_above, side_by_side
+from quantbench.report.drawing.ranges import draw_histogram
+from quantbench.report.drawing.style import NARROW, SERIES, fit
+from quantbench.report.drawing.svg import Picture, picture
 from quantbench.results import Results
 from quantbench.units import one_line
 
@@ -209,7 +204,8 @@ def _histograms(
     def draw(width: float) -> Figure:
         figure, panels = side_by_side(list(layers), width, 2.1, sharey=False)
         for layer, axes in panels.items():
-            draw_histogram(axes, seen[layer], ranges[ranges["layer"] == layer], colors)
+            own, held = seen[layer], ranges[ranges["layer"] == layer]
+            draw_histogram(axes, own["start"], own["width"], own["counts"], held, colors)
             axes.set_xlabel("weight")
             axes.set_ylabel("weights in a bin")
         keys_above(figure, colors)
