@@ -35,7 +35,7 @@ def words_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """
     if request.node.get_closest_marker("pictures") is None:
         monkeypatch.setattr(
-            "quantbench.report.drawing.canvas.drawn", lambda *asked: Markup("<svg></svg>")
+            "quantbench.report.drawing.svg.drawn", lambda *asked: Markup("<svg></svg>")
         )
 
 

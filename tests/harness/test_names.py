@@ -167,7 +167,7 @@ PARTS = {
     "quantbench.runs.interleaved_timing: f'generation-{generation.number:02d}'": "a number",
     "quantbench.execution.process: f'{stem}.json'": "letters, digits and a hash",
     "quantbench.execution.process: f'{stem}.log'": "letters, digits and a hash",
-    "quantbench.report.drawing.canvas: f'{stem}.{suffix}'": "the name of a figure of ours",
+    "quantbench.report.drawing.slides: f'{stem}.{suffix}'": "the name of a figure of ours",
     "quantbench.results.tables: f'{name}.parquet'": "a table of ours",
     "quantbench.report.provenance: f'{name}.parquet'": "a table of ours",
     "quantbench.runs.store: f'{stamp}-{key[:8]}'": "a time and a hash",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quantbench.report import render, write_report
-from quantbench.report.drawing import canvas, figures
+from quantbench.report.drawing import style
 from quantbench.report.page import summarise
 from quantbench.results import Results
 from quantbench.results.schema import STATUSES
@@ -28,7 +28,7 @@ HOSTILE = (
     "$\\frac{a}{b}$ \N{RIGHT-TO-LEFT OVERRIDE}evil\nline\x07 שלום 漢字 🙂",
     "W" * 400,
 )
-CSS = (Path(figures.__file__).parents[1] / "templates" / "report.css").read_text(encoding="utf-8")
+CSS = (Path(style.__file__).parents[1] / "templates" / "report.css").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -298,9 +298,9 @@ def test_every_colour_of_the_figures_has_a_light_and_a_dark_value(typical: str) 
     literal = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", svg)))
     light, dark = palettes()
     assert literal == set()
-    assert set(canvas.VARIABLES.values()) <= set(light)
-    assert set(canvas.VARIABLES.values()) <= set(dark)
-    assert {light[name] for name in canvas.VARIABLES.values()} == set(canvas.VARIABLES)
+    assert set(style.VARIABLES.values()) <= set(light)
+    assert set(style.VARIABLES.values()) <= set(dark)
+    assert {light[name] for name in style.VARIABLES.values()} == set(style.VARIABLES)
 
 
 def palettes() -> tuple[dict[str, str], dict[str, str]]:
@@ -329,11 +329,11 @@ def test_text_and_marks_have_the_contrast_that_wcag_asks_for(theme: int) -> None
     text = [(t, g) for t in ("--ink", "--muted", "--link", "--good", "--bad") for g in grounds]
     tinted = ["--good-ground", "--bad-ground", "--calm-ground", "--warn-ground"]
     tinted += [name for name in color if name.startswith(("--worse", "--level", "--better"))]
-    assert len(tinted) == 4 + len(canvas.SCALE)
+    assert len(tinted) == 4 + len(style.SCALE)
     text += [("--ink", g) for g in tinted]
     text += [("--good", "--good-ground"), ("--good", "--warn-ground"), ("--bad", "--bad-ground"),
              ("--link", "--calm-ground"), ("--link", "--bad-ground"), ("--alert", "--ground")]  # fmt: skip
-    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(canvas.SERIES))]
+    marks = [(f"--series-{i + 1}", "--ground") for i in range(len(style.SERIES))]
     assert {pair: round(contrast(*pair), 2) for pair in text if contrast(*pair) < 4.5} == {}
     assert {pair: round(contrast(*pair), 2) for pair in marks if contrast(*pair) < 3} == {}
 

@@ -226,11 +226,11 @@ def test_figures_are_written_as_files_that_can_be_opened(tmp_path: Path) -> None
 
 
 OWN = """
-from quantbench.report.sections.batch_sizes import figures
+from quantbench.report.drawing.lines import throughput
 from quantbench.report.sections.section import Section
 SECTION = Section(
     "own", "A section of one's own", "Own", 55,
-    lambda seen: (figures.throughput(seen.frame, "all of it", name="own-0"),) if len(seen.frame) else (),
+    lambda seen: (throughput(seen.frame, "all of it", name="own-0"),) if len(seen.frame) else (),
     intro="What <it> shows.",
 )
 """

@@ -52,7 +52,8 @@ def tradeoff(
     BadInput
         For an unknown model or target, and where no trial was timed and scored.
     """
-    from quantbench.report.drawing import figures
+    from quantbench.report.drawing.marks import mark_keys
+    from quantbench.report.drawing.tradeoff import draw_tradeoff
 
     frame, choice = _place(results, model, target, max_drop)
     timed = frame.dropna(subset=["latency_ms", "quality"])
@@ -60,8 +61,8 @@ def tradeoff(
         raise BadInput(f"no trial of {choice.model} on {choice.target} was timed and scored")
     colors, shapes = _looks(frame)
     with _drawing(ax, 8.0, 4.2) as axes:
-        figures.draw_tradeoff(axes, timed, colors, shapes, max_drop, choice)
-        backends, methods = figures.mark_keys(timed, colors, shapes)
+        draw_tradeoff(axes, timed, colors, shapes, max_drop, choice)
+        backends, methods = mark_keys(timed, colors, shapes)
         _keys(axes, [*backends, *methods])
         axes.set_title(_where(choice), loc="left")
     return axes
@@ -153,9 +154,10 @@ def rounds(
         By default the reference, its A/A control and the recommended trial.
     """
     from quantbench.report.drawing import traces
+    from quantbench.report.drawing.marks import palette
 
     times, where = _rounds(results, trials, model, target, 3)
-    colors = traces.own_colors(times)
+    colors = palette(times["trial"])
     with _drawing(ax, 8.0, 2.8) as axes:
         traces.draw_rounds(axes, times, colors=colors)
         axes.set_ylabel("latency, off the trial's median")
@@ -253,7 +255,8 @@ def fidelity(
     BadInput
         Where answers are no classes, or all are the float model's to the last digits.
     """
-    from quantbench.report.drawing import dots, figures
+    from quantbench.report.drawing import dots
+    from quantbench.report.drawing.marks import mark_keys
 
     frame, choice = _place(results, model, target)
     lossy = frame[frame["sqnr_db"] < dots.LOSSLESS_DB].dropna(subset=["agreement"])
@@ -262,7 +265,7 @@ def fidelity(
     colors, shapes = _looks(frame)
     with _drawing(ax, 8.0, 3.2) as axes:
         dots.draw_overview(axes, lossy, colors, shapes)
-        backends, methods = figures.mark_keys(lossy, colors, shapes)
+        backends, methods = mark_keys(lossy, colors, shapes)
         _keys(axes, [*backends, *methods])
         axes.set_title(_where(choice), loc="left")
     return axes
@@ -293,7 +296,8 @@ def histograms(
     BadInput
         For another role, and where the run holds no such histogram with ranges.
     """
-    from quantbench.report.drawing import figures
+    from quantbench.report.drawing.marks import palette
+    from quantbench.report.drawing.ranges import draw_histogram
     from quantbench.report.sections import calibrator_ranges, weight_ranges
 
     if role not in ("weight", "activation"):
@@ -310,8 +314,8 @@ def histograms(
     _known("layer", name, seen)
     lines = held[held["layer"] == name]
     with _drawing(ax, 8.0, 3.0) as axes:
-        bins, colors = seen[name], figures.palette(lines["line"])
-        figures.draw_histogram(axes, bins.start, bins.width, bins.counts, lines, colors)
+        bins, colors = seen[name], palette(lines["line"])
+        draw_histogram(axes, bins.start, bins.width, bins.counts, lines, colors)
         axes.set_xlabel(role)
         axes.set_ylabel(f"{role}s in a bin")
         _line_keys(axes, colors)
@@ -350,7 +354,7 @@ def _drawing(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
     """The given axes, or those of a new figure of so many inches, in the style of the report."""
     from matplotlib import pyplot as plt
 
-    from quantbench.report.drawing.canvas import PAPER, styled
+    from quantbench.report.drawing.style import PAPER, styled
 
     with styled(**PAPER):
         if ax is None:
@@ -424,7 +428,7 @@ def _where(choice: Choice) -> str:
 
 def _looks(frame: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     """Colours of backends and marks of methods, as in the report."""
-    from quantbench.report.drawing.figures import markers, palette
+    from quantbench.report.drawing.marks import markers, palette
 
     return palette(list(frame["backend"])), markers(list(frame["method"]))
 
@@ -438,7 +442,7 @@ def _line_keys(axes: Axes, colors: dict[str, str]) -> None:
     """Keys of lines below the axes, where long names have room."""
     from matplotlib.lines import Line2D
 
-    from quantbench.report.drawing.canvas import fit
+    from quantbench.report.drawing.style import fit
 
     axes.legend(
         handles=[

@@ -1,8 +1,8 @@
-"""Dots: drawings of one mark per trial, or per class of a trial."""
+"""Dots: drawings of one mark per trial, per class of a trial, or per shift of its inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import seaborn as sns
@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from quantbench.report.drawing.canvas import INK, MUTED, NARROW, SERIES, Picture, fit, picture
-from quantbench.report.drawing.figures import mark_keys
+from quantbench.report.drawing.marks import mark_keys, markers, palette
+from quantbench.report.drawing.panels import keys_above, side_by_side
+from quantbench.report.drawing.style import INK, MUTED, NARROW, SERIES, fit
+from quantbench.report.drawing.svg import Picture, picture
 from quantbench.stats import CLASS_SAMPLES
 from quantbench.units import decibels, one_line, percent
 
@@ -153,3 +155,50 @@ def class_keys(drops: pd.DataFrame, room: float = 400) -> list[Line2D]:
     ]
     hollow = {"markerfacecolor": "none", "color": INK}
     return [*keys, Line2D([], [], linestyle="", marker="o", label="may be chance", **hollow)]
+
+
+def drift(frame: pd.DataFrame, lines: Sequence[str], *, y: str, name: str) -> Picture:
+    """A quantity under each shift of the inputs, a panel per backend, a dot per method.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``backend``, ``line`` (the method, and whether it was calibrated again), ``shift``
+        and ``y``, in the order in which shifts are shown.
+    lines : sequence of str
+        All lines of the page, so that each has the same colour in every figure.
+    y : str
+        ``quality`` (0..1), or ``SQNR`` (dB, against the float model under the same shift).
+    """
+    title = {
+        "quality": "Quality under shifted inputs",
+        "SQNR": "What quantization adds: SQNR against the float model under the same shift",
+    }[y]
+    return picture(lambda width: _drift(frame, lines, y, width), title, name)
+
+
+def _drift(frame: pd.DataFrame, lines: Sequence[str], y: str, width: float) -> Figure:
+    shifts = list(dict.fromkeys(frame["shift"]))
+    shown, every, marks = set(frame["line"]), palette(lines), markers(lines)
+    colors = {line: color for line, color in every.items() if line in shown}
+    figure, panels = side_by_side(list(dict.fromkeys(frame["backend"])), width, 2.6, sharey=True)
+    for backend, axes in panels.items():
+        here = frame[frame["backend"] == backend]
+        for place, line in enumerate(colors):
+            # side by side, so that none hides another
+            aside = (place - (len(colors) - 1) / 2) * 0.6 / len(colors)
+            own = here[here["line"] == line]
+            sns.scatterplot(
+                x=[shifts.index(shift) + aside for shift in own["shift"]], y=own[y],
+                color=colors[line], marker=marks[line], ax=axes, s=34, linewidth=0, legend=False,
+            )  # fmt: skip
+        axes.set_xlim(-0.5, len(shifts) - 0.5)
+        axes.set_xticks(
+            range(len(shifts)), [fit(one_line(s), 110) for s in shifts], rotation=30, ha="right"
+        )
+        axes.set_xlabel("")
+        axes.set_ylabel("quality" if y == "quality" else f"{y}, dB")
+        if y == "quality":
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    keys_above(figure, colors, marks)
+    return figure

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from quantbench.report.drawing.canvas import GRID, INK, MUTED, NARROW, SCALE, Picture, fit, picture
+from quantbench.report.drawing.style import GRID, INK, MUTED, NARROW, SCALE, fit
+from quantbench.report.drawing.svg import Picture, picture
 from quantbench.units import one_line
 
 EMPTY = math.nan

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench.report.drawing.canvas import Picture, save
+from quantbench.report.drawing.style import PAPER, WIDE, styled
+from quantbench.report.drawing.svg import Picture
+from quantbench.system import write_atomically
 
 
 def write(page: Any, folder: Path) -> list[Path]:
@@ -26,7 +29,23 @@ def write(page: Any, folder: Path) -> list[Path]:
             number += 1
             stem = f"{words}-{number}"
         taken.add(stem)
-        written += save(shown, folder, stem)
+        written += _save(shown, folder, stem)
+    return written
+
+
+def _save(shown: Picture, folder: Path, stem: str) -> list[Path]:
+    """Write a picture for slides, light and wide, to ``folder/stem.svg`` and ``.png``."""
+    written = []
+    with styled(**PAPER):
+        figure = shown.draw(WIDE)
+        for suffix, more in (
+            ("svg", {"metadata": dict.fromkeys(("Date", "Creator"))}),
+            ("png", {"dpi": 200}),
+        ):
+            sink = io.BytesIO()
+            figure.savefig(sink, format=suffix, bbox_inches="tight", **more)
+            written.append(folder / f"{stem}.{suffix}")
+            write_atomically(written[-1], sink.getvalue())
     return written
 
 

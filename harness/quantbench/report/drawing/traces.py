@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from quantbench.report.drawing.canvas import GRID, INK, MUTED, NARROW, SERIES, Picture, fit, picture
+from quantbench.report.drawing.style import GRID, INK, MUTED, NARROW, SERIES, fit
+from quantbench.report.drawing.svg import Picture, picture
 from quantbench.units import milliseconds, number, one_line
 
 COLORS: Mapping[str, str] = {"reference": SERIES[1], "control": SERIES[4], "trial": SERIES[0]}
@@ -147,12 +148,6 @@ def draw_rounds(
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("round")
     axes.set_ylabel("off its median")
-
-
-def own_colors(times: pd.DataFrame) -> dict[str, str]:
-    """A colour for each trial, so that they can share axes."""
-    trials = dict.fromkeys(times["trial"])
-    return {trial: SERIES[i % len(SERIES)] for i, trial in enumerate(trials)}
 
 
 def _panels(times: pd.DataFrame) -> list[tuple[str, list[str]]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from quantbench.analysis import batch_sizes, trial_frame
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.lines import throughput
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Results
 
@@ -27,7 +27,7 @@ def batches(results: Results) -> tuple[Picture, ...]:
         kept = best.sort_values(ascending=False).groupby("backend", sort=False).head(MOST).index
         drawn = here[pd.MultiIndex.from_frame(here[["backend", "label"]]).isin(kept)]
         name = f"batches-{len(pictures)}"
-        pictures.append(figures.throughput(drawn, f"{model} on {target}", name=name))
+        pictures.append(throughput(drawn, f"{model} on {target}", name=name))
     return tuple(pictures)
 
 

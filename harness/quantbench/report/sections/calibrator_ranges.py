@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from quantbench.backend_api import ACTIVATION, OUTPUT, observed_name
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.ranges import range_histograms, range_shares
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.report.sections.weight_ranges import Weights, weights
 from quantbench.results import ArtifactRow, HistogramRow, Results, TrialRow, rows
@@ -31,11 +31,11 @@ def ranges(results: Results) -> tuple[Picture, ...]:
     for number, (_, group) in enumerate(found.groupby("model") if len(found) else ()):
         if group["calibrator"].nunique() < _FEWEST:
             continue
-        pictures.append(figures.ranges(group, name=f"ranges-{number}"))
+        pictures.append(range_shares(group, name=f"ranges-{number}"))
         spread = group.groupby(["backend", "place"], sort=False)["share"].agg(_spread)
         places = spread.groupby(level="backend", sort=False).idxmax()
         chosen = group.set_index(["backend", "place"]).loc[list(places)].reset_index()
-        pictures.append(figures.histograms(chosen, name=f"histograms-{number}"))
+        pictures.append(range_histograms(chosen, name=f"histograms-{number}"))
     return tuple(pictures)
 
 

@@ -18,8 +18,10 @@ from quantbench.analysis import (
     smallest_claim,
 )
 from quantbench.report import verdict
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.bars import bars
+from quantbench.report.drawing.marks import markers, palette
+from quantbench.report.drawing.svg import Picture
+from quantbench.report.drawing.tradeoff import tradeoff
 from quantbench.results import Results
 from quantbench.spec import RAN
 from quantbench.stats import Interval
@@ -178,8 +180,8 @@ def _pictures(
     With how many marks they took of those that are ``left``, and what they leave out in words.
     """
     # of the whole run, so that a colour means the same in every figure
-    colors = figures.palette(list(frame["backend"]))
-    shapes = figures.markers(list(frame["method"]))
+    colors = palette(list(frame["backend"]))
+    shapes = markers(list(frame["method"]))
     timed = here[here["latency_ms"].notna() & here["quality"].notna()]
     timed = timed[(timed["latency_ms"] > 0) & timed["status"].isin(RAN)]
     known = here[here["latency_ms"].notna() | here["size_bytes"].notna()]
@@ -197,14 +199,14 @@ def _pictures(
         said = f"Areas from {size(sizes.min())} to {size(sizes.max())}. "
     if len(shown) < len(timed):
         said += f"{len(shown)} of {len(timed)} timed trials are drawn, the fastest and all that could be chosen."
-    scatter = bars = None
+    scatter = lengths = None
     if len(shown):
-        scatter = figures.tradeoff(
+        scatter = tradeoff(
             shown, colors, shapes, max_drop=limits.max_drop, choice=chosen, name=f"tradeoff-{index}"
         )
     if len(known):
-        bars = figures.bars(known, colors, chosen=chosen.trial, name=f"bars-{index}")
-    return (scatter, bars), len(known), said
+        lengths = bars(known, colors, chosen=chosen.trial, name=f"bars-{index}")
+    return (scatter, lengths), len(known), said
 
 
 def _worth(frame: pd.DataFrame, place: Standings) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.marks import palette
+from quantbench.report.drawing.sensitivity import sensitivity
+from quantbench.report.drawing.svg import Picture
 from quantbench.results import SensitivityRow
 from quantbench.spec import Status
 from quantbench.studies import MODES, Check, Diagnosis, guide
@@ -74,11 +75,11 @@ def summarise(found: Diagnosis, machine: str) -> DiagnosisPage:
 
 
 def _pictures(found: Diagnosis, backends: list[str]) -> Iterator[tuple[str, Picture]]:
-    colors = figures.palette(backends)
+    colors = palette(backends)
     for mode in MODES:
         rows = found.sensitivity[found.sensitivity["mode"] == mode].dropna(subset=["sqnr_db"])
         if len(rows):
-            yield MODE_TITLE[mode], figures.sensitivity(rows, colors, name=f"sensitivity-{mode}")
+            yield MODE_TITLE[mode], sensitivity(rows, colors, name=f"sensitivity-{mode}")
 
 
 def _patient(found: Diagnosis, backend: str) -> Patient:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from quantbench.analysis import Choice, pareto
 from quantbench.report.drawing import traces
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Results, TrialRow, rows
 from quantbench.spec import Scenario

@@ -12,9 +12,10 @@ import pandas as pd
 
 from quantbench.analysis import Choice
 from quantbench.report.drawing import dots
-from quantbench.report.drawing.canvas import LEVEL, Picture
-from quantbench.report.drawing.figures import markers, palette
 from quantbench.report.drawing.grids import Cell, Grid, grids, rising
+from quantbench.report.drawing.marks import markers, palette
+from quantbench.report.drawing.style import LEVEL
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Results, TrialRow, rows
 from quantbench.stats import Interval, statistics

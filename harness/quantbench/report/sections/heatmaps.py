@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from quantbench.analysis import MeasuredTrial
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.report.drawing.canvas import LEVEL, Picture
 from quantbench.report.drawing.grids import DROPS, RATIOS, Cell, Grid, falling, grids, rising
+from quantbench.report.drawing.style import LEVEL
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.glossary import STATUS_MARK
 from quantbench.spec import FAILURES, Status
 from quantbench.units import METRICS as SPECS

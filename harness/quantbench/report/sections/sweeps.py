@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.dots import drift
+from quantbench.report.drawing.lines import sweep
+from quantbench.report.drawing.marks import palette
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.spec import RECALIBRATED
 
@@ -47,7 +49,7 @@ def _axes(frame: pd.DataFrame, colors: Mapping[str, str]) -> Iterator[Picture]:
                 continue
             drawn = same.rename(columns={axis: words, "sqnr_db": "SQNR"})
             name = f"sweep-{axis}-{len(str(model))}-{method}"
-            yield figures.sweep(drawn, colors, x=words, y="SQNR", unit="dB", name=name)
+            yield sweep(drawn, colors, x=words, y="SQNR", unit="dB", name=name)
 
 
 def _only(label: str, axis: str) -> bool:
@@ -60,10 +62,10 @@ def _drifts(frame: pd.DataFrame) -> Iterator[Picture]:
     if rows.empty or rows["shift"].nunique() < _FEWEST - 1:
         return
     lines = list(dict.fromkeys(rows["line"]))
-    yield figures.drift(rows, lines, y="quality", name="drift-quality")
+    yield drift(rows, lines, y="quality", name="drift-quality")
     lossy = rows[rows["sqnr_db"] < _LOSSLESS_DB].rename(columns={"sqnr_db": "SQNR"})
     if len(lossy):
-        yield figures.drift(lossy, lines, y="SQNR", name="drift-sqnr")
+        yield drift(lossy, lines, y="SQNR", name="drift-sqnr")
 
 
 def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -91,5 +93,5 @@ def _shifted(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 SECTION = Section(
     "sweeps", "Sweeps", "Sweeps", 60,
-    lambda seen: sweeps(seen.frame, figures.palette(list(seen.frame["backend"])) if len(seen.frame) else {}),
+    lambda seen: sweeps(seen.frame, palette(list(seen.frame["backend"])) if len(seen.frame) else {}),
 )  # fmt: skip

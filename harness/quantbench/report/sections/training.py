@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from quantbench.analysis import MeasuredTrial
-from quantbench.report.drawing import figures
-from quantbench.report.drawing.canvas import Picture
+from quantbench.report.drawing.losses import losses
+from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Measurement, Results, rows
 from quantbench.units import MISSING, one_line, plain, points
@@ -68,7 +68,7 @@ def training(
     names = frame.loc[frame["training"] != "ptq", ["trial", "backend", "label", "seed"]]
     steps = results.training.merge(names, on="trial", how="inner")
     steps = steps.assign(method=steps["backend"] + " " + steps["label"])
-    picture = figures.losses(steps, name="losses") if len(steps) else None
+    picture = losses(steps, name="losses") if len(steps) else None
     # fine-tunes are the controls of what was trained with fake quantization
     told = [row for row in trained if row.training == "qat"] or trained
     groups: dict[tuple[str, ...], list[MeasuredTrial]] = {}

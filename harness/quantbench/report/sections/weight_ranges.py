@@ -15,16 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from quantbench.backend_api import MULTIPLY, WEIGHT
-from quantbench.report.drawing.canvas import (
-    NARROW,
-    SERIES,
-    Picture,
-    fit,
-    keys_above,
-    picture,
-    side_by_side,
-)
-from quantbench.report.drawing.figures import draw_histogram, palette
+from quantbench.report.drawing.marks import palette
+from quantbench.report.drawing.panels import keys_above, side_by_side
+from quantbench.report.drawing.ranges import draw_histogram
+from quantbench.report.drawing.style import NARROW, SERIES, fit
+from quantbench.report.drawing.svg import Picture, picture
 from quantbench.results import ArtifactRow, HistogramRow, Results, TrialRow, rows
 from quantbench.units import one_line
 
