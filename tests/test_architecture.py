@@ -30,6 +30,8 @@ FRAMEWORKS: Mapping[str, frozenset[str]] = {
     "onnxruntime": frozenset({"onnx", "onnxruntime", "onnxscript"}),
 }
 """Packages by the backend whose framework they are."""
+SHARED: Mapping[str, frozenset[str]] = {"onnx_files": frozenset({"onnx"})}
+"""Packages beside the backends that several may import, and the framework's packages they import."""
 
 ORDER: Sequence[frozenset[str]] = tuple(
     frozenset(floor.split())
@@ -202,18 +204,39 @@ def test_backends_and_experiments_know_only_themselves_and_the_engine():
         assert not packages(module) & ({*ROOTS, "tests", "tools"} - {root, "quantbench"}), module
         if root == "quantbench_backends" and rest:
             own = ".".join(module.split(".")[:2])
+            known = {own, *(f"{root}.{shared}" for shared in SHARED)}
+            if module.split(".")[1] in SHARED:
+                known = {own}
             inside = {name for name in imports(module) if name.startswith(f"{root}.")}
-            assert all(name == own or name.startswith(f"{own}.") for name in inside), module
+            assert all(".".join(name.split(".")[:2]) in known for name in inside), module
 
 
 def test_a_backend_imports_its_own_framework_only_and_a_converter_two():
     for module in SOURCES:
         if module in converters():
             assert len(frameworks(module)) <= 2, module
+        elif (shared := package_of(module)) in SHARED:
+            heavy = packages(module) & frozenset().union(*FRAMEWORKS.values())
+            assert heavy <= SHARED[shared], module
         elif module.startswith("quantbench_backends."):
             assert frameworks(module) <= {module.split(".")[1]}, module
         else:
             assert len(frameworks(module)) <= 1, module
+
+
+@pytest.mark.parametrize("package", SHARED)
+def test_what_backends_share_is_taken_at_its_door(package):
+    door = f"quantbench_backends.{package}"
+    assert ast.get_docstring(tree(door))
+    face = set(importlib.import_module(door).__all__)
+    for module in SOURCES:
+        if module == door or module.startswith(f"{door}."):
+            continue
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(door):
+                taken = {alias.name for alias in node.names}
+                assert node.module == door, f"{module} takes {taken} past the door of {package}"
+                assert taken <= face, f"{module} takes {taken - face}, which {door} does not name"
 
 
 def test_every_backend_has_its_frameworks_named_here():
@@ -300,6 +323,13 @@ def test_a_light_package_brings_numpy_and_nothing_else(package):
     modules = [m for m in ENGINE if package_of(m) == package]
 
     assert brought_by(f"import {', '.join(modules)}") <= {"quantbench", "numpy"}
+
+
+@pytest.mark.parametrize("package", SHARED)
+def test_a_door_that_backends_share_is_light(package):
+    brought = brought_by(f"import quantbench_backends.{package}")
+
+    assert brought == {"quantbench", "numpy", "quantbench_backends"}
 
 
 @pytest.mark.parametrize("name", registry.names("backends"))

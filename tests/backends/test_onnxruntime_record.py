@@ -25,8 +25,9 @@ from quantbench.backend_api import (
 )
 from quantbench.backend_api.artifact_record import Coverage
 from quantbench.spec import Data, Method, Model, Samples, Target, TensorSpec, preset
-from quantbench_backends.onnxruntime import BACKEND, from_torch, protobuf_reader
-from quantbench_backends.onnxruntime.artifact_record import weight_ends
+from quantbench_backends.onnx_files import protobuf_reader
+from quantbench_backends.onnx_files.artifact_record import weight_ends
+from quantbench_backends.onnxruntime import BACKEND, from_torch
 from quantbench_backends.onnxruntime.quantizer import OnnxQuantizer
 from quantbench_backends.onnxruntime.runtime import OnnxRuntime
 

@@ -21,13 +21,13 @@ from quantbench.backend_api import Artifact, integer_macs_fraction
 from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
 from quantbench.spec import Data, Method, Model, Samples, Target, TensorSpec, preset
 from quantbench.system import locate, no_gpu
+from quantbench_backends import onnx_files
+from quantbench_backends.onnx_files import layers
 from quantbench_backends.onnxruntime import (
     BACKEND,
     FROM_TORCH,
     executed_operations,
     from_torch,
-    layers,
-    nodes,
     session,
 )
 from quantbench_backends.onnxruntime.methods import METHODS
@@ -343,7 +343,7 @@ def test_filled_up_channels_are_not_counted(build):
 
     if not any(map(executed_operations.is_blocked, found)):
         pytest.skip("ONNX Runtime uses no blocked layout on this CPU")
-    assert sum(map(nodes.macs, found)) > MACS
+    assert sum(map(onnx_files.macs, found)) > MACS
     assert sum(op.macs for op in OnnxRuntime().operations(artifact, CPU, one())) == MACS
 
 
@@ -448,7 +448,7 @@ def test_the_record_says_which_layers_no_integers_are_multiplied_in_and_why(buil
     assert macs == {"lstm": None, "gru": None, "tags": None, "up": 6 * 6 * 3 * 5 * 2 * 2}
 
 
-def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> nodes.Node:
+def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> onnx_files.Node:
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in inputs]
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     names = [name for name, _ in inputs]
@@ -461,20 +461,20 @@ def attention(kind: str, *inputs: tuple[str, tuple[int, ...]]) -> nodes.Node:
     )
     arrays = {name: np.ones(shape, np.float32) for name, shape in inputs}
     (result,) = loaded.run(None, arrays)
-    tensors = tuple(nodes.Tensor("float32", shape) for _, shape in inputs)
-    return nodes.Node(kind, kind, "", tensors, (nodes.Tensor("float32", result.shape),))
+    tensors = tuple(onnx_files.Tensor("float32", shape) for _, shape in inputs)
+    return onnx_files.Node(kind, kind, "", tensors, (onnx_files.Tensor("float32", result.shape),))
 
 
 def test_attention_multiplications_are_projections_and_both_products():
     node = attention("Attention", ("x", (1, 5, 8)), ("w", (8, 24)), ("b", (24,)))
 
-    assert nodes.macs(node) == 5 * 8 * 24 + 2 * 5 * 5 * 8
+    assert onnx_files.macs(node) == 5 * 8 * 24 + 2 * 5 * 5 * 8
 
 
 def test_multi_head_attention_multiplications_are_both_products():
     node = attention("MultiHeadAttention", ("q", (1, 5, 8)), ("k", (1, 3, 8)), ("v", (1, 3, 6)))
 
-    assert nodes.macs(node) == 5 * 3 * 8 + 5 * 3 * 6
+    assert onnx_files.macs(node) == 5 * 3 * 8 + 5 * 3 * 6
 
 
 # --- layers ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from quantbench.spec import PRESETS, preset
 from quantbench.system import locate
 from quantbench_backends.onnxruntime import refusals as onnxruntime
 from quantbench_backends.pytorch import refusals as pytorch
+from quantbench_backends.pytorch import routes as pytorch_routes
 from quantbench_backends.tflite import refusals as tflite
 from tests.backends.samples import SAMPLES
 
@@ -41,3 +42,16 @@ def test_no_declared_route_is_refused_for_what_it_is(name):
             reason = quantizer.refuse(SAMPLES["conv"].model, preset(method, axes))
             built = method in {preset for preset, _ in KNOWN[name]}
             assert (reason is None or "not installed" in reason) == built, (method, route, reason)
+
+
+def test_pytorch_knows_the_file_that_every_route_leaves_and_no_other_route():
+    declared = backend("pytorch").routes
+    left = {
+        (name, way)
+        for name in PRESETS
+        for way, route in pytorch_routes.ROUTES.items()
+        if route.suffix(preset(name))
+    }
+
+    assert {way for ways in declared.values() for way in ways} == set(pytorch_routes.ROUTES)
+    assert {(name, way) for name, ways in declared.items() for way in ways} <= left

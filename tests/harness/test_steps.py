@@ -251,6 +251,17 @@ def test_a_quantizer_changes_what_it_builds_and_observes_alone(codes):
     assert found == {n for n in starting(names, "build", "observe") if "/onnxruntime/" in n}
 
 
+def test_what_reads_onnx_files_changes_what_is_built_of_them_or_what_runs_them(codes):
+    changed, names = codes
+    of_onnxruntime = {name for name in names if "/onnxruntime/" in name}
+
+    graphs = changed("backends/quantbench_backends/onnx_files/graph.py")
+    nodes = changed("backends/quantbench_backends/onnx_files/nodes.py")
+
+    assert graphs == starting(of_onnxruntime, "build", "observe")
+    assert nodes == starting(of_onnxruntime, "build", "observe", "score")
+
+
 def test_a_form_changes_all_that_is_made_of_it_and_no_data(codes):
     changed, names = codes
 

@@ -15,15 +15,16 @@ import numpy as np
 
 from quantbench.backend_api import DEQUANTIZE, INPUT, QUANTIZE, Artifact, Operation
 from quantbench.spec import Arrays, Target
-from quantbench_backends.onnxruntime import protobuf_reader, session
-from quantbench_backends.onnxruntime.nodes import (
+from quantbench_backends.onnx_files import (
     CONVOLUTIONS,
     QUANTIZED,
     Node,
     Tensor,
     kernel,
     macs,
+    protobuf_reader,
 )
+from quantbench_backends.onnxruntime import session
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "Int4x2": "int4", "UInt4x2": "uint4"}
 # bytes of what NumPy does not have; texts lie elsewhere

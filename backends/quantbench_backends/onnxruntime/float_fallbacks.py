@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from quantbench_backends.onnxruntime.graph import Graph
-from quantbench_backends.onnxruntime.nodes import QUANTIZED
+from quantbench_backends.onnx_files import QUANTIZED, graph
 
 _FOUR_BITS = ("int4", "uint4")
 # of these the quantizers make no integers
 _NEVER = ("GRU", "RNN", "Einsum", "Attention", "MultiHeadAttention")
 
 
-def why_float(found: Graph, node: NodeProto, dtype: str, weight_dtype: str) -> str:
+def why_float(found: graph.Graph, node: NodeProto, dtype: str, weight_dtype: str) -> str:
     """Why a node that multiplies does so in float, in a file with integers; empty where it does not.
 
     ``dtype`` and ``weight_dtype`` are what the file says: in QDQ format a node of integers is one of
@@ -45,7 +44,7 @@ def why_float(found: Graph, node: NodeProto, dtype: str, weight_dtype: str) -> s
     return ""
 
 
-def _left_in_float(found: Graph, node: NodeProto) -> str:
+def _left_in_float(found: graph.Graph, node: NodeProto) -> str:
     kinds = {other.op_type for other in found.proto.node}
     if node.op_type in _NEVER and kinds & {"DequantizeLinear", "DynamicQuantizeLinear"}:
         return f"ONNX Runtime's quantizer makes no integers of {node.op_type}"
@@ -58,11 +57,11 @@ def _left_in_float(found: Graph, node: NodeProto) -> str:
     return ""
 
 
-def _quantizers(found: Graph, name: str) -> list[NodeProto]:
+def _quantizers(found: graph.Graph, name: str) -> list[NodeProto]:
     return [reader for reader in found.readers_of(name) if reader.op_type == "QuantizeLinear"]
 
 
-def _is_shared(found: Graph, node: NodeProto) -> bool:
+def _is_shared(found: graph.Graph, node: NodeProto) -> bool:
     """Whether what is quantized beside the node has several readers; an output of the graph is one."""
     ends = {value.name for value in found.proto.output}
     integers = [found.producers[node.input[0]].input[0]]

@@ -23,10 +23,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from quantbench.errors import BadInput
 from quantbench.spec import Method
-from quantbench_backends.onnxruntime import calibration, overrides, partial_qdq, shapes, weight_only
+from quantbench_backends.onnx_files import form, layers, shapes
+from quantbench_backends.onnxruntime import calibration, overrides, partial_qdq, weight_only
 from quantbench_backends.onnxruntime.calibration import Given
-from quantbench_backends.onnxruntime.form import fixed_batch
-from quantbench_backends.onnxruntime.layers import Choice
 
 CALIBRATION_BATCH = 32
 ANY_RANGE = (0.0, 1.0)  # of activations that stay float
@@ -42,24 +41,28 @@ ACTIVATIONS = {
     "int16": QuantType.QInt16,
 }
 
-Build = Callable[[ModelProto, Method, Choice, Given, Path], None]
+Build = Callable[[ModelProto, Method, layers.Choice, Given, Path], None]
 
 onnxruntime.set_default_logger_severity(3)  # its sessions log graph rewrites as warnings
 
 
-def as_it_is(model: ModelProto, method: Method, choice: Choice, given: Given, path: Path) -> None:
+def as_it_is(
+    model: ModelProto, method: Method, choice: layers.Choice, given: Given, path: Path
+) -> None:
     """The form as it is: of fp32, and of a QAT, whose form is quantized already."""
     onnx.save(model, path)
 
 
-def fp16(model: ModelProto, method: Method, choice: Choice, given: Given, path: Path) -> None:
+def fp16(
+    model: ModelProto, method: Method, choice: layers.Choice, given: Given, path: Path
+) -> None:
     """Weights and graph in float16, inputs and outputs in float32."""
     kept = choice.nodes(model, "keep_float")
     onnx.save(convert_float_to_float16(model, keep_io_types=True, node_block_list=kept), path)
 
 
 def dynamic_int8(
-    model: ModelProto, method: Method, choice: Choice, given: Given, path: Path
+    model: ModelProto, method: Method, choice: layers.Choice, given: Given, path: Path
 ) -> None:
     """Int8 weights; activations are quantized to uint8 by each operator at run time.
 
@@ -90,14 +93,18 @@ def dynamic_int8(
         )
 
 
-def n_bits(model: ModelProto, method: Method, choice: Choice, given: Given, path: Path) -> None:
+def n_bits(
+    model: ModelProto, method: Method, choice: layers.Choice, given: Given, path: Path
+) -> None:
     """Matrix products with weights of 4 or 8 bits in groups; convolutions stay float."""
     with tempfile.TemporaryDirectory() as temporary:
         prepared = onnx.load(prepare(model, Path(temporary)))
     onnx.save(weight_only.quantized(prepared, method, choice), path)
 
 
-def static(model: ModelProto, method: Method, choice: Choice, given: Given, path: Path) -> None:
+def static(
+    model: ModelProto, method: Method, choice: layers.Choice, given: Given, path: Path
+) -> None:
     """Weights of 8 (or 4) bits and activations of 8 (4, 16) bits with calibrated scales.
 
     Symmetric unsigned activations have their zero point in the middle.
@@ -110,7 +117,7 @@ def static(model: ModelProto, method: Method, choice: Choice, given: Given, path
     with tempfile.TemporaryDirectory() as temporary, contextlib.redirect_stdout(io.StringIO()):
         prepared = prepare(model, Path(temporary), fuse=method.fusion)
         graph = onnx.load(prepared)
-        batches = calibration.Batches(given.samples, fixed_batch(model) or CALIBRATION_BATCH)
+        batches = calibration.Batches(given.samples, form.fixed_batch(model) or CALIBRATION_BATCH)
         ranges = None
         uncalibrated = method.parts == "weights"
         if method.ranges == "injected" or method.calibrator == "entropy" or uncalibrated:
@@ -142,7 +149,7 @@ def quantize(
     prepared: Path,
     graph: ModelProto,
     method: Method,
-    choice: Choice,
+    choice: layers.Choice,
     path: Path,
     batches: calibration.Batches | None,
     ranges: Path | None,
@@ -176,7 +183,7 @@ def quantize(
     )
 
 
-def only_nodes(graph: ModelProto, method: Method, choice: Choice) -> list[str]:
+def only_nodes(graph: ModelProto, method: Method, choice: layers.Choice) -> list[str]:
     """The nodes of the layers named by ``only``, with their activation functions; else none.
 
     Raises
@@ -201,7 +208,7 @@ def only_nodes(graph: ModelProto, method: Method, choice: Choice) -> list[str]:
 
 
 def quantized_tensors(
-    prepared: Path, graph: ModelProto, method: Method, choice: Choice
+    prepared: Path, graph: ModelProto, method: Method, choice: layers.Choice
 ) -> dict[str, str]:
     """Activations whose range `quantize_static` needs, each with the one whose range it takes.
 

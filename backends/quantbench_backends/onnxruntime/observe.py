@@ -12,16 +12,17 @@ from onnx import ModelProto, TensorProto, helper
 
 from quantbench.backend_api import See
 from quantbench.spec import Arrays, Method
+from quantbench_backends.onnx_files import form, layers
 from quantbench_backends.onnxruntime.calibration import Batches
-from quantbench_backends.onnxruntime.form import fixed_batch, inputs
-from quantbench_backends.onnxruntime.layers import Choice
 from quantbench_backends.onnxruntime.methods import CALIBRATION_BATCH, prepare, quantized_tensors
 
 MOST_BYTES = 256 << 20
 """Of activations that are held at once, unless one alone is larger."""
 
 
-def observe(model: ModelProto, method: Method, choice: Choice, samples: Arrays, see: See) -> None:
+def observe(
+    model: ModelProto, method: Method, choice: layers.Choice, samples: Arrays, see: See
+) -> None:
     """Show every batch of every activation whose range is needed; see `Quantizer.observe`.
 
     The graph is the one that `quantize_static` starts from, and is run without optimization, as its
@@ -32,12 +33,13 @@ def observe(model: ModelProto, method: Method, choice: Choice, samples: Arrays, 
         graph = onnx.load(prepared)
         needed = quantized_tensors(prepared, graph, method, choice)
     names = list(dict.fromkeys(needed.values()))
-    entering = [name for name in names if name in inputs(graph)]
+    entering = [name for name in names if name in form.inputs(graph)]
     computed = [name for name in names if name not in entering]
     session = _with_outputs(graph, computed)
     groups: list[list[str]] | None = None
-    for batch in Batches(samples, fixed_batch(model) or CALIBRATION_BATCH):
-        groups = groups or list(_groups(session, computed, batch, bool(fixed_batch(model))))
+    fixed = form.fixed_batch(model)
+    for batch in Batches(samples, fixed or CALIBRATION_BATCH):
+        groups = groups or list(_groups(session, computed, batch, bool(fixed)))
         for name in entering:
             see(name, batch[name])
         for group in groups:

@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import QuantType
 
 from quantbench.spec import Method
-from quantbench_backends.onnxruntime.layers import Choice
+from quantbench_backends.onnx_files import layers
 
 WEIGHT = 1  # position of the weights among a node's inputs
 MULTIPLIERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -17,7 +17,9 @@ MULTIPLIERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ACTIVATIONS = ("Relu", "Clip")  # quantized together with what they follow
 
 
-def of(model: ModelProto, method: Method, choice: Choice) -> Mapping[str, list[dict[str, Any]]]:
+def of(
+    model: ModelProto, method: Method, choice: layers.Choice
+) -> Mapping[str, list[dict[str, Any]]]:
     """Overrides by tensor: 4-bit weights and outputs of layers, asymmetric weights per channel.
 
     The QDQ format makes weights per channel symmetric unless it is told otherwise for each tensor.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from quantbench.backend_api import Artifact, Record, See, as_is, check_finite, levels_of
 from quantbench.errors import BadInput
 from quantbench.spec import Arrays, Data, Method, Model, check_inputs
+from quantbench_backends.onnx_files import in_order
 from quantbench_backends.onnxruntime.refusals import refusal, simulated
-from quantbench_backends.onnxruntime.tensor_names import in_order
 
 if TYPE_CHECKING:
-    from quantbench_backends.onnxruntime.layers import Choice
+    from quantbench_backends.onnx_files import layers as onnx_layers
 
 FILE, SUFFIX = "model.onnx", ".onnx"
 # the graph optimizer that quantizes, on loading, what was left in float on purpose
@@ -42,7 +42,7 @@ class OnnxQuantizer:
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """Torch paths of the layers that hold weights, or node names where there is no torch form."""
-        from quantbench_backends.onnxruntime import layers
+        from quantbench_backends.onnx_files import layers
 
         return layers.of_model(model)
 
@@ -57,7 +57,8 @@ class OnnxQuantizer:
             names and that is not in the graph.
         """
         # here and not above: they import onnx and ONNX Runtime
-        from quantbench_backends.onnxruntime import form, methods
+        from quantbench_backends.onnx_files import form
+        from quantbench_backends.onnxruntime import methods
         from quantbench_backends.onnxruntime.calibration import Given
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,9 +101,10 @@ class OnnxQuantizer:
 
     def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:
         """Tensors and nodes of the file; ``layers`` are the names to attach to them."""
-        from quantbench_backends.onnxruntime.artifact_record import record
+        from quantbench_backends.onnx_files import artifact_record
+        from quantbench_backends.onnxruntime.float_fallbacks import why_float
 
-        return record(artifact.path, layers)
+        return artifact_record.record(artifact.path, layers, why_float)
 
     def _source(self, model: Model, method: Method, data: Data) -> tuple[Any, Arrays]:
         """The form that the method starts from, and samples by its own names; all checked."""
@@ -119,17 +121,17 @@ class OnnxQuantizer:
             check_inputs(model.inputs, samples, len(data.calibration))
             check_finite("calibration samples", samples)
 
-        from quantbench_backends.onnxruntime import form
+        from quantbench_backends.onnx_files import form
 
         source = form.read(Path(model.forms[wanted]))
         inputs = in_order(model.inputs, list(form.inputs(source)))
         return source, {n: samples[spec.name] for n, spec in inputs.items() if method.samples}
 
-    def _choice(self, model: Model, method: Method) -> Choice:
+    def _choice(self, model: Model, method: Method) -> onnx_layers.Choice:
         """The layers that the method names."""
-        from quantbench_backends.onnxruntime.layers import Choice
+        from quantbench_backends.onnx_files import layers
 
-        return Choice(method, self.layers(model) if _names_layers(method) else ())
+        return layers.Choice(method, self.layers(model) if _names_layers(method) else ())
 
 
 def _names_layers(method: Method) -> bool:

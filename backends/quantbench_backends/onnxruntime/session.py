@@ -11,7 +11,7 @@ import onnxruntime as ort
 from quantbench.backend_api import Artifact
 from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
 from quantbench.spec import Array, Arrays, Target, TensorSpec, check_inputs, decode, encode
-from quantbench_backends.onnxruntime.tensor_names import in_order
+from quantbench_backends.onnx_files import in_order
 
 _SPINNING = "session.intra_op.allow_spinning"
 _PROVIDERS: Mapping[str, Any] = {

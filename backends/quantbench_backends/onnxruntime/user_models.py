@@ -8,7 +8,7 @@ from pathlib import Path
 from quantbench.experiment import OUTPUTS
 from quantbench.spec import TensorSpec
 from quantbench.system import write_json
-from quantbench_backends.onnxruntime import form
+from quantbench_backends.onnx_files import form
 
 
 def outputs(source: str, folder: Path) -> Path:

@@ -11,8 +11,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 
 from quantbench.errors import BadInput
 from quantbench.spec import Method
-from quantbench_backends.onnxruntime.layers import Choice
-from quantbench_backends.onnxruntime.nodes import INTEGER_GROUPS
+from quantbench_backends.onnx_files import INTEGER_GROUPS, layers
 
 EXACT = 0  # activations in float32
 
@@ -24,7 +23,7 @@ def accuracy_level(method: Method) -> int:
     return INTEGER_GROUPS if method.scales == "dynamic" else EXACT
 
 
-def quantized(model: ModelProto, method: Method, choice: Choice) -> ModelProto:
+def quantized(model: ModelProto, method: Method, choice: layers.Choice) -> ModelProto:
     """The model with MatMulNBits for every matrix product with constant weights.
 
     The last group of a row is filled up with zeros where the group size does not divide it.

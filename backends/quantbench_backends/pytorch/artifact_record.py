@@ -11,14 +11,15 @@ from quantbench.backend_api import Artifact, Record
 from quantbench.errors import BadArtifact
 from quantbench_backends.pytorch import (
     exported_program_record,
+    routes,
     safetensors_record,
     torchscript_record,
 )
 
 _READERS: Mapping[str, Callable[[Artifact, tuple[str, ...]], Record]] = {
-    ".safetensors": safetensors_record.record,
-    ".pt2": exported_program_record.record,
-    ".pt": torchscript_record.record,
+    routes.WEIGHTS: safetensors_record.record,
+    routes.PROGRAM: exported_program_record.record,
+    routes.SCRIPT: torchscript_record.record,
 }
 
 

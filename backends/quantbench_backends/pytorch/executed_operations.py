@@ -14,15 +14,14 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from quantbench.backend_api import DEQUANTIZE, MULTIPLY, OTHER, Artifact, Operation
 from quantbench.spec import Arrays, Target
-from quantbench_backends.pytorch import operator_roles, session
-from quantbench_backends.pytorch.runtime import COMPILED
+from quantbench_backends.pytorch import operator_roles, routes, session
 
 
 def operations(artifact: Artifact, target: Target, inputs: Arrays) -> tuple[Operation, ...]:
     """See `PyTorchRuntime.operations`."""
     loaded = session.load(artifact, target, 1)
     loaded.bind(inputs)
-    compiled = artifact.details["route"] in COMPILED
+    compiled = routes.of(artifact).compiled
     given = _inputs(artifact, loaded.arguments, hidden=compiled)
     if compiled:
         return (*given, *_compiled(artifact, target, loaded.arguments))

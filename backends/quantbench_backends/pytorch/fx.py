@@ -15,7 +15,7 @@ from torch.ao.quantization.quantize_fx import (
 )
 
 from quantbench.spec import Method
-from quantbench_backends.pytorch import form, observers
+from quantbench_backends.pytorch import form, observers, routes
 
 Examples = tuple[Tensor, ...]
 
@@ -61,7 +61,7 @@ def dynamic(module: nn.Module, method: Method, examples: Examples) -> nn.Module:
 def qconfig_mapping(module: nn.Module, method: Method, *, fake: bool) -> Any:
     """PyTorch's default mapping for engine x86, with the method's observers in place of its own."""
     default = ao.get_default_qat_qconfig_mapping if fake else ao.get_default_qconfig_mapping
-    mapping = default(observers.ENGINE)
+    mapping = default(routes.X86)
     usual: Any = mapping.global_qconfig
     told = observers.qconfig(method, method.weights, method.activations, fake=fake)
     mapping.set_global(told)

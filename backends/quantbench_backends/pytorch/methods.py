@@ -30,6 +30,7 @@ from quantbench_backends.pytorch import (
     partial_quantization,
     pt2e,
     qat,
+    routes,
     torchscript_record,
     weight_only,
 )
@@ -57,43 +58,66 @@ def build(model: Model, method: Method, data: Data, folder: Path) -> Artifact:
 def _save(model: Model, method: Method, data: Data, folder: Path) -> tuple[str, dict[str, str]]:
     """Build and write; returns the file's name and what the runtime must know of it."""
     check_finite("calibration samples", data.calibration.inputs)
+    name = f"model{routes.named(route(method)).suffix(method)}"
     if method.is_float:
-        return _floating(model, method, folder)
-    if route(method) == "pt2e":
-        program, paths = _pt2e(model, method, data)
-        name, details = _exported(program, folder, pt2e.OPERATORS)
-        return name, {**details, exported_program_record.LAYERS: json.dumps(paths)}
-    if route(method).startswith("torchao"):
-        module = weight_only.quantized(_checked(model), method)
-        return _exported(exported.export(module, model), folder, weight_only.IMPORTS)
-    if route(method) == "bitsandbytes":
-        module = weight_only.swapped(_checked(model), method)
-        safetensors.torch.save_file(weight_only.packed(module), folder / "model.safetensors")
-        details = {"precision": "float32", "engine": "none"}
-        return "model.safetensors", {**details, "architecture": model.forms["torch"]}
-    return _torch_ao(model, method, data, folder)
+        details = _floating(model, method, folder / name)
+    elif route(method) == "pt2e":
+        details = _pt2e(model, method, data, folder / name)
+    elif route(method) in ("torchao", "torchao-compiled"):
+        details = _torchao(model, method, folder / name)
+    elif route(method) == "bitsandbytes":
+        details = _bitsandbytes(model, method, folder / name)
+    else:
+        details = _torch_ao(model, method, data, folder / name)
+    return name, details
 
 
-def _floating(model: Model, method: Method, folder: Path) -> tuple[str, dict[str, str]]:
+def _floating(model: Model, method: Method, path: Path) -> dict[str, str]:
     """The module's parameters and buffers in the method's dtype."""
     own = form_of(method)
     module = _checked(model, own).to(getattr(torch, method.weights))
     details = {"precision": method.weights, "engine": "none"}
-    if route(method) != "traced":
-        safetensors.torch.save_file(unshared(module), folder / "model.safetensors")
-        return "model.safetensors", {**details, "architecture": model.forms[own]}
+    if path.suffix == routes.WEIGHTS:
+        safetensors.torch.save_file(unshared(module), path)
+        return {**details, "architecture": model.forms[own]}
     script = traced(module, model, getattr(torch, method.weights))
     if method.fusion:
         with archive.deprecated_torchscript():
             script = torch.jit.freeze(script)
-    archive.write(script, folder / "model.pt")
-    return "model.pt", details
+    archive.write(script, path)
+    return details
 
 
-def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[str, dict[str, str]]:
+def _pt2e(model: Model, method: Method, data: Data, path: Path) -> dict[str, str]:
+    """The calibrated graph with int8 weights, and beside it the paths that it only numbers."""
+    program, paths = pt2e.converted(_calibrated(model, method, data), model)
+    details = _exported(program, method, path)
+    return {**details, exported_program_record.LAYERS: json.dumps(paths)}
+
+
+def _torchao(model: Model, method: Method, path: Path) -> dict[str, str]:
+    """The exported module with torchao's weights."""
+    module = weight_only.quantized(_checked(model), method)
+    return _exported(exported.export(module, model), method, path)
+
+
+def _exported(program: torch.export.ExportedProgram, method: Method, path: Path) -> dict[str, str]:
+    exported.write(program, path)
+    operators = routes.named(route(method)).operators
+    return {"precision": "float32", "engine": "none", "imports": operators}
+
+
+def _bitsandbytes(model: Model, method: Method, path: Path) -> dict[str, str]:
+    """The tensors of bitsandbytes' layers."""
+    module = weight_only.swapped(_checked(model), method)
+    safetensors.torch.save_file(weight_only.packed(module), path)
+    return {"precision": "float32", "engine": "none", "architecture": model.forms["torch"]}
+
+
+def _torch_ao(model: Model, method: Method, data: Data, path: Path) -> dict[str, str]:
     """torch.ao's integer modules as TorchScript; fake quantization where there is no kernel."""
-    torch.backends.quantized.engine = observers.ENGINE
-    details = {"precision": "float32", "engine": observers.ENGINE}
+    torch.backends.quantized.engine = routes.X86
+    details = {"precision": "float32", "engine": routes.X86}
     with qat.deprecated_quantization():
         if method.scales == "dynamic":
             module = dynamic_int8(_checked(model), model, method)
@@ -112,8 +136,8 @@ def _torch_ao(model: Model, method: Method, data: Data, folder: Path) -> tuple[s
         if four := narrow_weights(method):
             details.setdefault("simulated", four)
         script = traced(module, model, torch.float32)
-    archive.write(script, folder / "model.pt")
-    return "model.pt", details
+    archive.write(script, path)
+    return details
 
 
 def observe(model: Model, method: Method, data: Data, see: See) -> None:
@@ -169,19 +193,6 @@ def _converted(prepared: nn.Module, method: Method) -> nn.Module:
     if route(method) == "eager":
         return eager.converted(prepared)
     return fx.converted(prepared, method)
-
-
-def _pt2e(
-    model: Model, method: Method, data: Data
-) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
-    return pt2e.converted(_calibrated(model, method, data), model)
-
-
-def _exported(
-    program: torch.export.ExportedProgram, folder: Path, imports: str
-) -> tuple[str, dict[str, str]]:
-    exported.write(program, folder / "model.pt2")
-    return "model.pt2", {"precision": "float32", "engine": "none", "imports": imports}
 
 
 def _fake(method: Method) -> bool:

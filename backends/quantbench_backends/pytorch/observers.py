@@ -12,8 +12,6 @@ from torch.ao.quantization._learnable_fake_quantize import _LearnableFakeQuantiz
 from quantbench.spec import Method
 from quantbench_backends.pytorch import form
 
-ENGINE = "x86"
-
 # 7 bits, as in the engine's default: sums of two 8-bit products saturate int16 without VNNI.
 # Its own way to say so, reduce_range, puts the zero point of symmetric ranges at 128, out of
 # the 7 bits: measured on AVX2 kernels, 9 of 100 digits were then read wrongly.

@@ -10,9 +10,6 @@ from torch import nn
 from quantbench.spec import Method, Model
 from quantbench_backends.pytorch import exported, form
 
-OPERATORS = "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"
-"""The module that defines the operators of a quantized graph, and inductor's passes for them."""
-
 
 def prepared(module: nn.Module, model: Model, method: Method, *, fake: bool) -> nn.Module:
     """The exported graph with observers, or with fake quantization, in evaluation mode."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from quantbench.backend_api import Artifact, Record, See, levels_of
 from quantbench.errors import BadInput
 from quantbench.spec import Data, Method, Model
+from quantbench_backends.pytorch import routes
 from quantbench_backends.pytorch.refusals import form_of, refusal, route
 
 
@@ -34,8 +35,7 @@ class PyTorchQuantizer:
     def quantize(self, model: Model, method: Method, data: Data, folder: Path) -> Artifact:
         """Build, save in ``folder`` and return the artifact.
 
-        Float methods (but route ``traced``) and bitsandbytes' become ``model.safetensors``,
-        torchao's a program of torch.export, ``model.pt2``, all others TorchScript, ``model.pt``.
+        The file is called ``model``, with the suffix that `routes.Route` has for the method.
 
         Raises
         ------
@@ -71,7 +71,8 @@ class PyTorchQuantizer:
 
     def levels(self, method: Method) -> int:
         """How many values a quantized activation can take."""
-        seven = method.activations == "uint8" and route(method) in ("fx", "eager")
+        uint8 = method.activations == "uint8"
+        seven = uint8 and routes.named(route(method)).kernels == routes.X86
         return 128 if seven else levels_of(method.activations)
 
     def inspect(self, artifact: Artifact, layers: tuple[str, ...] = ()) -> Record:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from quantbench.backend_api import FLOAT, Axes, first_refusal, missing_packages
 from quantbench.spec import Method, Model
-from quantbench_backends.pytorch import DEFAULTS
+from quantbench_backends.pytorch import DEFAULTS, routes
 
 _IO: Axes = {
     "io": (("float32",), "this quantbench version builds PyTorch models with float inputs only"),
@@ -242,18 +242,19 @@ def refusal(model: Model, method: Method) -> str | None:
         return f"model '{model.name}' has no torch form; use a backend that takes its other forms"
     if method.name in _NOT_BUILT:
         return _NOT_BUILT[method.name]
-    routes = [r for name, r in _BY_ROUTE if name == method.name]
-    if route(method) not in routes:
+    built = [r for name, r in _BY_ROUTE if name == method.name]
+    if route(method) not in built:
         return (
             f"route is {method.route}, but PyTorch builds {method.name} in other ways; "
-            f"use route: {' or '.join(routes)}"
+            f"use route: {' or '.join(built)}"
         )
     if refused := first_refusal(method, _BY_ROUTE[method.name, route(method)], _JUDGED):
         return refused
     static = method.scales == "static" and method.training == "ptq"
     if static and (refused := _refuse_ranges(method)):
         return refused
-    if method.is_float and not method.fusion and route(method) != "traced":
+    stored = routes.named(route(method)).suffix(method)
+    if method.is_float and not method.fusion and stored == routes.WEIGHTS:
         return (
             f"the {route(method)} route runs the float modules as they are and fuses none before; "
             "use fusion: true, or route: traced, where freezing folds batch norm"
@@ -310,7 +311,7 @@ def _refuse_form(model: Model, method: Method) -> str | None:
             "or pip install 'quantbench[bitsandbytes]'"
         )
     free = [spec.name for spec in model.inputs if None in spec.shape[1:]]
-    if free and own in ("compiled", "pt2e", "torchao-compiled"):
+    if free and routes.named(own).compiled:
         return f"inputs {free} have a free length, but code is compiled for one; use route: eager"
     return None
 

@@ -13,6 +13,7 @@ from quantbench.backend_api import Artifact, Operation, Session
 from quantbench.errors import TargetNotApplied
 from quantbench.spec import Arrays, Method, Target
 from quantbench.system import no_gpu
+from quantbench_backends.pytorch import routes
 
 # Each of PyTorch's kernel libraries reads a variable of its own.
 AVX2_CAPS: Mapping[str, str] = {
@@ -21,9 +22,6 @@ AVX2_CAPS: Mapping[str, str] = {
     "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
-
-COMPILED = ("compiled", "pt2e", "torchao-compiled")
-"""Routes whose graph inductor compiles when it is loaded."""
 
 
 class PyTorchRuntime:
@@ -44,14 +42,15 @@ class PyTorchRuntime:
             return f"PyTorch's kernels can be capped to avx2, not to '{target.isa}'; use isa: avx2"
         if target.isa == "avx2" and not (x86 and "avx2" in cpu_flags()):
             return "this CPU has no AVX2, so that kernels cannot be capped to it; use isa: native"
-        if method.scales != "none" and method.route in ("eager", "fx", "pt2e") and not x86:
+        route = routes.named(method.route)
+        if method.scales != "none" and route.kernels and not x86:
             return "engine x86 and oneDNN's int8 need an x86 CPU; use a float method here"
-        if method.route == "pt2e" and (target.isa != "native" or not _has_vnni()):
+        if route.kernels == routes.ONEDNN and (target.isa != "native" or not _has_vnni()):
             return (
                 "oneDNN's sums of 8-bit products saturate without VNNI instructions; "
                 "use route: fx, whose activations have 7 bits"
             )
-        if method.route in COMPILED:
+        if route.compiled:
             return _refuse_compilation(target)
         return None
 
@@ -67,7 +66,7 @@ class PyTorchRuntime:
         }
 
     def load(self, artifact: Artifact, target: Target, batch_size: int) -> Session:
-        """Load for ``batch_size`` samples a call; route ``compiled`` is compiled here.
+        """Load for ``batch_size`` samples a call; what is compiled is compiled here.
 
         Raises
         ------
@@ -87,7 +86,7 @@ class PyTorchRuntime:
         """What one inference of batch size 1 really executes.
 
         Eager modules and TorchScript: each operator that reaches PyTorch's dispatcher, in order.
-        Route ``compiled``: each operator that the compiled code calls, and one entry for the code
+        Compiled routes: each operator that the compiled code calls, and one entry for the code
         that inductor generated itself, with the multiply-accumulates that remain.
         """
         _check_environment(target)
@@ -131,7 +130,7 @@ def _refuse_cuda(target: Target, method: Method) -> str | None:
         return None  # a missing package is reported with its install command
     if version.endswith("+cpu"):
         return f"torch {version} is built without CUDA; install a CUDA build of torch"
-    return _refuse_compilation(target) if method.route in COMPILED else None
+    return _refuse_compilation(target) if routes.named(method.route).compiled else None
 
 
 def _has_vnni() -> bool:

@@ -20,9 +20,8 @@ from quantbench.backend_api import Artifact
 from quantbench.errors import BadArtifact, BadInput, TargetNotApplied
 from quantbench.spec import Array, Target, TensorSpec, check_inputs, decode, encode
 from quantbench.system import locate
-from quantbench_backends.pytorch import exported, weight_only
+from quantbench_backends.pytorch import exported, routes, weight_only
 from quantbench_backends.pytorch.archive import deprecated_torchscript
-from quantbench_backends.pytorch.runtime import COMPILED
 
 Call = Callable[..., Any]
 _UNREADABLE = (RuntimeError, ValueError, OSError, KeyError, zipfile.BadZipFile)
@@ -90,7 +89,7 @@ def load(artifact: Artifact, target: Target, batch_size: int) -> PyTorchSession:
     effective = apply(target, artifact)
     module = read_module(artifact, target)
     arguments = buffers(artifact.inputs, artifact.details["precision"], target, batch_size)
-    if artifact.details["route"] in COMPILED:
+    if routes.of(artifact).compiled:
         call = compiled(module, arguments, target)
     else:
         call = module if target.optimize else unoptimized(module)
@@ -147,13 +146,13 @@ def apply(target: Target, artifact: Artifact) -> dict[str, str]:
 
 
 def _graph_optimization(artifact: Artifact, target: Target) -> str:
-    if artifact.details["route"] in COMPILED:
+    if routes.of(artifact).compiled:
         if not target.optimize:
             raise TargetNotApplied("compiled routes cannot run without graph optimization")
         return "inductor, frozen"
-    if artifact.path.suffix == ".pt2":
+    if artifact.path.suffix == routes.PROGRAM:
         return "none: an exported program runs operator by operator"
-    if "architecture" in artifact.details:
+    if artifact.path.suffix == routes.WEIGHTS:
         return "none: eager mode has no graph"
     return "torchscript" if target.optimize else "off"
 
@@ -168,12 +167,12 @@ def read_module(artifact: Artifact, target: Target) -> nn.Module:
     """
     locator = artifact.details.get("architecture")
     try:
-        if artifact.path.suffix == ".pt2":
+        if artifact.path.suffix == routes.PROGRAM:
             return exported.read(artifact.path, artifact.details["imports"]).to(target.device)
-        if locator is None:
+        if artifact.path.suffix == routes.SCRIPT:
             return _read_torchscript(artifact.path, target)
-        module: nn.Module = locate(locator)().eval()
-        if artifact.details["route"] == "bitsandbytes":
+        module: nn.Module = locate(artifact.details["architecture"])().eval()
+        if routes.of(artifact).packed:
             return weight_only.unpacked(module, safetensors.torch.load_file(artifact.path))
         module = module.to(getattr(torch, artifact.details["precision"]))
         safetensors.torch.load_model(module, artifact.path)

@@ -12,8 +12,6 @@ from quantbench.errors import BadInput
 from quantbench.spec import Method
 from quantbench_backends.pytorch import exported, form
 
-IMPORTS = "torchao.quantization"
-"""What defines the operators of an exported program that torchao has quantized."""
 INT4_OUTPUTS = 16
 """Outputs of a layer that torchao's CPU kernel for int4 takes together; it has none for others."""
 GROUP = 32

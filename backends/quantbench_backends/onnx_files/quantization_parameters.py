@@ -1,4 +1,4 @@
-"""Scales: which tensors of an ONNX file are quantized, and how, in every format that it may have."""
+"""Quantization parameters: which tensors of an ONNX file are quantized, and how, in every format that it may have."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
 
 from quantbench.errors import BadInput
 from quantbench.spec import TensorSpec
-from quantbench_backends.onnxruntime.tensor_names import in_order
+from quantbench_backends.onnx_files.tensor_names import in_order
 
 Values = Mapping[str, ValueInfoProto]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -28,11 +28,17 @@ from quantbench.backend_api import (
 )
 from quantbench.backend_api.artifact_record import CONSTANT
 from quantbench.spec import Array
-from quantbench_backends.onnxruntime import float_fallbacks, graph, quantization_parameters, shapes
-from quantbench_backends.onnxruntime.graph import Graph
-from quantbench_backends.onnxruntime.layers import owner
-from quantbench_backends.onnxruntime.nodes import QUANTIZED, Node, macs, role_of
-from quantbench_backends.onnxruntime.quantization_parameters import Scale
+from quantbench_backends.onnx_files import graph, quantization_parameters, shapes
+from quantbench_backends.onnx_files.graph import Graph
+from quantbench_backends.onnx_files.layers import owner
+from quantbench_backends.onnx_files.nodes import QUANTIZED, Node, macs, role_of
+from quantbench_backends.onnx_files.quantization_parameters import Scale
+
+WhyFloat = Callable[[Graph, NodeProto, str, str], str]
+"""Why a runtime computes a node that multiplies in float, in one sentence; empty where it does not.
+
+It is given the graph, the node, and what the file says of it: its dtype, and that of its weights.
+"""
 
 _FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
 # positions of weights and of the bias among a node's inputs
@@ -64,8 +70,11 @@ class Owned:
     node: NodeProto
 
 
-def record(path: Path, layers: tuple[str, ...] = ()) -> Record:
-    """Every constant (initializers and Constant nodes), every computed tensor, every node."""
+def record(path: Path, layers: tuple[str, ...], why_float: WhyFloat) -> Record:
+    """Every constant (initializers and Constant nodes), every computed tensor, every node.
+
+    ``layers`` are the names to attach; ``why_float`` knows the runtime that the file is for.
+    """
     tensors: list[TensorRecord] = []
     nodes: list[NodeRecord] = []
     for found in graph.of_model(onnx.load(path)):
@@ -73,7 +82,11 @@ def record(path: Path, layers: tuple[str, ...] = ()) -> Record:
         owned = dict(_owned(found))
         constants = {name: _constant(found, name, known, owned, layers) for name in found.constants}
         tensors += _tensors(found, known, constants, _passed_on(found, layers))
-        nodes += (_node(found, node, known, owned, constants, layers) for node in found.proto.node)
+        for node in found.proto.node:
+            plain = _node(found, node, known, owned, constants, layers)
+            multiplies = plain.role == MULTIPLY
+            reason = why_float(found, node, plain.dtype, plain.weight_dtype) if multiplies else ""
+            nodes.append(replace(plain, reason=reason))
     return Record(tuple(tensors), tuple(nodes))
 
 
@@ -278,7 +291,6 @@ def _node(
     weights = [
         constants[name] for name, to in owned.items() if to.node is node and to.role == WEIGHT
     ]
-    weight_dtype = weights[0].dtype if weights else ""
     plain = found.with_operands(node, found.free)
     role = plain.role if plain else role_of(node.op_type)
     dtype, how = _computes(found, node, plain, known)
@@ -290,12 +302,9 @@ def _node(
         scales=how,
         macs=_macs(found, node) if role == MULTIPLY else 0,
         weights=sum(weight.elements for weight in weights),
-        weight_dtype=weight_dtype,
+        weight_dtype=weights[0].dtype if weights else "",
         layer=layer_of(node, layers) if weights or role == MULTIPLY else "",
         fused=tuple(_fused(found, node)),
-        reason=float_fallbacks.why_float(found, node, dtype, weight_dtype)
-        if role == MULTIPLY
-        else "",
     )
 
 

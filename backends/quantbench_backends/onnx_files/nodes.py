@@ -50,7 +50,7 @@ class Tensor:
 class Node:
     """One node with its operands. Absent optional inputs are left out of ``inputs``.
 
-    ``accuracy_level`` is an attribute of MatMulNBits.
+    ``provider`` executes it, where that is known; ``accuracy_level`` is an attribute of MatMulNBits.
     """
 
     name: str

@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from quantbench.backend_api import state_of
 from quantbench.spec import Method, Model, computed
-from quantbench_backends.onnxruntime import form
+from quantbench_backends.onnx_files import form
 
 
 @dataclass(frozen=True, slots=True)

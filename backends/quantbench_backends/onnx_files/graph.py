@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from quantbench.spec import Array
-from quantbench_backends.onnxruntime import shapes
-from quantbench_backends.onnxruntime.nodes import Node, Tensor
+from quantbench_backends.onnx_files import shapes
+from quantbench_backends.onnx_files.nodes import Node, Tensor
 
 # what gives a constant's numbers in another shape or dtype
 _SAME = frozenset(

@@ -17,7 +17,7 @@ from onnx import (
 )
 from onnx.reference import ReferenceEvaluator
 
-from quantbench_backends.onnxruntime.nodes import Tensor
+from quantbench_backends.onnx_files.nodes import Tensor
 
 FREE = -1
 _SMALL = 1024  # elements of a constant that may be part of a shape

@@ -1,4 +1,4 @@
-"""Names: which tensor of a file is which of the task's."""
+"""Tensor names: which tensor of a file is which of the task's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire: the edges of an ONNX graph, read from the file's bytes without the package onnx.
+"""Protobuf reader: the edges of an ONNX graph, read from the file's bytes without the package onnx.
 
 A device has the runtime only. Field numbers are those of onnx.proto; the encoding is
 https://protobuf.dev/programming-guides/encoding.
