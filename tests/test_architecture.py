@@ -293,6 +293,19 @@ def test_no_locator_of_the_engine_is_typed():
                 assert not typed, f"{module} types {node.value}: use locator(function)"
 
 
+def test_a_row_is_read_by_the_names_of_columns_in_one_package_only():
+    """Elsewhere rows are the objects of `quantbench.results.rows`; whole columns are pandas'."""
+    for module in ENGINE:
+        if module.startswith("quantbench.results"):
+            continue
+        for node in ast.walk(tree(module)):
+            named = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+            if named and isinstance(node.value, ast.Name) and node.value.id == "row":
+                assert not isinstance(node.slice.value, str), f"{module}:{node.lineno}"
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("iterrows", "to_dict"), f"{module}:{node.lineno}"
+
+
 # --- tried in fresh processes ---
 
 

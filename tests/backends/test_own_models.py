@@ -480,10 +480,8 @@ def test_a_model_of_ones_own_is_diagnosed_and_tuned(folder):
     assert tuned.chosen.startswith("build/onnxruntime/")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../../../climbed", pytest.param("save_infer_model/scale_0.tmp_1", marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("name", ["../../../climbed", "save_infer_model/scale_0.tmp_1"])
+@pytest.mark.long
 def test_an_output_called_like_a_path_writes_nothing_elsewhere(folder, name):
     onnx = pytest.importorskip("onnx")
     weights = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)

@@ -19,6 +19,7 @@ from quantbench.steps import run_all
 from quantbench_experiments.tasks.cifar10 import TEST, read
 
 pytest.importorskip("ai_edge_litert")
+pytestmark = pytest.mark.long
 
 KERNELS = {
     "xnnpack": Target("xnnpack"),

@@ -111,10 +111,11 @@ def test_most_of_the_courses_cnn_is_in_its_linear_layers() -> None:
     "name",
     [
         "resnet32",
-        "mobilenet-v2",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("mobilenet-v2", "mlperf-kws", "mlperf-vww")
+        ),
         "mlperf-ic",
-        "mlperf-kws",
-        "mlperf-vww",
         "lstm",
         "gru",
         pytest.param("gcn", marks=pytest.mark.long),

@@ -61,6 +61,7 @@ def test_features_of_sound_are_those_of_tensorflow() -> None:
     assert ours[[0, 24, 48], :3] == pytest.approx(TF_MFCC, abs=1e-3)
 
 
+@pytest.mark.long
 def test_spoken_digits_from_recordings_are_those_of_the_packed_file(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def test_keywords_from_the_public_files_are_those_of_the_packed_one(
     assert np.array_equal(again[1], labels)
 
 
+@pytest.mark.long
 def test_a_graph_s_splits_share_all_but_their_labels(real_data: Path) -> None:
     train, test = cora.load("train"), cora.load("test")
 

@@ -29,8 +29,8 @@ from tests.harness.conftest import install
 PUBLISHED = sorted(
     path.parent for path in (Path(__file__).parents[2] / "results" / "reference").glob("*/trials.parquet")
 )  # fmt: skip
-BOOTSTRAPPED = ("transformers",)
-"""Published runs whose scores are no means: their intervals take minutes."""
+SHORT = ("quickstart", "gnn")
+"""Published runs that are assembled in a second; those whose scores are no means take minutes."""
 FILE = """
 models: [fake]
 backends: [fakery]
@@ -99,7 +99,7 @@ def test_a_verdict_follows_the_margin_of_the_run(finished, copy):
 
 @pytest.mark.parametrize(
     "folder",
-    [pytest.param(f, marks=pytest.mark.long if f.name in BOOTSTRAPPED else ()) for f in PUBLISHED],
+    [pytest.param(f, marks=() if f.name in SHORT else pytest.mark.long) for f in PUBLISHED],
     ids=lambda path: path.name,
 )
 def test_published_runs_have_the_same_numbers_when_computed_again(folder, tmp_path):

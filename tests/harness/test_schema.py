@@ -19,6 +19,10 @@ from tests.harness.sample_results import Invented, sample_results
 PUBLISHED = sorted(
     path.parent for path in (Path(__file__).parents[2] / "results" / "reference").glob("*/trials.parquet")
 )  # fmt: skip
+FOLDERS = [
+    pytest.param(f, marks=() if f.name in ("quickstart", "gnn") else pytest.mark.long)
+    for f in PUBLISHED
+]
 KNOWN = {5: "a4a4fbc5c24c5f6b"}
 """Version -> digest of every column's name and type."""
 
@@ -32,7 +36,7 @@ def test_a_new_column_or_axis_raises_the_version():
     assert KNOWN[SCHEMA_VERSION] == digest(), "raise SCHEMA_VERSION and write its migration"
 
 
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_published_tables_are_read_as_they_were_written(folder):
     for name in SCHEMAS:
         if name in SINCE_5 and not (folder / f"{name}.parquet").exists():
@@ -43,7 +47,7 @@ def test_published_tables_are_read_as_they_were_written(folder):
         pd.testing.assert_frame_equal(read[written.columns], written)
 
 
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_of_published_runs_every_low_and_high_says_what_it_is(folder):
     found = load_results(folder)
     rows = found.measurements

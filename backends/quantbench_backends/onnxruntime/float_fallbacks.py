@@ -1,4 +1,4 @@
-"""Reasons: why a node of an ONNX file is, or will be, computed in float, where its graph tells.
+"""Float fallbacks: why a node of an ONNX file is, or will be, computed in float, where its graph tells.
 
 What the CPU provider does was read from optimized graphs of ONNX Runtime 1.31; the tests compare.
 """

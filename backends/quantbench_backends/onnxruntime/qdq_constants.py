@@ -1,4 +1,4 @@
-"""Integers: weights and biases stored in a graph as the QDQ format of `quantize_static` stores them."""
+"""Qdq constants: weights and biases stored in a graph as the QDQ format of `quantize_static` stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places: where a prepared model observes activations; their values, and ranges given from outside."""
+"""Observation points: where a prepared model observes activations; their values, and ranges given from outside."""
 
 from __future__ import annotations
 

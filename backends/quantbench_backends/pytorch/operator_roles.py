@@ -1,4 +1,4 @@
-"""Kinds: what PyTorch's operators do, by their names in graphs and at the dispatcher."""
+"""Operator roles: what PyTorch's operators do, by their names in graphs and at the dispatcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States: what a safetensors file of weights holds; the graph is code elsewhere."""
+"""Safetensors record: what a safetensors file of weights holds; the graph is code elsewhere."""
 
 from __future__ import annotations
 

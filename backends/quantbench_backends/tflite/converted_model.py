@@ -1,4 +1,4 @@
-"""Draft: the content of a file as a route makes it, with what its tensors are called in the task."""
+"""Converted model: the content of a file as a route makes it, with what its tensors are called in the task."""
 
 from __future__ import annotations
 

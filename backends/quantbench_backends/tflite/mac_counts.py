@@ -1,4 +1,4 @@
-"""Multiplications: how many each operator has, from the shapes of its operands."""
+"""Mac counts: how many each operator has, from the shapes of its operands."""
 
 from __future__ import annotations
 

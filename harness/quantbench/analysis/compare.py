@@ -1,4 +1,4 @@
-"""Regression: a candidate run against a baseline, trial by trial and metric by metric.
+"""Compare: a candidate run against a baseline, trial by trial and metric by metric.
 
 A change is that of the candidate against the baseline, with a 95 % interval, and the interval alone
 decides the verdict: ``better`` or ``worse`` where it excludes no change, ``same`` where it lies within

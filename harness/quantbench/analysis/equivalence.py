@@ -1,4 +1,4 @@
-"""Ties: which trials cannot be told apart by what was measured."""
+"""Equivalence: which trials cannot be told apart by what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advice: which trial to ship, the Pareto front, and what a choice gains; pure functions."""
+"""Recommendation: which trial to ship, the Pareto front, and what a choice gains; pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explain: why an artifact is, or is not, faster than its float model, from what was recorded.
+"""Slowdown causes: why an artifact is, or is not, faster than its float model, from what was recorded.
 
 Causes are found in the record of the artifact, the operations that were executed, the measurements
 and the machine. Nothing here knows a backend's or a method's name: a new one is explained as well.

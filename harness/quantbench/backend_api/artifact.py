@@ -8,15 +8,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quantbench.errors import BadArtifact
 from quantbench.spec import TensorSpec
-from quantbench.system import is_plain
-
-if TYPE_CHECKING:  # what trains is not for a device
-    pass
-from quantbench.system import file_sha256
+from quantbench.system import file_sha256, is_plain
 
 MANIFEST = "manifest.json"
 

@@ -1,4 +1,4 @@
-"""Ready: files that are run as they are, method ``as-is``; the route names one of a model's."""
+"""As is: files that are run as they are, method ``as-is``; the route names one of a model's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axes: what each axis of a method can be in one framework, and the refusal of anything else."""
+"""Axis rules: what each axis of a method can be in one framework, and the refusal of anything else."""
 
 from __future__ import annotations
 

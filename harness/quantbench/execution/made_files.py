@@ -1,4 +1,4 @@
-"""Making: files that are computed when they are first asked for, in a worker, cached by content."""
+"""Made files: files that are computed when they are first asked for, in a worker, cached by content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own: a user's model and data, described in an experiment file, as a Model and a Task."""
+"""User model: a user's model and data, described in an experiment file, as a Model and a Task."""
 
 from __future__ import annotations
 

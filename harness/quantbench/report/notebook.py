@@ -1,4 +1,4 @@
-"""Brief: a run in a few lines, for a notebook and a terminal."""
+"""Notebook: a run in a few lines, for a notebook and a terminal."""
 
 from __future__ import annotations
 

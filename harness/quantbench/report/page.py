@@ -1,4 +1,4 @@
-"""Summary: everything a report says, as text ready to be shown; made from Results alone."""
+"""Page: everything a report says, as text ready to be shown; made from Results alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results: the tidy Parquet files of a run, their schema, and how they are read.
+"""Tables: the tidy Parquet files of a run, their schema, and how they are read.
 
 The schema here is the contract other tools rely on (docs/results.md describes each column). Every
 file carries ``SCHEMA_VERSION`` in its metadata; a reader refuses another version.

@@ -1,4 +1,4 @@
-"""Clock: all artifacts of a comparison timed interleaved, in generations of fresh processes.
+"""Interleaved timing: all artifacts of a comparison timed interleaved, in generations of fresh processes.
 
 In a comparison the reference stands a second time, under another name (the A/A control). In a round every process is given one burst, in a new seeded order;
 meanwhile this process sleeps in a blocking read and the others wait for their command.

@@ -1,4 +1,4 @@
-"""Progress: what a run is doing, as a live line on a terminal and as plain lines elsewhere."""
+"""Reporter: what a run is doing, as a live line on a terminal and as plain lines elsewhere."""
 
 from __future__ import annotations
 

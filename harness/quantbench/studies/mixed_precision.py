@@ -1,4 +1,4 @@
-"""Tuning: mixed precision to a budget of quality, driven by sensitivities, checked by real runs."""
+"""Mixed precision: mixed precision to a budget of quality, driven by sensitivities, checked by real runs."""
 
 from __future__ import annotations
 

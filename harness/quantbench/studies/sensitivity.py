@@ -1,4 +1,4 @@
-"""Diagnosis: which layers quantization hurts, why, and what to try next, with the evidence.
+"""Sensitivity: which layers quantization hurts, why, and what to try next, with the evidence.
 
 One schema over all backends: each layer quantized alone, and each kept in float alone, measured on
 the same test samples against the same backend's float outputs.

@@ -1,4 +1,4 @@
-"""Bench: trials built and scored when a test asks for them, their sessions and their times.
+"""Sessions: trials built and scored when a test asks for them, their sessions and their times.
 
 Nothing is built twice: artifacts and scores come from the cache, and one run of an experiment
 serves every test of a session, in whichever process they are.

@@ -1,4 +1,4 @@
-"""Choosing: what the form of the page needs to choose as `quantbench.analysis.recommendation.recommend` does.
+"""Interactive choice: what the form of the page needs to choose as `quantbench.analysis.recommendation.recommend` does.
 
 Everything that needs the measurements is worked out here: the order of the trials by each objective
 and batch size, which of them tie within noise, and the texts of those that a choice may fall on. The

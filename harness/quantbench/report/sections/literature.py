@@ -1,4 +1,4 @@
-"""Beside: what others published, next to what this run measured."""
+"""Literature: what others published, next to what this run measured."""
 
 from __future__ import annotations
 

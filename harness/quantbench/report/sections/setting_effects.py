@@ -1,4 +1,4 @@
-"""Changes: pairs of trials that differ in one setting, and what that setting did."""
+"""Setting effects: pairs of trials that differ in one setting, and what that setting did."""
 
 from __future__ import annotations
 

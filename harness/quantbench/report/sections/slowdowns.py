@@ -1,4 +1,4 @@
-"""Why: what an artifact really is, and why it is not faster than its float model."""
+"""Slowdowns: what an artifact really is, and why it is not faster than its float model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans: the float weights of layers with the ranges of their files, and the ranges of channels."""
+"""Weight ranges: the float weights of layers with the ranges of their files, and the ranges of channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contents: what artifacts hold and weigh, what of it is quantized, and the histograms behind it."""
+"""Artifacts: what artifacts hold and weigh, what of it is quantized, and the histograms behind it."""
 
 from __future__ import annotations
 

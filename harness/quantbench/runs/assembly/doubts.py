@@ -1,4 +1,4 @@
-"""Noise: what makes a comparison's times doubtful. It raises flags and rejects nothing.
+"""Doubts: what makes a comparison's times doubtful. It raises flags and rejects nothing.
 
 The median of paired ratios tolerates bad rounds; a reader should know of them all the same.
 """

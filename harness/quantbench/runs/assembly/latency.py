@@ -1,4 +1,4 @@
-"""Times: latency, throughput, tails, speed-ups and energy of what was timed interleaved."""
+"""Latency: latency, throughput, tails, speed-ups and energy of what was timed interleaved."""
 
 from __future__ import annotations
 

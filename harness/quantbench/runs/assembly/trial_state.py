@@ -1,4 +1,4 @@
-"""View: a trial with what the store knows of it, and the rows that tables are made of."""
+"""Trial state: a trial with what the store knows of it, and the rows that tables are made of."""
 
 from __future__ import annotations
 
