@@ -29,7 +29,7 @@ from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.trial_table import reference_trial
 from quantbench.errors import NotComparable
 from quantbench.results import Measurement, Results, TrialRow, rows
-from quantbench.spec import RAN, TIMED, Scenario
+from quantbench.spec import RAN, TIMED, Scenario, Status
 from quantbench.stats import STATISTICS, Interval, difference_interval, statistics
 from quantbench.stats.statistics import FloatArray
 from quantbench.units import METRICS, Better
@@ -264,8 +264,8 @@ def _fate(before: TrialRow | None, after: TrialRow | None) -> tuple[str, str]:
     one, other = before.status, after.status
     if one == other:
         return SAME_AS, one
-    if "ok" in (one, other):
-        return WORSE if one == "ok" else BETTER, f"was {one}, is {_told(after)}"
+    if Status.OK in (one, other):
+        return WORSE if one == Status.OK else BETTER, f"was {one}, is {_told(after)}"
     return UNDECIDED, f"was {one}, is {_told(after)}"
 
 

@@ -108,9 +108,9 @@ class Process:
     def watch(self) -> None:
         """Kill the worker if it is over a limit; the reason shows in `ending`."""
         if self.seconds > self.job.time_limit_s:
-            self._overrun = "timeout"
+            self._overrun = Status.TIMEOUT
         elif resident_mb(self.popen.pid) > self.job.memory_mb:
-            self._overrun = "out-of-memory"
+            self._overrun = Status.OUT_OF_MEMORY
         else:
             return
         self.kill()
@@ -129,10 +129,10 @@ class Process:
         """How the job ended; call it after the process has."""
         code = self.popen.wait()
         seconds = self.seconds
-        if self._overrun == "timeout":
+        if self._overrun == Status.TIMEOUT:
             reason = f"took longer than its limit of {self.job.time_limit_s:g} s and was stopped"
             return Ending(Status.TIMEOUT, reason, None, seconds)
-        if self._overrun == "out-of-memory":
+        if self._overrun == Status.OUT_OF_MEMORY:
             reason = f"used more than its limit of {self.job.memory_mb:g} MB and was stopped"
             return Ending(Status.OUT_OF_MEMORY, reason, None, seconds)
         if self.result.exists():

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantbench.spec import Flag, Status
+from quantbench.spec import Flag, Status, Verdict
 from quantbench.units import METRICS
 
 STATUS_MEANING: Mapping[str, str] = {status: status.meaning for status in Status}
-STATUS_MARK: Mapping[str, str] = {"ok": "✓", "no-op": "=", "simulated": "~", "unsupported": "–"}
+STATUS_MARK: Mapping[str, str] = {
+    Status.OK: "✓", Status.NO_OP: "=", Status.SIMULATED: "~", Status.UNSUPPORTED: "–",
+}  # fmt: skip
 
 FLAG_MEANING: Mapping[str, str] = {flag: flag.meaning for flag in Flag}
 
 VERDICT_MEANING: Mapping[str, str] = {
-    "faster": "the interval of the speed-up lies above 1, by more than the noise",
-    "slower": "the interval of the speed-up lies below 1, by more than the noise",
+    Verdict.FASTER: "the interval of the speed-up lies above 1, by more than the noise",
+    Verdict.SLOWER: "the interval of the speed-up lies below 1, by more than the noise",
     "equal within 2 %": "the whole interval lies within 2 % of the reference",
     "undecided (speed)": "the interval is too wide to say",
-    "keeps": "the loss is below the margin of the experiment with 95 % confidence",
-    "loses": "the loss is above the margin with 95 % confidence",
+    Verdict.KEEPS: "the loss is below the margin of the experiment with 95 % confidence",
+    Verdict.LOSES: "the loss is above the margin with 95 % confidence",
     "undecided (quality)": "the test samples are too few to say",
 }
 

@@ -413,7 +413,11 @@ def _speedup_cell(row: MeasuredTrial) -> Cell:
     if row.is_reference and row.status == Status.OK:
         return Cell("1×", ("the reference",), "1.0")
     verdict = row.of("speedup").verdict
-    tone = "good" if verdict == Verdict.FASTER else ("bad" if verdict.startswith("slower") else "")
+    tone = (
+        "good"
+        if verdict == Verdict.FASTER
+        else ("bad" if verdict in (Verdict.SLOWER, Verdict.LEFT) else "")
+    )
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", Verdict.FASTER, Verdict.SLOWER):
         return cell
@@ -440,7 +444,7 @@ def _loss_cell(row: MeasuredTrial) -> Cell:
         return cell
     verdict = row.of("quality_drop").verdict
     bound = f"at most {write(row.value('quality_drop_bound')).removesuffix(' pp')}"
-    tone = {"keeps": "good", "loses": "bad"}.get(verdict, "")
+    tone = {Verdict.KEEPS: "good", Verdict.LOSES: "bad"}.get(verdict, "")
     kept = row.of("quality_kept").verdict if verdict == Verdict.KEEPS else verdict
     return Cell(cell.text, _lines(bound, kept, row.of("quality_drop").reason), cell.sort, tone)
 

@@ -41,7 +41,7 @@ class Context:
 
     def scored(self) -> list[Cell]:
         """The cells whose artifact is valid and may be timed."""
-        return [c for c in self.cells if self.status(c) == "ok"]
+        return [c for c in self.cells if self.status(c) == Status.OK]
 
     def timing(self) -> Timing:
         """What is timed of them."""

@@ -18,7 +18,7 @@ BY_MACHINE, BY_INSTALLATION = "machine", "installation"
 NOISE_DB = 3.0
 """SQNR that differs by more between two probes on one kind of machine is a difference."""
 
-_WORDS = {"unsupported": "refused"}
+_WORDS: Mapping[str, str] = {Status.UNSUPPORTED: "refused"}
 _RAN = {*RAN, Status.INVALID}
 
 

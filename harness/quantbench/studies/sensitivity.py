@@ -420,7 +420,7 @@ class _Patient:
             )
         )  # fmt: skip
         return [
-            self._row(known, answers.get(m) or Answer("unsupported", refused[m], {}, None))
+            self._row(known, answers.get(m) or Answer(Status.UNSUPPORTED, refused[m], {}, None))
             for known, m in asked
         ]
 

@@ -260,11 +260,11 @@ def _answer(
             session = engine.load(artifact, TARGET, 1)
             outputs, _ = run_all(session, test.inputs, 1)
     except QuantbenchError as error:
-        _leave(folder, "unsupported", str(error))
+        _leave(folder, Status.UNSUPPORTED, str(error))
         return
     except Exception as error:  # of a framework; the next variant may well work
         first = (str(error).strip().splitlines() or [""])[0]
-        _leave(folder, "failed", f"{type(error).__name__}: {first}"[:300])
+        _leave(folder, Status.FAILED, f"{type(error).__name__}: {first}"[:300])
         return
     with filling(folder) as made:
         save_arrays(made, outputs)

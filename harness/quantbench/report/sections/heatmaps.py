@@ -24,7 +24,7 @@ METRICS: Mapping[str, Heat] = {
 MOST_CELLS = 400
 """Trials in the heat maps of all targets; of one with more, the methods that most models have."""
 MOST_MODELS = 24
-_VALUED = ("ok", "simulated")
+_VALUED = (Status.OK, Status.SIMULATED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from quantbench.report.drawing.losses import losses
 from quantbench.report.drawing.svg import Picture
 from quantbench.report.sections.section import Section
 from quantbench.results import Measurement, Results, rows
+from quantbench.spec import Verdict
 from quantbench.units import MISSING, one_line, plain, points
 
 QUALITIES = ("Post-training", "Fake-quantized", "Converted", "Float fine-tune")
@@ -114,7 +115,7 @@ def _row(
         drop=lose(drop.value) if drop else MISSING,
         bound=f"at most {lose(bound.value)}" if bound else "",
         verdict=verdict,
-        tone={"keeps": "good", "loses": "bad"}.get(verdict, ""),
+        tone={Verdict.KEEPS: "good", Verdict.LOSES: "bad"}.get(verdict, ""),
     )
 
 

@@ -369,7 +369,11 @@ def _kept(row: Measurement, full: Outcome, drop: PairedDrop) -> Iterator[Measure
     """
     if full.score <= 0:
         return
-    met = [t for t in TARGETS if statistics.quality_verdict(drop, (1 - t) * full.score) == "keeps"]
+    met = [
+        t
+        for t in TARGETS
+        if statistics.quality_verdict(drop, (1 - t) * full.score) == Verdict.KEEPS
+    ]
     yield replace(row, metric="quality_kept", value=1 - drop.interval.value / full.score, low=1 - drop.upper / full.score, verdict=f"keeps {100 * max(met):g} %" if met else Verdict.UNDECIDED)  # fmt: skip
 
 
