@@ -14,11 +14,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: each waits a quarter of its time for workers it starts."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 LONGEST = (
     "test_tutorial.py", "test_own_models.py", "test_models.py", "test_runner.py", "test_recovery.py",
     "test_published.py", "test_report_browser.py", "test_report.py",

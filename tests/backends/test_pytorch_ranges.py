@@ -152,6 +152,7 @@ def test_what_has_no_static_ranges_is_not_observed():
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_every_native_calibrator_finds_other_ranges_on_resnet20(images, tmp_path):  # noqa: F811
     resnet = registered("resnet20")
     found = {}

@@ -130,6 +130,7 @@ class Interrupted(Course):
 @pytest.mark.parametrize(
     "chosen", [QAT, FINETUNE, dataclasses.replace(QAT, optimizer="adam", freeze_batchnorm=1)]
 )
+@pytest.mark.long
 def test_a_resumed_training_gives_the_same_bytes(tmp_path, chosen):
     whole = train(chosen, tmp_path / "whole")
 
@@ -156,6 +157,7 @@ def test_weights_are_trained_but_not_those_of_fixed_layers(tmp_path, chosen):
 @pytest.mark.parametrize(
     ("chosen", "epoch", "moved"), [(QAT, 0, False), (QAT, 1, True), (FINETUNE, 0, False)]
 )
+@pytest.mark.long
 def test_statistics_of_batch_norms_move_until_they_are_frozen(tmp_path, chosen, epoch, moved):
     model = train(dataclasses.replace(chosen, freeze_batchnorm=epoch), tmp_path / "trained")
 
@@ -184,6 +186,7 @@ def nhwc(inputs: Arrays) -> Any:
     return inputs["image"].transpose(0, 2, 3, 1)
 
 
+@pytest.mark.long
 def test_the_file_computes_what_the_fake_quantized_model_did(tmp_path):
     model = train(QAT, tmp_path / "trained")
     (tmp_path / "built").mkdir()

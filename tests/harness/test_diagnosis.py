@@ -141,6 +141,7 @@ def test_a_refusal_while_building_is_a_row_with_its_reason(deepery):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_second_diagnosis_starts_no_worker(deepery, monkeypatch):
     first = examine(deepery)
 

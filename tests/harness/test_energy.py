@@ -107,6 +107,7 @@ def energies(experiment_file, fakery, monkeypatch, meter):
     return run(path, results=fakery / "results")
 
 
+@pytest.mark.long
 def test_joules_times_throughput_are_the_meters_watts(experiment_file, fakery, monkeypatch):
     found = energies(experiment_file, fakery, monkeypatch, Steady())
 
@@ -123,6 +124,7 @@ def test_joules_times_throughput_are_the_meters_watts(experiment_file, fakery, m
     assert (whole["value"] > 0).all()
 
 
+@pytest.mark.long
 def test_a_counter_that_stands_still_is_no_energy(experiment_file, fakery, monkeypatch):
     found = energies(experiment_file, fakery, monkeypatch, Steady(factor=0.0))
 

@@ -69,7 +69,13 @@ def test_two_names_that_read_the_same_are_two_files(tmp_path):
     assert len(stems) == 3
 
 
-@pytest.mark.parametrize("name", ["../../climbed", "/climbed", "a/../../b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../climbed",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("/climbed", "a/../../b")),
+    ],
+)
 def test_an_artifact_that_names_a_file_elsewhere_is_refused(experiment_file, fakery, name):
     found = run(experiment_file("[fp32]"), results=fakery / "results")
     (trial,) = found.trials["trial"]
@@ -128,6 +134,7 @@ def renamed(inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_written_outside_the_cache_and_the_results(experiment_file, fakery):
     (fakery / "watch").mkdir()
     (fakery / "watch" / "sitecustomize.py").write_text(WATCH)

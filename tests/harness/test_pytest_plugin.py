@@ -79,6 +79,7 @@ def test_the_experiment_comes_beside_paths_that_were_given(suite, pytester):
     assert sum("::" in line for line in alone.outlines) == 2
 
 
+@pytest.mark.long
 def test_a_single_trial_can_be_named(suite, fakery):
     name = f"{fakery / 'test.yaml'}::fake[fakery-fp32-cpu-1]"
 
@@ -153,6 +154,7 @@ def test_a_trial_that_does_not_work_fails_with_its_reason(suite, route, reason):
     done.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.long
 def test_a_selection_builds_only_what_it_needs(suite, fakery):
     done = suite("-k", "static-int8", methods="[fp32, fp16, dynamic-int8, static-int8]")
 
@@ -160,6 +162,7 @@ def test_a_selection_builds_only_what_it_needs(suite, fakery):
     assert len(list((fakery / "cache" / "artifacts").iterdir())) == 2  # and its float form
 
 
+@pytest.mark.long
 def test_a_second_session_builds_nothing(suite, fakery):
     suite()
     before = {p: p.stat().st_mtime_ns for p in (fakery / "cache").glob("*/*")}
@@ -169,6 +172,7 @@ def test_a_second_session_builds_nothing(suite, fakery):
     assert {p: p.stat().st_mtime_ns for p in (fakery / "cache").glob("*/*")} == before
 
 
+@pytest.mark.long
 def test_the_last_failed_trial_alone_is_run_again(suite):
     methods = "[fp32, {static-int8: {route: error}}]"
     suite(methods=methods).assert_outcomes(passed=1, failed=1)
@@ -228,6 +232,7 @@ def test_a_file_that_grew_fails_unless_the_gates_allow_it(suite, baseline, faker
     allowed.assert_outcomes(passed=2)
 
 
+@pytest.mark.long
 def test_a_quality_beyond_the_margin_fails_without_a_baseline(suite, fakery):
     suite()
     scores = (fakery / "cache" / "scores").glob(f"*/{stored_as('y')}.npy")
@@ -261,6 +266,7 @@ def test_a_baseline_of_something_else_is_told(suite, experiment_file, fakery):
 # --- times ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_statistics_are_saved_under_the_names_of_trials_and_compared(suite, pytester):
     suite("--benchmark-save=before").assert_outcomes(passed=2)
 
@@ -273,6 +279,7 @@ def test_statistics_are_saved_under_the_names_of_trials_and_compared(suite, pyte
     compared.stdout.fnmatch_lines(["*fake?fakery-fp32-cpu-1? (0001_before)*"])
 
 
+@pytest.mark.long
 def test_the_time_is_that_of_the_inference_alone(suite, pytester):
     suite("--benchmark-json=times.json", methods="[fp32, {fp32: {route: slow}}]")
 
@@ -281,6 +288,7 @@ def test_the_time_is_that_of_the_inference_alone(suite, pytester):
     assert 5 < slow / fast < 80  # 20 times the work
 
 
+@pytest.mark.long
 def test_a_crash_while_timed_fails_that_trial_alone(suite):
     done = suite(methods="[fp32, {fp32: {route: clock-crash}}]")
 
@@ -288,6 +296,7 @@ def test_a_crash_while_timed_fails_that_trial_alone(suite):
     done.stdout.fnmatch_lines(["crashed while timed: *SIGABRT*"])
 
 
+@pytest.mark.long
 def test_trials_are_judged_where_nothing_is_timed(suite):
     disabled = suite("--benchmark-disable", "-W", "error")
     absent = suite("-p", "no:benchmark")

@@ -179,6 +179,7 @@ def test_a_finished_run_is_only_read_and_fresh_times_again(experiment_file, fake
     assert not list((fresh.folder / "logs").glob("score*")), "scores are cached"
 
 
+@pytest.mark.long
 def test_an_altered_artifact_in_the_cache_is_built_again(experiment_file, fakery):
     first = run(experiment_file(), results=fakery / "results")
     key = first.trials.set_index("trial").loc["fake/fakery/static-int8/cpu-1", "artifact"]
@@ -293,6 +294,7 @@ def test_the_reference_follows_the_experiment_file(experiment_file, fakery):
     assert json.loads(found.trials["effective"].iloc[0]) == {"threads": "1"}
 
 
+@pytest.mark.long
 def test_the_same_file_run_in_two_ways_is_scored_twice(experiment_file, fakery):
     found = run(
         experiment_file("[fp32, {static-int8: {route: [one-way, other-way]}}]"),
@@ -306,6 +308,7 @@ def test_the_same_file_run_in_two_ways_is_scored_twice(experiment_file, fakery):
     assert len(scored) == 3
 
 
+@pytest.mark.long
 def test_what_the_user_has_mended_is_tried_again_and_timed_with_the_rest(
     experiment_file, fakery, monkeypatch
 ):
@@ -324,6 +327,7 @@ def test_what_the_user_has_mended_is_tried_again_and_timed_with_the_rest(
     assert again.measurements.query("trial == @late and metric == 'speedup'")["value"].item() > 0
 
 
+@pytest.mark.long
 def test_a_run_continues_after_the_cache_was_emptied(experiment_file, fakery):
     first = run(experiment_file(), results=fakery / "results")
     described = json.loads((first.folder / "run.json").read_text())
@@ -463,6 +467,7 @@ def test_a_task_without_training_samples_cannot_train(fakery, experiment_file, m
     assert "has no training samples" in status(found, "fake/fakery/qat-int8/cpu-1")[2]
 
 
+@pytest.mark.long
 def test_a_form_of_its_own_is_judged_for_parity_by_its_own_fp32(
     fakery, experiment_file, monkeypatch
 ):
@@ -510,6 +515,7 @@ def test_the_report_tells_what_training_gained_against_its_control(trained):
     assert simulated.cells[0].text == "–"
 
 
+@pytest.mark.long
 def test_a_float_file_that_is_not_float_is_found(experiment_file, fakery):
     found = run(experiment_file("[fp32, fp32: {route: narrow}]"), results=fakery / "results")
 
@@ -519,6 +525,7 @@ def test_a_float_file_that_is_not_float_is_found(experiment_file, fakery):
     assert "holds-integers" in flags["fp32+route=narrow"]
 
 
+@pytest.mark.long
 def test_injected_ranges_come_from_one_pass_that_calibrators_share(experiment_file, fakery):
     methods = "[fp32, static-int8: {ranges: injected, calibrator: [minmax, mse, moving-average]}]"
 
@@ -544,6 +551,7 @@ def test_the_clocks_own_share_of_its_time_is_measured(experiment_file, fakery):
     assert 0 <= rows["value"].iloc[0] < 1
 
 
+@pytest.mark.long
 def test_coverage_and_memory_of_activations_are_measured(experiment_file, fakery):
     found = run(experiment_file("[fp32, static-int8]"), results=fakery / "results")
 

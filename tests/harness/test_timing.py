@@ -114,6 +114,7 @@ def test_scenarios_have_the_names_of_mlperf():
     assert (made(8, True).scenario, made(8, True).id) == ("offline", "model/cpu-1/offline")
 
 
+@pytest.mark.long
 def test_without_a_chosen_one_the_reference_is_the_fastest_fp32(experiment_file, fakery):
     path = experiment_file("[{fp32: {route: slow}}, fp32, static-int8]")
 
@@ -130,6 +131,7 @@ def test_without_a_chosen_one_the_reference_is_the_fastest_fp32(experiment_file,
     assert control(found, "fake", "cpu-1") is not None
 
 
+@pytest.mark.long
 def test_a_session_that_answers_from_a_cache_is_found(experiment_file, fakery):
     path = experiment_file("[fp32, static-int8, {static-int8: {route: cache}}]")
 
