@@ -24,6 +24,8 @@ VERDICT_MEANING: Mapping[str, str] = {
     "undecided (quality)": "the test samples are too few to say",
 }
 
+VERDICT_TONE: Mapping[str, str] = {Verdict.KEEPS: "good", Verdict.LOSES: "bad"}
+
 TERMS: Mapping[str, str] = {
     "Trial": "one model quantized with one method by one backend, run on one target.",
     "Method": "what is quantized and how; a preset name, with the axes that were changed after a +.",

@@ -22,7 +22,7 @@ from quantbench.analysis import (
     trial_rows,
 )
 from quantbench.report import verdict
-from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING
+from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING, VERDICT_TONE
 from quantbench.report.provenance import Provenance, listed, provenances
 from quantbench.report.sections.cards import STATES, Card, cards, sentence
 from quantbench.report.sections.heatmaps import HeatMaps, Matrix, heatmaps, support
@@ -444,7 +444,7 @@ def _loss_cell(row: MeasuredTrial) -> Cell:
         return cell
     verdict = row.of("quality_drop").verdict
     bound = f"at most {write(row.value('quality_drop_bound')).removesuffix(' pp')}"
-    tone = {Verdict.KEEPS: "good", Verdict.LOSES: "bad"}.get(verdict, "")
+    tone = VERDICT_TONE.get(verdict, "")
     kept = row.of("quality_kept").verdict if verdict == Verdict.KEEPS else verdict
     return Cell(cell.text, _lines(bound, kept, row.of("quality_drop").reason), cell.sort, tone)
 

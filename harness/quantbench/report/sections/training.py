@@ -12,9 +12,9 @@ import pandas as pd
 from quantbench.analysis import MeasuredTrial
 from quantbench.report.drawing.losses import losses
 from quantbench.report.drawing.svg import Picture
+from quantbench.report.glossary import VERDICT_TONE
 from quantbench.report.sections.section import Section
 from quantbench.results import Measurement, Results, rows
-from quantbench.spec import Verdict
 from quantbench.units import MISSING, one_line, plain, points
 
 QUALITIES = ("Post-training", "Fake-quantized", "Converted", "Float fine-tune")
@@ -115,7 +115,7 @@ def _row(
         drop=lose(drop.value) if drop else MISSING,
         bound=f"at most {lose(bound.value)}" if bound else "",
         verdict=verdict,
-        tone={Verdict.KEEPS: "good", Verdict.LOSES: "bad"}.get(verdict, ""),
+        tone=VERDICT_TONE.get(verdict, ""),
     )
 
 
