@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = str(Path(__file__).parents[1])
 # workers import the fakes of these tests, wherever a test runs
@@ -13,6 +14,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     dict.fromkeys([*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), ROOT])
 )
 
+
+# machines are shared: how long an example takes says nothing of the code
+settings.register_profile("quantbench", deadline=None)
+settings.load_profile("quantbench")
 
 LONGEST = (
     "test_tutorial.py", "test_own_models.py", "test_models.py", "test_runner.py", "test_recovery.py",
