@@ -554,6 +554,19 @@ def validation_busy() -> str:
     return "\n".join(lines) + f"\n\n({verdict(found)})\n"
 
 
+def validation_sessions() -> str:
+    """Simulated coverage of the interval of a speed-up, by effect and number of sessions."""
+    found = validated("sessions")
+    counts = [key for key in found["rows"][0] if key != "effect"]
+    lines = [
+        "| what differs | " + " | ".join(f"{n} session{'s' * (n != '1')}" for n in counts) + " |",
+        "|---|" + "--:|" * len(counts),
+    ]
+    for row in found["rows"]:
+        lines.append(f"| {row['effect']} | " + " | ".join(f"{row[n]:.1%}" for n in counts) + " |")
+    return "\n".join(lines) + f"\n\n({verdict(found)})\n"
+
+
 def block(experiment: str, write: Callable[[Results], str]) -> str:
     """The text of a block from a published run."""
     return write(load_results(REFERENCE / experiment))
@@ -573,6 +586,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "validation-repeat": validation_repeat,
     "validation-tools": validation_tools,
     "validation-busy": validation_busy,
+    "validation-sessions": validation_sessions,
     "calibrators": lambda: block("calibrators", calibrators),
     "samples": lambda: block("calibration_samples", samples),
     "drift": lambda: block("drift", drift),

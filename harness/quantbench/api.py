@@ -17,6 +17,7 @@ def run(
     *,
     results: str | Path = "results",
     fresh: bool = False,
+    again: bool = False,
     seed: int | None = None,
     only: Sequence[str] = (),
     command: str = "",
@@ -32,6 +33,8 @@ def run(
         Folder for runs; this run goes to ``results/<experiment>/<run>/``.
     fresh
         Start a new run: everything is timed again; cached artifacts and scores are used.
+    again
+        Time a finished run once more, as a further session of it.
     seed, only
         As in `Experiment.load`; only with a path.
     command
@@ -52,6 +55,6 @@ def run(
     from quantbench.report import write_report
 
     return runner.run(
-        experiment, results=results, fresh=fresh, seed=seed, only=only, command=command,
+        experiment, results=results, fresh=fresh, again=again, seed=seed, only=only, command=command,
         reporter=reporter, write_report=write_report,
     )  # fmt: skip

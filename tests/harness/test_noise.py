@@ -42,7 +42,7 @@ def generations(shape=lambda name, round_, first: 1.0, *, loop=lambda round_: 1.
         keys = ("trial", "generation", "round", "position", "nanoseconds")
         named = dict(zip(keys, columns, strict=True))
         named |= {"calls": [1] * len(rows), "batch_size": [1] * len(rows)}
-        named["scenario"] = ["single-stream"] * len(rows)
+        named |= {"scenario": ["single-stream"] * len(rows), "session": [0] * len(rows)}
         table = pa.table({f.name: pa.array(named[f.name], f.type) for f in SAMPLES})
         spent = {name: (int(1e9 * cpu), int(1e9), 100) for name in NAMES}
         found.append(Generation(number, table, {}, {}, spent, {}, 1.0))

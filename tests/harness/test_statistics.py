@@ -20,6 +20,7 @@ from quantbench.runs.interleaved_timing import precise
 from quantbench.spec import PRECISIONS
 from quantbench.stats import STATISTICS, cosine, kl_divergence
 from quantbench.stats import statistics as s
+from tools.validation import sessions
 
 STANDARD = PRECISIONS["standard"]
 
@@ -321,6 +322,16 @@ def coverage(runs: int, **noise: float) -> float:
 @pytest.mark.parametrize("rho", [0.0, 0.3])
 def test_simulated_coverage_of_the_whole_scheme(between, within, rho):
     assert coverage(3000, between=between, within=within, rho=rho) >= 0.92
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sd", [0.0, 0.01, sessions.UP_TO])
+def test_three_sessions_cover_what_sessions_differ_by(sd):
+    assert sessions.coverage(sessions.normal(sd), sessions.AT, runs=2000) >= sessions.FLOOR
+
+
+def test_one_session_does_not_cover_what_sessions_differ_by():
+    assert sessions.coverage(sessions.normal(0.027), 1, runs=100) < 0.6
 
 
 def test_one_process_per_artifact_would_not_cover():

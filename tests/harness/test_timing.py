@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from quantbench import run
@@ -15,10 +17,11 @@ from quantbench.errors import BadExperiment
 from quantbench.execution import Job
 from quantbench.experiment import Experiment
 from quantbench.report import render
-from quantbench.runs import Comparison, Contender
+from quantbench.runs import Comparison, Contender, interleaved_timing, runner
 from quantbench.runs import run as run_alone
 from quantbench.runs.timing_plan import best_batch_sizes
 from quantbench.spec import Target, target_warnings
+from quantbench.stats import Rounds, statistics
 from quantbench.system import physical_cores
 from tests.harness import fake
 from tests.harness.conftest import install
@@ -222,3 +225,82 @@ def test_the_share_of_quality_that_is_kept_meets_targets_by_its_bound(offline):
 
     assert kept["low"] == pytest.approx(low)
     assert kept["verdict"] == ("keeps 99 %" if low > 0.99 else "undecided")
+
+
+# --- sessions ---
+
+
+SESSIONS = """
+models: [fake]
+backends: [fakery]
+methods: [fp32, static-int8]
+precision: {generations: 2, max_generations: 2, rounds: 6, warmup_s: 0.01, burst_ms: 1.0, memory_processes: 1}
+"""
+
+
+@pytest.fixture
+def file(monkeypatch, tmp_path):
+    install(
+        monkeypatch, tmp_path, backends={"fakery": fake.BACKEND}, models={"fake": fake.MODEL},
+        tasks={"fake-task": fake.TASK},
+    )  # fmt: skip
+    monkeypatch.setattr(runner, "SESSION_GAP_S", 0.0)
+    (tmp_path / "test.yaml").write_text(SESSIONS)
+    return tmp_path / "test.yaml"
+
+
+def test_a_finished_run_is_timed_once_more_as_a_session_of_it(file):
+    first = run_alone(file, results=file.parent / "results")
+    again = run_alone(file, results=file.parent / "results", again=True)
+
+    assert again.folder == first.folder
+    assert set(first.samples["session"]) == {0}
+    seen = again.samples.drop_duplicates(["session", "generation"])
+    found = [(row.session, row.generation) for row in seen.itertuples()]
+    assert found == [(0, 0), (0, 1), (1, 2), (1, 3)]
+    # what was timed first is kept as it was
+    kept = again.samples.query("session == 0").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, first.samples.reset_index(drop=True))
+    said = {
+        name: set(own.measurements.query("metric == 'speedup'")["spread"])
+        for name, own in (("first", first), ("again", again))
+    }
+    assert said == {"first": {"95 % confidence, this session"}, "again": {"95 % confidence"}}
+
+
+def test_an_experiment_asks_for_sessions_and_each_loads_fresh_copies(file, monkeypatch):
+    file.write_text(SESSIONS + "sessions: 2\n")
+    opened = []
+    start = interleaved_timing.Process
+
+    def noted(job, *arguments, **more):
+        opened.append(job.arguments.get("artifact", ""))
+        return start(job, *arguments, **more)
+
+    monkeypatch.setattr(interleaved_timing, "Process", noted)
+    found = run_alone(file, results=file.parent / "results")
+
+    assert sorted(set(found.samples["session"])) == [0, 1]
+    folders = [Path(path).parent for path in opened if path]
+    assert folders[0] != folders[-1]
+    assert not folders[-1].exists()  # copies go with their session
+    assert found.run["sessions"] == 2
+
+
+def test_the_interval_of_several_sessions_holds_each_of_them(file):
+    rng = np.random.default_rng(0)
+    apart = Rounds(
+        tuple(rng.normal(shift, 0.001, 9) for shift in (0.0, 0.0, 0.05, 0.05, 0.1, 0.1)),
+        (0, 0, 1, 1, 2, 2),
+    )
+
+    found = statistics.rounds_interval(apart)
+
+    # Student's t of three medians: the 97.5 % quantile of 2 degrees of freedom is 4.303
+    medians = [np.median(np.concatenate(apart[i : i + 2])) for i in (0, 2, 4)]
+    half = 4.3027 * np.std(medians, ddof=1) / np.sqrt(3)
+    # 1e-3: the quantile is written with five digits
+    assert found.value == pytest.approx(np.mean(medians))
+    assert (found.low, found.high) == pytest.approx(
+        (found.value - half, found.value + half), rel=1e-3
+    )

@@ -17,7 +17,7 @@ from quantbench import load_results
 from quantbench.results import Results
 from quantbench.runs import run
 from quantbench.system import read_json
-from tools.validation import aa, busy, repeat, tools
+from tools.validation import aa, busy, repeat, sessions, tools
 from tools.validation.contenders import keep
 
 EXPERIMENT = Path(__file__).parents[1] / "resnet20_cifar10.yaml"
@@ -26,6 +26,7 @@ CHECKS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
     "tools": lambda folder: tools.check(runs(folder, 1)[0]),
     "aa": lambda folder: aa.check(runs(folder, 1)[0]),
     "busy": lambda folder: busy.check(runs(folder, 1)[0]),
+    "sessions": lambda folder: sessions.check(),
 }
 
 

@@ -40,6 +40,7 @@ class Experiment:
     the first trial whose backend, method and axes match; without it the fastest ``fp32`` trial.
     ``models``: those that the file describes itself, by name.
     ``offline``: each artifact is timed once more at that of ``batch_sizes`` which suits it best.
+    ``sessions``: how often the timing is done, each time apart from the last.
     ``published``: figures of others that the report shows beside those of the trials.
     """
 
@@ -58,6 +59,7 @@ class Experiment:
     path: str
     models: Mapping[str, Model] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    sessions: int = 1
 
     @classmethod
     def of(
@@ -122,6 +124,7 @@ class Experiment:
             path=str(reader.path),
             models=read.own,
             published=published,
+            sessions=file.sessions,
         )
 
 

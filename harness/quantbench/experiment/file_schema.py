@@ -117,6 +117,7 @@ class ExperimentFile(_Strict):
     seeds: list[int] = Field(default=[0], min_length=1)
     batch_sizes: list[int] = Field(default=[1], min_length=1)
     offline: bool = False
+    sessions: int = Field(default=1, ge=1, le=20)
     precision: str | PrecisionEntry = "standard"
     recipe: dict[str, Any] = {}
     reference: dict[str, str] = {}

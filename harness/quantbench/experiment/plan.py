@@ -127,4 +127,5 @@ def estimate_seconds(experiment: Experiment, runnable: int) -> tuple[float, floa
     per_artifact = precision.generations * (
         1.0 + precision.warmup_s + precision.rounds * 1.1 * precision.burst_ms / 1000
     )
-    return runnable * 8.0, runnable * len(experiment.batch_sizes) * per_artifact
+    timed = len(experiment.batch_sizes) * experiment.sessions
+    return runnable * 8.0, runnable * timed * per_artifact

@@ -13,6 +13,7 @@ import pandas as pd
 
 from quantbench.errors import NotComparable
 from quantbench.results.schema import SCHEMA_VERSION
+from quantbench.spec import TIMED, Spread
 from quantbench.units import spread_of
 
 
@@ -76,7 +77,24 @@ def _tie_rules(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(tied=None, worst=float("nan"), best=float("nan"))
 
 
+def _first_session(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.copy()
+    frame.insert(int(frame.columns.get_loc("batch_size")) + 1, "session", 0)  # type: ignore[arg-type]
+    return frame
+
+
+def _this_session(frame: pd.DataFrame) -> pd.DataFrame:
+    """What was timed was timed in one session, and its ends know of no other."""
+    one = frame["scenario"].isin(TIMED) & (frame["spread"] == Spread.CONFIDENCE)
+    return frame.assign(spread=frame["spread"].mask(one, str(Spread.SESSION)))
+
+
 _STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     4: {"measurements": _spreads, "predictions": _tie_rules},
+    5: {
+        "measurements": _this_session,
+        "samples": _first_session,
+        "readings": _first_session,
+    },
 }
 """Version -> table -> the way to the next version."""

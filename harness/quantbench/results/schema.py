@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from quantbench.spec import AXES, Method, Status
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised by a new column, axis or meaning; `quantbench.results.migration` reads what was before."""
 
 
@@ -91,7 +91,8 @@ SAMPLES = pa.schema(
         ("trial", pa.string()),
         ("scenario", pa.string()),
         ("batch_size", pa.int64()),
-        ("generation", pa.int64()),
+        ("session", pa.int64()),  # of the clock phase; later ones are separated from the first
+        ("generation", pa.int64()),  # counted through all sessions
         ("round", pa.int64()),
         ("position", pa.int64()),
         ("calls", pa.int64()),
@@ -130,6 +131,7 @@ READINGS = pa.schema(
         # memory, energy; single-stream, multi-stream, offline; start: load and first inference too
         ("scenario", pa.string()),
         ("batch_size", pa.int64()),
+        ("session", pa.int64()),
         ("process", pa.int64()),  # generation, window, or fresh process
         ("reading", pa.string()),
         ("value", pa.float64()),

@@ -43,7 +43,8 @@ ANSWER_LIMIT_S = 120.0
 class Generation:
     """What one generation of processes observed.
 
-    ``rows``: raw samples (`quantbench.results.schema.SAMPLES`); ``ready``: what each worker
+    ``number`` is counted through all ``session``s. ``rows``: raw samples
+    (`quantbench.results.schema.SAMPLES`); ``ready``: what each worker
     reported when warm; ``failures``: status and reason of those that ended early; ``cpu``:
     CPU nanoseconds, wall nanoseconds and calls of each contender's bursts; ``killed``: whether
     somebody else killed one of the processes; ``warm_s``: until all processes had started, loaded
@@ -61,6 +62,7 @@ class Generation:
     killed: bool = False
     warm_s: float = 0.0
     burst_s: float = 0.0
+    session: int = 0
 
     @cached_property
     def bursts(self) -> pd.DataFrame:
@@ -76,11 +78,12 @@ def run_generation(
     seed: int,
     folder: Path,
     on_round: Callable[[int], None] = lambda number: None,
+    session: int = 0,
 ) -> Generation:
     """Start a fresh process for each name, time all of them in rounds, and end them."""
     started = time.monotonic()
     rng = np.random.default_rng([seed, zlib.crc32(comparison.id.encode()), number])
-    log = _Log(comparison, number)
+    log = _Log(comparison, number, session)
     peaks = {}
     with warm_workers(comparison, names, folder) as (workers, failures):
         warm = time.monotonic()
@@ -101,6 +104,7 @@ def run_generation(
     return Generation(
         number=number,
         rows=log.table(),
+        session=session,
         ready={name: worker.ready for name, worker in workers.items() if worker.ready},
         failures={name: (e.status, e.reason) for name, e in failures.items()},
         cpu={name: (c[0], c[1], c[2]) for name, c in log.cpu.items()},
@@ -134,6 +138,7 @@ class _Log:
 
     comparison: Comparison
     generation: int
+    session: int
     columns: dict[str, list[Any]] = field(
         default_factory=lambda: {
             name: [] for name in ("trial", "round", "position", "calls", "nanoseconds")
@@ -164,6 +169,7 @@ class _Log:
             **self.columns,
             "scenario": [self.comparison.scenario] * len(names),
             "batch_size": [sizes.get(name, 1) for name in names],
+            "session": [self.session] * len(names),
             "generation": [self.generation] * len(names),
         }
         return pa.table({f.name: pa.array(columns[f.name], f.type) for f in SAMPLES})
@@ -250,7 +256,7 @@ def _start(
 
 def save_generation(folder: Path, generation: Generation) -> None:
     """Store a generation; the JSON file, written last, marks it complete."""
-    stem = folder / f"generation-{generation.number:02d}"
+    stem = folder / f"generation-{generation.number:03d}"
     sink = pa.BufferOutputStream()
     pq.write_table(generation.rows, sink, compression="zstd")
     write_atomically(stem.with_suffix(".parquet"), sink.getvalue().to_pybytes())
@@ -258,6 +264,7 @@ def save_generation(folder: Path, generation: Generation) -> None:
         stem.with_suffix(".json"),
         {
             "number": generation.number,
+            "session": generation.session,
             "ready": generation.ready,
             "failures": generation.failures,
             "cpu": generation.cpu,
@@ -298,7 +305,7 @@ def resume(comparison: Comparison, folder: Path) -> list[Generation]:
         if not {c.name for c in comparison.contenders} <= first:
             usable = []
     for stale in folder.glob("generation-*"):
-        if int(stale.stem[-2:]) >= len(usable):
+        if int(stale.stem[-3:]) >= len(usable):
             stale.unlink()
     return usable
 
@@ -310,8 +317,9 @@ def run_comparison(
     folder: Path,
     scratch: Path,
     on_round: Callable[[int, int], None] = lambda generation, round_: None,
+    session: int = 0,
 ) -> list[Generation]:
-    """Time a comparison until it is precise enough, continuing from stored generations.
+    """Time a session of a comparison until it is precise enough, continuing from stored generations.
 
     Raises
     ------
@@ -320,13 +328,13 @@ def run_comparison(
     """
     generations = resume(comparison, folder)
     tries = 0
-    while why_stop(comparison, generations, precision) is None:
+    while why_stop(comparison, of_session(generations, session), precision) is None:
         _check_reference(comparison, generations)
         number = len(generations)
         names = still_in(comparison, generations)
         generation = run_generation(
             comparison, names, number, precision, seed, scratch,
-            partial(on_round, number),
+            partial(on_round, number), session,
         )  # fmt: skip
         tries = tries + 1 if generation.killed else 0
         if 0 < tries < TRIES:
@@ -335,6 +343,11 @@ def run_comparison(
         generations.append(generation)
     _check_reference(comparison, generations)
     return generations
+
+
+def of_session(generations: Sequence[Generation], session: int) -> list[Generation]:
+    """Those of one session."""
+    return [generation for generation in generations if generation.session == session]
 
 
 def _check_reference(comparison: Comparison, generations: Sequence[Generation]) -> None:
@@ -367,7 +380,7 @@ def precise(log_ratio: Interval, width: float) -> bool:
 def why_stop(
     comparison: Comparison, generations: Sequence[Generation], precision: Precision
 ) -> str | None:
-    """Which rule ends the timing: ``width``, ``generations`` or ``time``; None to go on."""
+    """Which rule ends the timing of a session: ``width``, ``generations`` or ``time``; None to go on."""
     if len(generations) < precision.generations:
         return None
     staying = set(still_in(comparison, generations))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,14 +22,14 @@ from quantbench.results import SCHEMA_VERSION, Results, load_results
 from quantbench.runs import assembly, energy
 from quantbench.runs.build_graph import BuildGraph
 from quantbench.runs.comparison import Comparison
-from quantbench.runs.interleaved_timing import resume, run_comparison, why_stop
+from quantbench.runs.interleaved_timing import of_session, resume, run_comparison, why_stop
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.states import Built, Metered, Scored, Started
 from quantbench.runs.store import Store, locked, open_run
-from quantbench.runs.timing_plan import Timing, session
+from quantbench.runs.timing_plan import Timing, opened
 from quantbench.spec import Status
 from quantbench.steps import startup
-from quantbench.system import content_key, locate, machine, read_json, sweep, write_json
+from quantbench.system import content_key, entry, locate, machine, read_json, sweep, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,15 @@ class Context:
     store: Store
     machine: Mapping[str, Any]
     reporter: Reporter
+    sessions: int = 1
 
     def scored(self) -> list[Cell]:
         """The cells whose artifact is valid and may be timed."""
         return [c for c in self.cells if self.status(c) == Status.OK]
 
-    def timing(self) -> Timing:
-        """What is timed of them."""
-        return Timing(self.experiment, self.scored(), self.store)
+    def timing(self, copies: Path | None = None) -> Timing:
+        """What is timed of them, or of fresh copies of their files."""
+        return Timing(self.experiment, self.scored(), self.store, copies)
 
     def status(self, cell: Cell) -> Status:
         """The status so far, of the latest of build and score."""
@@ -59,6 +63,7 @@ def run(
     *,
     results: str | Path = "results",
     fresh: bool = False,
+    again: bool = False,
     seed: int | None = None,
     only: Sequence[str] = (),
     command: str = "",
@@ -75,6 +80,9 @@ def run(
         Folder for runs; this run goes to ``results/<experiment>/<run>/``.
     fresh
         Start a new run: everything is timed again; cached artifacts and scores are used.
+    again
+        Time a finished run once more, as a further session of it: its intervals then hold what
+        one session differs from another by.
     seed, only
         As in `Experiment.load`; only with a path.
     write_report
@@ -103,10 +111,16 @@ def run(
             write_json(store.folder / "run.json", _description(experiment, store, command))
         description = read_json(store.folder / "run.json")
         finished = bool(description.get("finished"))
+        sessions = max(experiment.sessions, int(description.get("sessions", 1)))
+        sessions += int(again and finished)
+        if sessions != description.get("sessions", 1):
+            description |= {"sessions": sessions, "finished": ""}
+            write_json(store.folder / "run.json", description)
+            finished = False
         if not finished:
             sweep()
             cells = tuple(plan(experiment))
-            context = Context(experiment, cells, store, here, report)
+            context = Context(experiment, cells, store, here, report, sessions)
             _measure(context)
             report.phase("write", 1)
             timing = context.timing()
@@ -168,6 +182,7 @@ def _description(experiment: Experiment, store: Store, command: str) -> dict[str
         "finished": "",
         "command": command,
         "seed": experiment.seed,
+        "sessions": experiment.sessions,
         "precision": experiment.precision.name,
         "protocol": {
             **described["precision"],
@@ -238,7 +253,7 @@ def _start_job(context: Context, cell: Cell, number: int) -> Job:
     target = cell.trial.target
     return Job(
         f"start {cell.trial.id} #{number}", startup.start,
-        {**session(context.store, cell), "modules": list(cell.backend.run_modules),
+        {**opened(context.store, cell), "modules": list(cell.backend.run_modules),
          "batch_size": context.experiment.batch_sizes[0]},
         runtime.environment(target), (), context.experiment.limits.start_s,
         context.experiment.limits.memory_mb,
@@ -248,25 +263,67 @@ def _start_job(context: Context, cell: Cell, number: int) -> Job:
 # --- timing --------------------------------------------------------------------------------------
 
 
+SESSION_GAP_S = 60.0
+"""Seconds between two sessions of one command."""
+
+
 def _clock(context: Context) -> None:
-    """Time every comparison; then each artifact at its best batch size, where that is asked for."""
-    timing = context.timing()
-    _time(context, "clock", timing.comparisons())
-    _time(context, "offline", timing.offline())
+    """Time every comparison; then each artifact at its best batch size, where that is asked for.
+
+    Each session does all of it. A later one begins after a pause and loads fresh copies of the
+    files: processes that share a file share its pages in memory, and where these lie changes its
+    speed for as long as they lie there.
+    """
+    timed = False
+    for session in range(context.sessions):
+        with tempfile.TemporaryDirectory(dir=context.store.folder) as folder:
+            copies = Path(folder) if session else None
+            timing = context.timing(copies)
+            left = _left(context, timing.comparisons(), session)
+            if left and timed:
+                context.reporter.step(f"{SESSION_GAP_S:g} s until session {session + 1}")
+                time.sleep(SESSION_GAP_S)
+            if copies is not None:
+                _copy(context, copies)
+            if left or not session:
+                _time(context, "clock", left, session)
+            if later := _left(context, timing.offline(), session):
+                _time(context, "offline", later, session)
+            timed = timed or bool(left or later)
 
 
-def _time(context: Context, phase: str, todo: Sequence[Comparison]) -> None:
-    """Time comparisons, continuing where generations are stored."""
+def _left(
+    context: Context, comparisons: Sequence[Comparison], session: int
+) -> list[tuple[Comparison, int]]:
+    """What a session has still to time, with the number of generations that are stored of it."""
+    stored = (resume(c, context.store.generations(c.id)) for c in comparisons)
+    known = [(c, of_session(own, session)) for c, own in zip(comparisons, stored, strict=True)]
+    precision = context.experiment.precision
+    return [(c, len(own)) for c, own in known if why_stop(c, own, precision) is None]
+
+
+def _copy(context: Context, folder: Path) -> None:
+    """Fresh copies of all artifacts that are timed."""
+    for cell in context.scored():
+        built = context.store.get(Built, cell.trial.id)
+        if built is not None and not (folder / built.artifact).exists():
+            shutil.copytree(entry("artifacts", built.artifact), folder / built.artifact)
+
+
+def _time(
+    context: Context, phase: str, left: Sequence[tuple[Comparison, int]], session: int
+) -> None:
+    """Time a session of comparisons, continuing after the generations that are stored."""
     precision, store = context.experiment.precision, context.store
-    stored = {c.id: resume(c, store.generations(c.id)) for c in todo}
-    left = [c for c in todo if why_stop(c, stored[c.id], precision) is None]
-    if phase == "clock" or left:
-        context.reporter.phase(phase, precision.rounds * precision.generations * len(left))
-    for comparison in left:
-        context.reporter.done(steps=len(stored[comparison.id]) * precision.rounds)
+    told = f" session {session + 1}" if context.sessions > 1 else ""
+    context.reporter.phase(phase, precision.rounds * precision.generations * len(left))
+    for comparison, known in left:
+        context.reporter.done(steps=known * precision.rounds)
 
         def on_round(generation: int, round_: int, comparison: Comparison = comparison) -> None:
-            context.reporter.step(f"{comparison.id} generation {generation + 1} round {round_ + 1}")
+            context.reporter.step(
+                f"{comparison.id}{told} generation {generation + 1} round {round_ + 1}"
+            )
             context.reporter.done(
                 f"{comparison.id}: generation {generation + 1}" if round_ == 0 else ""
             )
@@ -274,7 +331,7 @@ def _time(context: Context, phase: str, todo: Sequence[Comparison]) -> None:
         try:
             run_comparison(
                 comparison, precision, context.experiment.seed,
-                store.generations(comparison.id), store.logs, on_round,
+                store.generations(comparison.id), store.logs, on_round, session,
             )  # fmt: skip
         except NotComparable as error:
             context.reporter.say(f"{comparison.id}: {error}")

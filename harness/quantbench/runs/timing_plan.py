@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from quantbench.backend_api import Runtime
 from quantbench.execution import Job
 from quantbench.experiment import Cell, Experiment, matches
 from quantbench.runs.comparison import Comparison, Contender
-from quantbench.runs.interleaved_timing import load_generations, log_times
+from quantbench.runs.interleaved_timing import load_generations, log_times, of_session
 from quantbench.runs.states import Built, Scored
 from quantbench.runs.store import Store
 from quantbench.spec import Trial
@@ -22,11 +23,16 @@ from quantbench.system import entry, locate
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The comparisons of a run; ``cells`` are those whose artifact is valid."""
+    """The comparisons of a run; ``cells`` are those whose artifact is valid.
+
+    ``copies``: where fresh copies of the artifacts lie that a later session loads; None for the
+    artifacts themselves.
+    """
 
     experiment: Experiment
     cells: Sequence[Cell]
     store: Store
+    copies: Path | None = None
 
     def comparisons(self) -> list[Comparison]:
         """The artifacts of a model on a target, once per batch size."""
@@ -62,7 +68,8 @@ class Timing:
 
     def _medians(self, comparison: Comparison) -> dict[str, float]:
         """The logarithm of each artifact's time of one sample."""
-        times = log_times(load_generations(self.store.generations(comparison.id)))
+        stored = load_generations(self.store.generations(comparison.id))
+        times = log_times(of_session(stored, 0))  # later sessions time the same
         return {
             name: float(np.median([value for g in rounds for value in g.values()]))
             for name, rounds in times.items()
@@ -85,7 +92,7 @@ class Timing:
         precision, limits = self.experiment.precision, self.experiment.limits
         runtime: Runtime = locate(cell.backend.runtime)()
         arguments = {
-            **session(self.store, cell),
+            **opened(self.store, cell, self.copies),
             "batch_size": batch_size,
             "warmup_s": precision.warmup_s,
             "burst_ms": precision.burst_ms,
@@ -97,12 +104,12 @@ class Timing:
         return Contender(name, job, batch_size, is_float=is_float(cell.trial))
 
 
-def session(store: Store, cell: Cell) -> dict[str, Any]:
-    """Arguments by which a worker opens the cell's artifact."""
+def opened(store: Store, cell: Cell, copies: Path | None = None) -> dict[str, Any]:
+    """Arguments by which a worker opens the cell's artifact, or the copy of it in ``copies``."""
     built, scored = store.get(Built, cell.trial.id), store.get(Scored, cell.trial.id)
     assert built is not None and scored is not None  # noqa: S101, PT018 - only what was scored is timed
     return {
-        "artifact": str(entry("artifacts", built.artifact)),
+        "artifact": str(copies / built.artifact if copies else entry("artifacts", built.artifact)),
         "runtime": cell.backend.runtime,
         "target": cell.trial.target.to_json(),
         "data": scored.data,

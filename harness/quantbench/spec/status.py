@@ -124,6 +124,7 @@ class Spread(StrEnum):
     """What ``low`` and ``high`` of a measurement mean."""
 
     CONFIDENCE = "95 % confidence"
+    SESSION = "95 % confidence, this session"
     BOUND = "one-sided 95 % bound"
     RANGE = "range of the repetitions"
     TIE_RULES = "range over rules for ties"

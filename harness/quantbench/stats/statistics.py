@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -434,31 +434,76 @@ def between_interval(medians: FloatArray) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def rounds_interval(generations: Sequence[FloatArray]) -> Interval:
-    """Interval of a quantity observed in rounds of several generations.
+@dataclass(frozen=True, slots=True)
+class Rounds(Sequence[FloatArray]):
+    """Values of rounds (log ratios, log times), generation by generation.
 
     Parameters
     ----------
-    generations : sequence of float64 [rounds]
+    generations : tuple of float64 [rounds]
+        The values of each generation.
+    sessions : tuple of int
+        The session of each generation; empty where all are of one.
+    """
+
+    generations: tuple[FloatArray, ...]
+    sessions: tuple[int, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> FloatArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[FloatArray, ...]: ...
+    def __getitem__(self, index: int | slice) -> FloatArray | tuple[FloatArray, ...]:
+        return self.generations[index]
+
+    def __len__(self) -> int:
+        return len(self.generations)
+
+    @property
+    def by_session(self) -> list[list[FloatArray]]:
+        """The generations of each session, in order."""
+        found: dict[int, list[FloatArray]] = {}
+        for session, values in zip(self.sessions or (0,) * len(self), self, strict=True):
+            found.setdefault(session, []).append(values)
+        return [found[session] for session in sorted(found)]
+
+
+def _session_values(generations: Sequence[FloatArray]) -> FloatArray:
+    """The median of all rounds of each session; of one value where there is one session."""
+    sessions = generations.by_session if isinstance(generations, Rounds) else [generations]
+    return np.array([np.median(np.concatenate(list(own))) for own in sessions])
+
+
+def rounds_interval(generations: Sequence[FloatArray]) -> Interval:
+    """Interval of a quantity observed in rounds of several generations, and of several sessions.
+
+    Parameters
+    ----------
+    generations : sequence of float64 [rounds], or Rounds
         The value of each round (a log ratio, a log time), one array per generation.
 
     Returns
     -------
     Interval
-        The median of all rounds; its interval is the hull of the between-generation t interval
-        and the within-round order-statistic interval, so that it holds the estimate. With one
-        generation only the rounds speak, and the spread between processes is unknown.
+        Of one session: the median of all rounds; its interval is the hull of the between-generation
+        t interval and the within-round order-statistic interval, so that it holds the estimate.
+        With one generation only the rounds speak, and the spread between processes is unknown.
+        Of several: the mean of the sessions' medians; the hull of that and of the t interval between
+        sessions. What one session differs from another by, one session cannot know.
     """
     rounds = np.concatenate([np.asarray(g, dtype=np.float64) for g in generations])
     within = within_interval(rounds)
     between = between_interval(np.array([np.median(g) for g in generations]))
     known = [i for i in (within, between) if math.isfinite(i.low)]
+    sessions = _session_values(generations)
+    value = within.value
+    if len(sessions) > 1:
+        known.append(between_interval(sessions))
+        value = float(sessions.mean())
     if not known:
-        return Interval(within.value, -math.inf, math.inf)
+        return Interval(value, -math.inf, math.inf)
     return Interval(
-        within.value,
-        min(within.value, *(i.low for i in known)),
-        max(within.value, *(i.high for i in known)),
+        value, min(value, *(i.low for i in known)), max(value, *(i.high for i in known))
     )
 
 
@@ -469,7 +514,7 @@ def exp_interval(interval: Interval) -> Interval:
 
 
 def rounds_p_value(generations: Sequence[FloatArray]) -> float:
-    """p-value of a zero median: the larger of the sign test on rounds and t on generations."""
+    """p-value of a zero median: the largest of the sign test on rounds, t on generations, on sessions."""
     rounds = np.concatenate([np.asarray(g, dtype=np.float64) for g in generations])
     above, below = int((rounds > 0).sum()), int((rounds < 0).sum())
     if above + below == 0:
@@ -478,9 +523,11 @@ def rounds_p_value(generations: Sequence[FloatArray]) -> float:
     medians = np.array([np.median(g) for g in generations])
     if len(medians) < 2:
         return 1.0
-    if medians.std() == 0:
-        return sign
-    return max(sign, float(stats.ttest_1samp(medians, 0.0).pvalue))
+    found = [sign]
+    for levels in (medians, _session_values(generations)):
+        if len(levels) > 1 and levels.std() > 0:
+            found.append(float(stats.ttest_1samp(levels, 0.0).pvalue))
+    return max(found)
 
 
 def holm(p: Sequence[float]) -> list[float]:

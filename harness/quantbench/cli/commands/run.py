@@ -30,6 +30,10 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Time again; cached artifacts and scores are used.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Time a finished run once more, as a further session of it."),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Replace the experiment's seeds.")] = None,
     dry_run: Annotated[
         bool,
@@ -45,6 +49,8 @@ def run(
       quantbench run quickstart
 
       quantbench run experiments/resnet20_cifar10.yaml --only backend=tflite --dry-run
+
+      quantbench run quickstart --again
     """
     from quantbench.experiment import Experiment
 
@@ -59,6 +65,7 @@ def run(
         chosen,
         results=results,
         fresh=fresh,
+        again=again,
         command=shlex.join(["quantbench", *sys.argv[1:]]),
     )
     from quantbench.cli.terminal import show

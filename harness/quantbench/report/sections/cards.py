@@ -127,7 +127,9 @@ def _card(
         tradeoff=pictures[0],
         bars=pictures[1],
         drawn=drawn,
-        noise=noise_sentence(control(results, place.model, place.target)),
+        noise=noise_sentence(
+            control(results, place.model, place.target), results.samples["session"].nunique()
+        ),
         states=states(place, choice, rows, limits),
     )
 
@@ -218,12 +220,17 @@ def _worth(frame: pd.DataFrame, place: Standings) -> pd.DataFrame:
     return frame.loc[sorted(order)]
 
 
-def noise_sentence(aa: Interval | None) -> str:
-    """What an A/A control says of the noise of a comparison."""
+def noise_sentence(aa: Interval | None, sessions: int) -> str:
+    """What an A/A control says of the noise of a comparison, and how many sessions intervals know."""
     if aa is None:
         return "no A/A control in this run: the noise is not known"
     ends = span(aa, "{:.3f}".format)
     return (
         f"the reference timed against itself: ratio {aa.value:.3f}{f' ({ends})' if ends else ''}; "
-        f"differences in time under {percent(smallest_claim(aa))} are not called differences"
+        f"differences in time under {percent(smallest_claim(aa))} are not called differences; "
+        + (
+            f"intervals of time are of {sessions} sessions"
+            if sessions > 1
+            else "intervals of time are of this session: quantbench run --again times another"
+        )
     )

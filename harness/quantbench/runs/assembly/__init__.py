@@ -64,7 +64,7 @@ def write(
         "training": journals,
         "histograms": histograms(views, store),
         # what was read once is a measurement as it stands
-        "measurements": [complete(row) for row in sizes(views, store)],
+        "measurements": [complete(row, one_session=True) for row in sizes(views, store)],
     }
     for name, table in tables.items():
         write_table(store.folder, name, table)
@@ -169,7 +169,8 @@ def derived(
         )
         for one, found in times
     ]  # fmt: skip
-    found = [_with_ties(row, results) for row in map(complete, measured)]
+    one = results.samples["session"].nunique() < 2
+    found = [_with_ties(complete(row, one_session=one), results) for row in measured]
     return [*_kept(results, found), *found], references
 
 

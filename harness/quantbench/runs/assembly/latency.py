@@ -16,7 +16,7 @@ from quantbench.runs.assembly.readings import BETWEEN, FAILURE, GENERATION
 from quantbench.runs.assembly.trial_state import bounds
 from quantbench.runs.comparison import CONTROL, Comparison, Contender
 from quantbench.runs.energy import Window
-from quantbench.runs.interleaved_timing import Generation, log_times, still_in, why_stop
+from quantbench.runs.interleaved_timing import Generation, log_times, of_session, still_in, why_stop
 from quantbench.spec import TIMED, Precision, Scenario, Target, Verdict
 from quantbench.stats import Interval, Times, paired, statistics
 from quantbench.stats.statistics import FloatArray
@@ -92,7 +92,11 @@ def _generations(
     own = samples[(samples["scenario"] == comparison.scenario) & _of(samples, sizes)]
     read = readings[(readings["scenario"] == comparison.scenario) & _of(readings, sizes)]
     found = []
-    for number in sorted({*own["generation"].unique(), *read["process"].unique()}):
+    sessions = {
+        **dict(zip(read["process"], read["session"], strict=True)),
+        **dict(zip(own["generation"], own["session"], strict=True)),
+    }
+    for number, session in sorted(sessions.items()):
         here = read[read["process"] == number]
         told = {
             name: dict(zip(each["reading"], zip(each["value"], each["text"], strict=True), strict=True))
@@ -105,6 +109,7 @@ def _generations(
         found.append(
             Generation(
                 number=int(number),
+                session=int(session),
                 rows=pa.Table.from_pandas(own[own["generation"] == number], SAMPLES, preserve_index=False),
                 ready={},
                 failures={n: _failure(t[FAILURE][1]) for n, t in told.items() if FAILURE in t},
@@ -143,7 +148,8 @@ def timing(timed: Timed) -> list[Measurement]:
         why = "nothing was timed: the reference failed"
         return [replace(base[n], metric="latency_ms", unit="ms", reason=why) for n in names]
     times, calls = log_times(generations), _calls(generations)
-    stopped = why_stop(comparison, generations, timed.precision) or "interrupted"
+    last = of_session(generations, max(g.session for g in generations))
+    stopped = why_stop(comparison, last, timed.precision) or "interrupted"
     rows: list[Measurement] = []
     for name in names:
         rows += _latency(base[name], generations, times, stopped)
@@ -188,7 +194,7 @@ def _latency(
     row: Measurement, generations: Sequence[Generation], times: Times, stopped: str
 ) -> Iterator[Measurement]:
     name, batch_size = row.trial, row.batch_size or 1
-    bursts = [np.array(list(g.values())) for g in times.get(name, []) if g]
+    bursts = times.of(name)
     if not bursts:
         failed = [g.failures[name] for g in generations if name in g.failures]
         why = f"{failed[0][0]}: {failed[0][1]}" if failed else "not timed"

@@ -37,10 +37,11 @@ def readings(
 
 def _row(
     trial: str, scenario: str, batch: int | None, process: int, reading: str,
-    value: float | None = None, text: str | None = None,
+    value: float | None = None, text: str | None = None, session: int = 0,
 ) -> Row:  # fmt: skip
     return {
-        "trial": trial, "scenario": scenario, "batch_size": batch, "process": process,
+        "trial": trial, "scenario": scenario, "batch_size": batch, "session": session,
+        "process": process,
         "reading": reading, "value": None if value is None else float(value), "text": text,
     }  # fmt: skip
 
@@ -58,19 +59,27 @@ def _started(trial: str, store: Store) -> Iterator[Row]:
 
 
 def _clocked(comparison: Comparison, number: int, generation: Generation) -> Iterator[Row]:
-    scenario, sizes = comparison.scenario, comparison.batch_sizes
+    scenario, sizes, at = comparison.scenario, comparison.batch_sizes, generation.session
     for name in GENERATION:
         yield _row(
             comparison.reference, scenario, sizes[comparison.reference], number,
-            f"generation_{name}", getattr(generation, name),
+            f"generation_{name}", getattr(generation, name), session=at,
         )  # fmt: skip
     for name, spent in generation.cpu.items():
         for reading, value in zip(("cpu_ns", "wall_ns", "calls"), spent, strict=True):
-            yield _row(name, scenario, sizes[name], number, reading, value)
+            yield _row(name, scenario, sizes[name], number, reading, value, session=at)
     for name, peak in generation.peak_rss_bytes.items():
-        yield _row(name, scenario, sizes[name], number, "peak_rss_bytes", peak)
+        yield _row(name, scenario, sizes[name], number, "peak_rss_bytes", peak, session=at)
     for name, (status, reason) in generation.failures.items():
-        yield _row(name, scenario, sizes[name], number, FAILURE, text=f"{status}{BETWEEN}{reason}")
+        yield _row(
+            name,
+            scenario,
+            sizes[name],
+            number,
+            FAILURE,
+            text=f"{status}{BETWEEN}{reason}",
+            session=at,
+        )
 
 
 def _energy(comparison: Comparison, store: Store) -> Iterator[Row]:

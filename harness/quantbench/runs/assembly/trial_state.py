@@ -13,7 +13,7 @@ from quantbench.experiment import Cell, float_form
 from quantbench.results import Measurement
 from quantbench.runs.states import Built, Compared, Form, Scored
 from quantbench.runs.store import Store
-from quantbench.spec import Status
+from quantbench.spec import TIMED, Spread, Status
 from quantbench.stats import Interval
 from quantbench.system import entry
 from quantbench.units import spread_of
@@ -76,7 +76,11 @@ def bounds(interval: Interval) -> dict[str, Any]:
     return {"value": interval.value, "low": low, "high": high}
 
 
-def complete(row: Measurement) -> Measurement:
-    """A measurement with what its ends mean."""
-    ends = not (math.isnan(row.low) and math.isnan(row.high))
-    return replace(row, spread=str(spread_of(row.metric, row.scenario) or "") if ends else "")
+def complete(row: Measurement, *, one_session: bool) -> Measurement:
+    """A measurement with what its ends mean; of what was timed, whether they know one session."""
+    if math.isnan(row.low) and math.isnan(row.high):
+        return replace(row, spread="")
+    meaning = spread_of(row.metric, row.scenario)
+    if one_session and row.scenario in TIMED and meaning == Spread.CONFIDENCE:
+        meaning = Spread.SESSION
+    return replace(row, spread=str(meaning or ""))
