@@ -17,7 +17,7 @@ from scipy import stats
 from quantbench import run
 from quantbench.analysis import trial_frame
 from quantbench.report import render
-from quantbench.results import Results, load_results
+from quantbench.results import Results, load_results, write_table
 from quantbench.runs import assemble, changes
 from quantbench.spec import Scenario
 from quantbench.stats import Interval, statistics
@@ -116,6 +116,48 @@ def test_published_runs_have_the_same_numbers_when_computed_again(folder, tmp_pa
     assert [line for line in told if not any(metric in line for metric in corrected)] == []
     assert after.references == before.references
     assert len(after.measurements) >= len(before.measurements)
+
+
+def test_calls_are_timed_end_to_end_in_rounds_of_their_own(finished):
+    samples = finished.samples
+    whole = samples[samples["scenario"] == "end-to-end"]
+
+    # one for seven rounds of inference calls; every contender has its turn, in an order of its own
+    timed = set(samples.query("scenario == 'single-stream'")["trial"]) - {"calibration-loop"}
+    at_one = whole[whole["batch_size"] == 1]
+    for _, own in at_one.groupby(["generation", "round"]):
+        assert set(own["trial"]) == timed
+        assert sorted(set(own["position"])) == list(range(len(timed)))
+    assert set(whole["round"]) == {0}
+    assert set(whole["generation"]) == {0, 1}
+    # offline there is none, and nothing else is made of these samples
+    assert set(whole["batch_size"]) == {1, 16}
+    ends = finished.measurements.query("metric == 'end_to_end_ms'")
+    assert set(ends["scenario"]) == {"single-stream", "multi-stream"}
+    assert ends["reference"].isna().all()
+
+
+def test_processor_time_of_whole_bursts_is_told_as_such(finished, copy):
+    """Readings as runs once had them: all calls of a burst, the dropped ones and binding included."""
+    readings = pd.read_parquet(copy / "readings.parquet")
+    older = {"timed_cpu_ns": "cpu_ns", "timed_wall_ns": "wall_ns", "timed_calls": "calls"}
+    readings["reading"] = readings["reading"].replace(older)
+    known = readings.astype(object).where(readings.notna(), None)
+    write_table(copy, "readings", known.to_dict("records"))
+
+    again = assemble(copy)
+
+    at = "trial == 'fake/fakery/fp32/cpu-1' and scenario == 'single-stream'"
+    before, after = (
+        run.measurements.query(at).set_index("metric").loc["cpu_s_per_inference"]
+        for run in (finished, again)
+    )
+    bursts = finished.samples.query(at).groupby(["generation", "round"]).size()
+    dropped = 3 * int((bursts > 1).sum())
+    assert after["n"] == before["n"] + dropped
+    # 1e-12: one multiplication and one division
+    assert after["value"] == pytest.approx(before["value"] * before["n"] / after["n"], rel=1e-12)
+    assert after["reason"].startswith("whole bursts")
 
 
 def test_a_metric_is_one_entry(finished: Results, copy: Path, monkeypatch):

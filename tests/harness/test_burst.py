@@ -131,7 +131,7 @@ def test_one_thread_never_takes_more_processor_time_than_wall_time():
 
     class Sum:
         def bind(self, inputs) -> None:
-            self.copies = [a.copy() for _ in range(20)]
+            self.copies = [a.copy() for _ in range(200)]
 
         def run(self) -> None:
             for _ in range(20):
@@ -142,6 +142,7 @@ def test_one_thread_never_takes_more_processor_time_than_wall_time():
         answer = timed_burst.burst(Sum(), [{}], Plan(1, 100, 3), timed_burst.CalibrationLoop())
         shares.append(answer["cpu_ns"] / sum(answer["nanoseconds"]))
 
-    # the counter is read outside of the clock, which takes about 1 % of such a call; whoever else
-    # needs the processor makes it less
-    assert max(shares) < 1.05
+    # the counter is read outside of the clock, which takes under 1 % of such a call; on a busy machine
+    # up to 8 % were seen, and often far less than 1. Binding takes longer than the call here, so that
+    # with it in the counter it would be above 2
+    assert max(shares) < 1.15

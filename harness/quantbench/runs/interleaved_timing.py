@@ -87,21 +87,22 @@ class Generation:
     @cached_property
     def bursts(self) -> pd.DataFrame:
         """Times of inference calls, as `quantbench.stats.paired_rounds.bursts`; converted once."""
-        return paired_rounds.bursts(self._frame[~self._whole])
+        return paired_rounds.bursts(self.frame[~self._whole])
 
     @cached_property
     def whole_calls(self) -> pd.DataFrame:
         """The same of the end-to-end rounds."""
-        return paired_rounds.bursts(self._frame[self._whole])
+        return paired_rounds.bursts(self.frame[self._whole])
 
     @cached_property
-    def _frame(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
+        """``rows``, converted once."""
         frame: pd.DataFrame = self.rows.to_pandas()
         return frame
 
     @property
     def _whole(self) -> pd.Series[bool]:
-        return self._frame["scenario"].eq(Scenario.END_TO_END)
+        return self.frame["scenario"].eq(Scenario.END_TO_END)
 
 
 def run_generation(

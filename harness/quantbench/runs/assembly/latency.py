@@ -275,7 +275,7 @@ def _processor(row: Measurement, generations: Sequence[Generation]) -> Iterator[
     spent = sum((g.cpu[row.trial] for g in known[1:]), known[0].cpu[row.trial])
     calls, reason = spent.calls, ""
     if not spent.timed:
-        dropped = sum(_dropped(g.rows.to_pandas(), row.trial) for g in known)
+        dropped = sum(_dropped(g.frame, row.trial) for g in known)
         calls, reason = calls + dropped, WHOLE
     if not calls:
         return
@@ -310,7 +310,7 @@ def recounted(row: Measurement, samples: pd.DataFrame) -> Measurement:
 
 def _calls(generations: Sequence[Generation]) -> dict[str, pd.DataFrame]:
     """The timed samples of each contender: ``generation``, ``calls`` and ``nanoseconds``."""
-    frame = pa.concat_tables([g.rows for g in generations]).to_pandas()
+    frame = pd.concat([g.frame for g in generations])
     frame = frame.loc[frame["scenario"] != Scenario.END_TO_END]
     return {str(name): own for name, own in frame.groupby("trial")}
 
