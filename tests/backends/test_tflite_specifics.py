@@ -401,7 +401,21 @@ def test_threads_are_verified(built, monkeypatch, threads):
     others = iter([frozenset(), frozenset("123")])  # three threads appear while loading
     monkeypatch.setattr(runtime, "_threads", lambda: next(others))
     with pytest.raises(TargetNotApplied, match="runs on 4 threads"):
-        RUNTIME.load(artifact, target, 1)
+        _ = RUNTIME.load(artifact, target, 1).effective
+
+
+def test_loading_reads_no_graph(built, monkeypatch):
+    """What a deployed application would not do is no part of ``load_ms``."""
+    artifact = built(model_of("small_form", SMALL), "static-int8")
+    asked = []
+    original = runtime._verify
+    monkeypatch.setattr(runtime, "_verify", lambda *a: asked.append(a) or original(*a))
+
+    session = RUNTIME.load(artifact, CPU, 1)
+
+    assert asked == []
+    assert session.effective["threads"] == "1"
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Invented:
     stage: str = ""
     axes: Mapping[str, Any] = field(default_factory=dict)
     flags: Sequence[str] = ()
-    width: float = 0.012
+    width: float = 0.012  # of the interval; not a number for what was timed in one generation
     model: str = "digits"
     target: str = "cpu-1"
     energy_j: float | None = None

@@ -10,7 +10,7 @@ from quantbench.execution import Job
 from quantbench.results import SAMPLES
 from quantbench.runs import Comparison, Contender, Generation
 from quantbench.runs.assembly.doubts import flags
-from quantbench.runs.interleaved_timing import CALIBRATION_LOOP
+from quantbench.runs.interleaved_timing import CALIBRATION_LOOP, Spent
 from quantbench.spec import Target
 
 GENERATIONS, ROUNDS = 5, 7
@@ -44,7 +44,7 @@ def generations(shape=lambda name, round_, first: 1.0, *, loop=lambda round_: 1.
         named |= {"calls": [1] * len(rows), "batch_size": [1] * len(rows)}
         named |= {"scenario": ["single-stream"] * len(rows), "session": [0] * len(rows)}
         table = pa.table({f.name: pa.array(named[f.name], f.type) for f in SAMPLES})
-        spent = {name: (int(1e9 * cpu), int(1e9), 100) for name in NAMES}
+        spent = {name: Spent(int(1e9 * cpu), int(1e9), 100) for name in NAMES}
         found.append(Generation(number, table, {}, {}, spent, {}, 1.0))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import math
 import re
 import shlex
 from collections import Counter
@@ -159,6 +160,22 @@ def test_every_trial_has_a_row_with_its_status_and_reason(tmp_path: Path) -> Non
     for status in set(STATUSES) - {"ok"}:
         assert f"because of {status}" in table
         assert f"because of {status}" in support
+
+
+def test_what_was_timed_in_one_generation_is_about_so_much(tmp_path: Path) -> None:
+    first, *others = TYPICAL
+    slow = dataclasses.replace(TYPICAL[6], latency_ms=12.0, width=math.nan)
+    trials = (first, slow, *(trial for trial in others if trial.id != slow.id))
+
+    page = summarise(sample_results(tmp_path, trials))
+
+    row = next(row for row in page.rows if row.trial == slow.id)
+    assert row.cells[0].text == "about 12.0 ms"
+    assert row.cells[1].text == "about 0.082×"
+    # no ends are shown, and no other value is about something
+    assert not any(" to " in note for cell in row.cells[:2] for note in cell.notes)
+    others_text = [cell.text for row in page.rows if row.trial != slow.id for cell in row.cells]
+    assert not any("about" in text for text in others_text)
 
 
 def test_a_cell_that_did_not_run_points_to_its_reason(tmp_path: Path) -> None:

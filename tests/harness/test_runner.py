@@ -125,6 +125,13 @@ def test_much_slower_leaves_after_one_generation(troubled):
 
     assert row["value"] < 0.1
     assert row["verdict"] == "slower, > 10x"
+    # one process says nothing of the next: there is a value, and no interval
+    own = troubled.measurements[troubled.measurements["trial"] == row["trial"]]
+    for metric in ("speedup", "latency_ms", "throughput_per_s", "end_to_end_ms"):
+        found = own[own["metric"] == metric].iloc[0]
+        assert found["value"] > 0
+        assert found[["low", "high", "spread"]].isna().all()
+        assert found["reason"].startswith("about: ")
     flags = troubled.trials.set_index("trial")["flags"]
     assert [name for name, known in flags.items() if "slower-than-10x" in known] == [row["trial"]]
 

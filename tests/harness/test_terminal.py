@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 
 from rich.console import Console
 
@@ -32,3 +33,16 @@ def test_trials_of_several_models_have_their_whole_names(tmp_path):
 
     assert "digits/pytorch/fp32/cpu-1" in text
     assert "larger/pytorch/fp32/cpu-1" in text
+
+
+def test_what_has_no_interval_is_about_so_much(tmp_path):
+    first, *others = TYPICAL
+    slow = dataclasses.replace(TYPICAL[6], latency_ms=12.0, width=math.nan)
+
+    text = shown(tmp_path, (first, slow, *(trial for trial in others if trial.id != slow.id)))
+
+    line = next(line for line in text.splitlines() if line.startswith("pytorch/static-int8 "))
+    assert "about 12.000" in line
+    assert "about 0.0818" in line
+    assert "nan" not in text
+    assert text.count("about") == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from quantbench.backend_api import Artifact, Operation
@@ -45,17 +46,17 @@ class LiteRTRuntime:
         return {}
 
     def load(self, artifact: Artifact, target: Target, batch_size: int) -> LiteRTSession:
-        """Load for ``batch_size`` samples a call.
+        """Load for ``batch_size`` samples a call: an interpreter with its tensors allocated.
+
+        Whether threads and kernels are those of the target is asked by `LiteRTSession.effective`.
 
         Raises
         ------
         BadArtifact
             If LiteRT cannot read the file, or cannot run it on ``batch_size`` samples.
-        TargetNotApplied
-            If threads or kernels are not those of the target.
         """
-        interpreter = _interpreter(artifact, target)
         before = _threads()
+        interpreter = _interpreter(artifact, target)
         inputs = _indices(artifact, "inputs") or _all(interpreter.get_input_details())
         outputs = _indices(artifact, "outputs") or _all(interpreter.get_output_details())
         fixed = [spec for spec in artifact.inputs if spec.shape[0] not in (None, batch_size)]
@@ -74,8 +75,8 @@ class LiteRTRuntime:
                 f"LiteRT cannot prepare {artifact.path} for {batch_size} samples a call: "
                 f"{_line(error)}"
             ) from error
-        effective = _verify(interpreter, target, created=len(_threads() - before))
-        return LiteRTSession(artifact, interpreter, inputs, outputs, batch_size, effective)
+        created = len(_threads() - before)
+        return LiteRTSession(artifact, interpreter, inputs, outputs, batch_size, target, created)
 
     def operations(
         self, artifact: Artifact, target: Target, inputs: Arrays
@@ -98,7 +99,6 @@ class LiteRTSession:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    effective: Mapping[str, str]
 
     def __init__(
         self,
@@ -107,16 +107,29 @@ class LiteRTSession:
         input_indices: tuple[int, ...],
         output_indices: tuple[int, ...],
         batch_size: int,
-        effective: Mapping[str, str],
+        target: Target,
+        created: int,
     ) -> None:
         self.interpreter = interpreter
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
-        self.effective = effective
+        self._target = target
+        self._created = created
         self._artifact = artifact
         self._input_indices = input_indices
         self._output_indices = output_indices
         self._batch_size = batch_size
+
+    @cached_property
+    def effective(self) -> Mapping[str, str]:
+        """Settings as they took effect; reading the graph for it takes as long as loading.
+
+        Raises
+        ------
+        TargetNotApplied
+            If threads or kernels are not those of the target.
+        """
+        return _verify(self.interpreter, self._target, self._created)
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
         """Copy the task's arrays, quantized, into the interpreter; forget recurrent state."""
@@ -192,7 +205,7 @@ def _verify(interpreter: Any, target: Target, created: int) -> Mapping[str, str]
     """Settings as they took effect.
 
     LiteRT reports no thread count. XNNPACK starts its pool while tensors are allocated, the caller
-    being one of its threads, so that the threads that appeared tell.
+    being one of its threads, so that the threads that were created meanwhile tell.
     """
     nodes = interpreter._get_ops_details()
     taken, own = delegated(nodes), _own_kernels(target)

@@ -404,7 +404,6 @@ def facts(results: Results, row: TrialRow, reference: str) -> Facts:
     executed = [r for r in own if r.kind == "executed"]
     float_executed = [r for r in full if r.kind == "executed"]
     weights = [r for r in own if r.kind == "tensor" and r.role == WEIGHT]
-    seconds = values.get("cpu_s_per_inference", math.nan)
     machine = results.machine
     return Facts(
         latency_ms=latency,
@@ -427,7 +426,7 @@ def facts(results: Results, row: TrialRow, reference: str) -> Facts:
         float_weights=frozenset(r.dtype for r in full if r.kind == "tensor" and r.role == WEIGHT),
         threads=row.threads,
         effective_threads=int(effective.get("threads", 0) or 0),
-        cpu_share=1000 * seconds / latency if latency else math.nan,
+        cpu_share=values.get("cpu_share", math.nan),
         isa=_isa(machine, row.isa),
         architecture=str(machine.get("architecture", "")),
     )

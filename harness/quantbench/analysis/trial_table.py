@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from quantbench.results import Measurement, Results, TrialRow, rows
-from quantbench.spec import Scenario
+from quantbench.spec import Scenario, Spread
 from quantbench.stats import Interval
 from quantbench.units import METRICS as SPECS
 
@@ -96,6 +96,13 @@ class MeasuredTrial(TrialRow):
     def interval(self, metric: str) -> Interval | None:
         """A measured value with its ends; None where there is none."""
         return self.of(metric).interval
+
+    def about(self, metric: str) -> bool:
+        """Whether a value is known and its interval is not, though the metric has one."""
+        found = self.of(metric)
+        spec = SPECS.get(found.metric)
+        has = spec is not None and spec.spread == Spread.CONFIDENCE
+        return has and found.known and math.isnan(found.low) and math.isnan(found.high)
 
 
 _NOTHING = Measurement()

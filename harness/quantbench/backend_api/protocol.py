@@ -87,14 +87,16 @@ class Runtime(Protocol):
         """Variables that must be set before the runtime is imported; the parent sets them."""
 
     def load(self, artifact: Artifact, target: Target, batch_size: int) -> Session:
-        """Load for ``batch_size`` samples a call.
+        """Load for ``batch_size`` samples a call, as a deployed application would: it is timed.
+
+        What only checks, and takes long, belongs in `Session.effective`.
 
         Raises
         ------
         BadArtifact
             If the runtime cannot read the file.
         TargetNotApplied
-            If a setting of the target did not take effect.
+            If a setting of the target did not take effect, where that is seen without asking.
         """
 
     def operations(
@@ -108,8 +110,13 @@ class Session(Protocol):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    effective: Mapping[str, str]
-    """Settings as the runtime reports them (threads, instruction set, kernels)."""
+
+    @property
+    def effective(self) -> Mapping[str, str]:
+        """Settings as the runtime reports them (threads, instruction set, kernels).
+
+        Read by whoever scores or times. Raises `TargetNotApplied` if one is not the target's.
+        """
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
         """Convert the task's arrays and copy them to the device; not timed. Raises `BadInput`."""

@@ -13,7 +13,7 @@ from quantbench.analysis import MeasuredTrial, trial_rows
 from quantbench.results import Results, SensitivityRow
 from quantbench.spec import RAN, Status
 from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, compare, guide
-from quantbench.units import number
+from quantbench.units import ABOUT, number
 
 SHOWN = 4
 """Lines of advice for each layer."""
@@ -32,7 +32,7 @@ def show(found: Results, console: Console) -> None:
     for row in sorted(shown, key=lambda row: _last(row.value("latency_ms"))):
         cells = [
             without(row.trial, shared),
-            _number(row.value("latency_ms"), "{:.3f}"),
+            _number(row.value("latency_ms"), f"{ABOUT if row.about('latency_ms') else ''}{{:.3f}}"),
             _against_reference(row),
             _number(100 * row.value("quality"), "{:.2f} %"),
             _number(row.value("size_bytes") / 1000, "{:,.0f}"),
@@ -210,10 +210,15 @@ def _against_reference(row: MeasuredTrial) -> str:
     if row.is_reference:
         return "reference"
     found = row.interval("speedup")
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]" if found else ""
+    if found is None:
+        return ""
+    if row.about("speedup"):
+        return f"{ABOUT}{number(found.value)}"
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
 def _at_best_batch(row: MeasuredTrial) -> str:
     """Samples a second at the batch size that suits a trial best."""
     found = row.of("offline_throughput_per_s")
-    return f"{found.value:,.0f} @{found.batch_size}" if found.known else ""
+    about = ABOUT if row.about("offline_throughput_per_s") else ""
+    return f"{about}{found.value:,.0f} @{found.batch_size}" if found.known else ""

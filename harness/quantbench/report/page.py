@@ -34,12 +34,14 @@ from quantbench.report.verdict import loss_writer, quality_writer
 from quantbench.results import Results, parts
 from quantbench.spec import FAILURES, Status, Verdict
 from quantbench.units import (
+    ABOUT,
     METRICS,
     MISSING,
     Formatter,
     decibels,
     joules,
     milliseconds,
+    number,
     one_line,
     per_second,
     percent,
@@ -219,8 +221,9 @@ def _columns(
         (
             Column(
                 f"Latency{batch}",
-                "median time of the inference call alone, with 95 % interval; below it the bounds of "
-                "its 90th and 99th percentile, where there are calls enough",
+                "median time of the inference call alone, with 95 % interval; below it the 90th and "
+                "99th percentile of a process's calls and what they are at most in half of all processes, "
+                "where there are calls enough; end to end: with binding of inputs and reading of outputs",
                 "ms",
             ),
             _latency_cell,
@@ -379,14 +382,16 @@ def _lines_under(cell: Cell, notes: tuple[str, ...]) -> Cell:
 def _more(cell: Cell, batch: int, other: MeasuredTrial, metric: str, write: Formatter) -> Cell:
     """A cell with the same figure at another batch size in small print."""
     known = other.of(metric).known
-    return _lines_under(cell, (f"batch {batch}: {write(other.value(metric))}",)) if known else cell
+    text = f"{ABOUT if other.about(metric) else ''}{write(other.value(metric))}"
+    return _lines_under(cell, (f"batch {batch}: {text}",)) if known else cell
 
 
 def _cell(row: MeasuredTrial, metric: str, write: Formatter, tone: str = "") -> Cell:
     found = row.interval(metric)
     if found is None:
         return Cell(MISSING, _lines(one_line(row.of(metric).reason, 120)))
-    return Cell(write(found.value), _lines(span(found, write, unit=False)), repr(found.value), tone)
+    text = f"{ABOUT if row.about(metric) else ''}{write(found.value)}"
+    return Cell(text, _lines(span(found, write, unit=False)), repr(found.value), tone)
 
 
 def _lines(*notes: str) -> tuple[str, ...]:
@@ -395,12 +400,21 @@ def _lines(*notes: str) -> tuple[str, ...]:
 
 def _latency_cell(row: MeasuredTrial) -> Cell:
     cell = _cell(row, "latency_ms", milliseconds)
-    tails = (
-        f"p{percentile} ≤ {milliseconds(row.value(metric))}"
-        for percentile in (90, 99)
-        if not math.isnan(row.value(metric := f"latency_p{percentile}_ms"))
-    )
-    return Cell(cell.text, (*cell.notes, *tails), cell.sort, cell.tone)
+    notes = [_tail(row, percentile) for percentile in (90, 99)]
+    whole = row.interval("end_to_end_ms")
+    if whole is not None:
+        about = ABOUT if row.about("end_to_end_ms") else ""
+        notes.append(f"end to end {about}{milliseconds(whole.value)}")
+    return _lines_under(cell, _lines(*notes))
+
+
+def _tail(row: MeasuredTrial, percentile: int) -> str:
+    """A percentile of calls with its bound; empty where there is none."""
+    found = row.of(f"latency_p{percentile}_ms")
+    if not found.known:
+        return ""
+    bound = "" if math.isnan(found.high) else f", at most {number(found.high)}"
+    return f"p{percentile} {number(found.value)}{bound} ms"
 
 
 def _quality_cell(row: MeasuredTrial) -> Cell:
@@ -421,7 +435,7 @@ def _speedup_cell(row: MeasuredTrial) -> Cell:
     cell = _cell(row, "speedup", ratio, tone)
     if verdict in ("", Verdict.FASTER, Verdict.SLOWER):
         return cell
-    why = row.of("speedup").reason if verdict == Verdict.UNDECIDED else ""
+    why = row.of("speedup").reason if verdict in (Verdict.UNDECIDED, Verdict.LEFT) else ""
     return Cell(cell.text, (*cell.notes, *_lines(verdict, why)), cell.sort, tone)
 
 
@@ -431,7 +445,8 @@ def _offline_cell(row: MeasuredTrial) -> Cell:
         return cell
     notes = [f"batch {row.offline_batch_size}"]
     if not math.isnan(speedup):
-        notes.append(f"{ratio(speedup)} {row.of('offline_speedup').verdict}".strip())
+        text = f"{ABOUT if row.about('offline_speedup') else ''}{ratio(speedup)}"
+        notes.append(f"{text} {row.of('offline_speedup').verdict}".strip())
     return Cell(cell.text, (*cell.notes, *notes), cell.sort)
 
 

@@ -13,6 +13,7 @@ from quantbench.analysis import Constraints, MeasuredTrial, recommendation, size
 from quantbench.results import Results, parts
 from quantbench.spec import Verdict
 from quantbench.units import (
+    ABOUT,
     MISSING,
     Formatter,
     joules,
@@ -145,7 +146,7 @@ def _throughput_fact(row: MeasuredTrial, reference: MeasuredTrial | None, at_bes
     lines = [f"{ends} at batch size {batch:.0f}" if ends else f"at batch size {batch:.0f}"]
     if reference is not None and not row.is_reference and reference.value(metric) > 0:
         lines.append(f"the reference: {per_second(reference.value(metric))}")
-    return Fact("Throughput", per_second(found.value), tuple(lines))
+    return Fact("Throughput", shown(row, metric, per_second), tuple(lines))
 
 
 def speed_fact(
@@ -160,12 +161,14 @@ def speed_fact(
         against = by_name.get(gain.reference)
         other = name(against) if against else one_line(gain.reference)
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
-        measured = f"{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
+        about = ABOUT if not ends else ""
+        measured = f"{about}{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
         lines.append(f"{measured} against {other}, {gain.versus}{verdict}")
     latency = row.interval("latency_ms")
     if latency is not None:
         ends = span(latency, milliseconds)
-        lines.append(f"{milliseconds(latency.value)} per inference{f' ({ends})' if ends else ''}")
+        text = shown(row, "latency_ms", milliseconds)
+        lines.append(f"{text} per inference{f' ({ends})' if ends else ''}")
     if not gains:
         value = "the reference" if row.is_reference else MISSING
         return Fact("Speed", value, tuple(lines))
@@ -297,7 +300,8 @@ def name(row: MeasuredTrial) -> str:
 def shown(row: MeasuredTrial, metric: str, write: Formatter) -> str:
     """A metric as text, or the sign of what is missing."""
     value = row.value(metric)
-    return MISSING if math.isnan(value) else write(value)
+    about = ABOUT if row.about(metric) else ""
+    return MISSING if math.isnan(value) else f"{about}{write(value)}"
 
 
 def quality_writer(row: MeasuredTrial) -> Formatter:

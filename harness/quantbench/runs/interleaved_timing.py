@@ -15,7 +15,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import takewhile
 from pathlib import Path
@@ -30,23 +30,44 @@ from quantbench.errors import NotComparable
 from quantbench.execution import TRIES, Ending, Job, Process
 from quantbench.results import SAMPLES
 from quantbench.runs.comparison import Comparison
-from quantbench.spec import Precision, Status
+from quantbench.spec import Precision, Scenario, Status
 from quantbench.stats import Interval, Times, paired, paired_rounds, statistics
 from quantbench.system import usable_cpus, write_atomically, write_json
 
 CALIBRATION_LOOP = "calibration-loop"
 TOO_SLOW = 10.0
+ROUNDS_PER_END_TO_END = 7
+"""For so many rounds of inference calls there is one of whole calls: at most a seventh more bursts."""
 ANSWER_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Processor and wall nanoseconds of the same calls, and how many calls.
+
+    ``timed``: of the timed calls alone. Else, as runs once stored it, of whole bursts: the calls that
+    are dropped and the binding of inputs too, while ``calls`` counts the timed ones.
+    """
+
+    cpu_ns: int
+    wall_ns: int
+    calls: int
+    timed: bool = True
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.cpu_ns + other.cpu_ns, self.wall_ns + other.wall_ns, self.calls + other.calls,
+            self.timed and other.timed,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Generation:
     """What one generation of processes observed.
 
-    ``number`` is counted through all ``session``s. ``rows``: raw samples
-    (`quantbench.results.schema.SAMPLES`); ``ready``: what each worker
-    reported when warm; ``failures``: status and reason of those that ended early; ``cpu``:
-    CPU nanoseconds, wall nanoseconds and calls of each contender's bursts; ``killed``: whether
+    ``number`` is counted through all ``session``s. ``rows``: raw samples (`quantbench.results.schema.SAMPLES`), those of end-to-end rounds too;
+    ``ready``: what each worker reported when warm; ``failures``: status and reason of those that
+    ended early; ``cpu``: what each contender's calls spent; ``killed``: whether
     somebody else killed one of the processes; ``warm_s``: until all processes had started, loaded
     and warmed up; ``burst_s``: all bursts and calibration loops, as the workers measured them. What
     remains of ``seconds`` is the harness's own.
@@ -56,7 +77,7 @@ class Generation:
     rows: pa.Table
     ready: Mapping[str, Any]
     failures: Mapping[str, tuple[str, str]]
-    cpu: Mapping[str, tuple[int, int, int]]
+    cpu: Mapping[str, Spent]
     peak_rss_bytes: Mapping[str, int]
     seconds: float
     killed: bool = False
@@ -66,8 +87,23 @@ class Generation:
 
     @cached_property
     def bursts(self) -> pd.DataFrame:
-        """Its times as `quantbench.stats.paired_rounds.bursts`; converted once."""
-        return paired_rounds.bursts(self.rows.to_pandas())
+        """Times of inference calls, as `quantbench.stats.paired_rounds.bursts`; converted once."""
+        return paired_rounds.bursts(self.frame[~self._whole])
+
+    @cached_property
+    def whole_calls(self) -> pd.DataFrame:
+        """The same of the end-to-end rounds."""
+        return paired_rounds.bursts(self.frame[self._whole])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """``rows``, converted once."""
+        frame: pd.DataFrame = self.rows.to_pandas()
+        return frame
+
+    @property
+    def _whole(self) -> pd.Series[bool]:
+        return self.frame["scenario"].eq(Scenario.END_TO_END)
 
 
 def run_generation(
@@ -82,7 +118,8 @@ def run_generation(
 ) -> Generation:
     """Start a fresh process for each name, time all of them in rounds, and end them."""
     started = time.monotonic()
-    rng = np.random.default_rng([seed, zlib.crc32(comparison.id.encode()), number])
+    place = [seed, zlib.crc32(comparison.id.encode()), number]
+    rng = np.random.default_rng(place)
     log = _Log(comparison, number, session)
     peaks = {}
     with warm_workers(comparison, names, folder) as (workers, failures):
@@ -96,6 +133,16 @@ def run_generation(
                     failures[name] = answer
                 else:
                     log.add(name, round_number, position, answer)
+        # an order of its own, so that the rounds of inference calls are what they would be without
+        rng = np.random.default_rng([*place, 1])
+        for round_number in range(end_to_end_rounds(comparison, precision)):
+            order = [name for name in rng.permutation(list(workers)) if name not in failures]
+            for position, name in enumerate(order):
+                answer = workers[name].ask("end-to-end")
+                if isinstance(answer, Ending):
+                    failures[name] = answer
+                else:
+                    log.add_whole(name, round_number, position, answer)
         for name, worker in workers.items():
             if name not in failures:
                 answer = worker.ask("quit")
@@ -107,13 +154,18 @@ def run_generation(
         session=session,
         ready={name: worker.ready for name, worker in workers.items() if worker.ready},
         failures={name: (e.status, e.reason) for name, e in failures.items()},
-        cpu={name: (c[0], c[1], c[2]) for name, c in log.cpu.items()},
+        cpu=log.cpu,
         peak_rss_bytes=peaks,
         seconds=time.monotonic() - started,
         warm_s=warm - started,
         burst_s=log.busy_ns / 1e9,
         killed=any(ending.killed for ending in failures.values()),
     )
+
+
+def end_to_end_rounds(comparison: Comparison, precision: Precision) -> int:
+    """How many rounds of whole calls a generation has; none offline, where samples wait for a batch."""
+    return 0 if comparison.offline else max(1, precision.rounds // ROUNDS_PER_END_TO_END)
 
 
 @contextlib.contextmanager
@@ -141,24 +193,34 @@ class _Log:
     session: int
     columns: dict[str, list[Any]] = field(
         default_factory=lambda: {
-            name: [] for name in ("trial", "round", "position", "calls", "nanoseconds")
+            name: [] for name in ("trial", "scenario", "round", "position", "calls", "nanoseconds")
         }
     )
-    cpu: dict[str, list[int]] = field(default_factory=dict)
+    cpu: dict[str, Spent] = field(default_factory=dict)
     busy_ns: int = 0
 
-    def add(self, name: str, round_number: int, position: int, answer: Mapping[str, Any]) -> None:
-        samples = answer["nanoseconds"]
-        self._extend(CALIBRATION_LOOP, round_number, position, 1, [answer["calibration"]])
-        self._extend(name, round_number, position, answer["calls"], samples)
+    def add(self, name: str, round_: int, position: int, answer: Mapping[str, Any]) -> None:
+        """A burst of inference calls, and the calibration loop before it."""
+        samples, scenario = answer["nanoseconds"], self.comparison.scenario
+        self._extend(CALIBRATION_LOOP, scenario, round_, position, 1, [answer["calibration"]])
+        self._extend(name, scenario, round_, position, answer["calls"], samples)
         self.busy_ns += answer["wall_ns"] + answer["calibration"]
-        spent = self.cpu.setdefault(name, [0, 0, 0])
-        spent[0] += answer["cpu_ns"]
-        spent[1] += answer["wall_ns"]
-        spent[2] += answer["calls"] * len(samples)
+        spent = Spent(answer["cpu_ns"], sum(samples), answer["calls"] * len(samples))
+        self.cpu[name] = self.cpu[name] + spent if name in self.cpu else spent
 
-    def _extend(self, name: str, round_: int, position: int, calls: int, ns: list[int]) -> None:
-        values = {"trial": name, "round": round_, "position": position, "calls": calls}
+    def add_whole(self, name: str, round_: int, position: int, answer: Mapping[str, Any]) -> None:
+        """A burst of whole calls."""
+        samples = answer["nanoseconds"]
+        self._extend(name, Scenario.END_TO_END, round_, position, answer["calls"], samples)
+        self.busy_ns += answer["wall_ns"]
+
+    def _extend(
+        self, name: str, scenario: str, round_: int, position: int, calls: int, ns: list[int]
+    ) -> None:
+        values = {
+            "trial": name, "scenario": scenario, "round": round_, "position": position,
+            "calls": calls,
+        }  # fmt: skip
         for column, value in values.items():
             self.columns[column].extend([value] * len(ns))
         self.columns["nanoseconds"].extend(ns)
@@ -167,7 +229,6 @@ class _Log:
         names, sizes = self.columns["trial"], self.comparison.batch_sizes
         columns = {
             **self.columns,
-            "scenario": [self.comparison.scenario] * len(names),
             "batch_size": [sizes.get(name, 1) for name in names],
             "session": [self.session] * len(names),
             "generation": [self.generation] * len(names),
@@ -267,7 +328,7 @@ def save_generation(folder: Path, generation: Generation) -> None:
             "session": generation.session,
             "ready": generation.ready,
             "failures": generation.failures,
-            "cpu": generation.cpu,
+            "spent": {name: asdict(spent) for name, spent in generation.cpu.items()},
             "peak_rss_bytes": generation.peak_rss_bytes,
             "seconds": generation.seconds,
             "killed": generation.killed,
@@ -287,8 +348,12 @@ def load_generations(folder: Path) -> list[Generation]:
 def _load(path: Path, changed_ns: int) -> Generation:
     """A stored generation; read once a run, for as long as its file stays the same."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("failures", "cpu"):
-        data[key] = {name: tuple(value) for name, value in data[key].items()}
+    data["failures"] = {name: tuple(value) for name, value in data["failures"].items()}
+    before = data.pop("cpu", {})  # of a run that was begun by an older version
+    data["cpu"] = {
+        name: Spent(cpu, wall, calls, timed=False) for name, (cpu, wall, calls) in before.items()
+    }
+    data["cpu"] |= {name: Spent(**value) for name, value in data.pop("spent", {}).items()}
     return Generation(rows=pq.read_table(path.with_suffix(".parquet")), **data)
 
 
@@ -400,7 +465,16 @@ def why_stop(
 
 def bursts(generations: Sequence[Generation]) -> pd.DataFrame:
     """As `quantbench.stats.paired_rounds.bursts`; ``generation`` is the place in the sequence."""
-    frames = [g.bursts.assign(generation=i) for i, g in enumerate(generations)]
+    return _together([g.bursts for g in generations])
+
+
+def whole_calls(generations: Sequence[Generation]) -> pd.DataFrame:
+    """`bursts` of the end-to-end rounds."""
+    return _together([g.whole_calls for g in generations])
+
+
+def _together(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    frames = [own.assign(generation=i) for i, own in enumerate(found)]
     return (
         pd.concat(frames, ignore_index=True)
         if frames

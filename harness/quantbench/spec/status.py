@@ -101,7 +101,8 @@ class Verdict(StrEnum):
 class Scenario(StrEnum):
     """In what a metric was measured; the last three are MLPerf Inference's words.
 
-    One sample a call; several; as many a call as is best for throughput.
+    One sample a call; several; as many a call as is best for throughput. ``end-to-end`` is of samples
+    alone: calls with binding and reading, in rounds of their own beside those of one of the three.
     """
 
     ARTIFACT = "artifact"
@@ -111,6 +112,7 @@ class Scenario(StrEnum):
     MEMORY = "memory"
     START = "start"
     ENERGY = "energy"
+    END_TO_END = "end-to-end"
     SINGLE_STREAM = "single-stream"
     MULTI_STREAM = "multi-stream"
     OFFLINE = "offline"

@@ -72,6 +72,7 @@ def start(
         session.run()
     run_peak, shares["run"] = status_bytes("VmHWM"), _smaps()
     peak = max(load_peak, run_peak, before)
+    dict(session.effective)  # raises where a setting of the target did not take effect
     return {
         "runtime_rss_bytes": before,
         "peak_rss_bytes": peak,

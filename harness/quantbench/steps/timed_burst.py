@@ -64,7 +64,7 @@ def serve(
     warmup_s: float,
     burst_ms: float,
 ) -> None:
-    """Worker function: load, warm up, say so, then answer ``burst``, ``work SECONDS`` and ``quit``."""
+    """Worker function: load, warm up, say so, then answer ``burst``, ``end-to-end``, ``work SECONDS`` and ``quit``."""
     # frameworks print to standard output; the answers need a pipe of their own
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -75,6 +75,7 @@ def serve(
     outputs = first_outputs(session, cycle, batch_size)
     call_ns, steady = warm_up(session, cycle, warmup_s)
     layout = plan(call_ns, burst_ms)
+    whole = plan(end_to_end_ns(session, cycle, call_ns), burst_ms)
     repeated = repeated_share(session, cycle, call_ns)
     loop = CalibrationLoop()
     loop.run()
@@ -91,6 +92,8 @@ def serve(
         command, *values = line.split()
         if command == "burst":
             answer = burst(session, cycle, layout, loop)
+        elif command == "end-to-end":
+            answer = end_to_end(session, cycle, whole)
         elif command == "work":
             answer = work(session, cycle, float(values[0]))
         else:
@@ -197,26 +200,65 @@ class CalibrationLoop:
 def burst(
     session: Session, cycle: list[dict[str, Array]], layout: Plan, loop: CalibrationLoop
 ) -> dict[str, Any]:
-    """One calibration loop, then the timed samples; inputs are bound between them, untimed."""
+    """One calibration loop, then the timed samples; inputs are bound between them, untimed.
+
+    ``cpu_ns`` is the processor time, of all threads, that passed during the timed samples alone: what
+    is dropped and what binds lie outside of it, as they lie outside of ``nanoseconds``. ``wall_ns``
+    is the whole burst's.
+    """
     calibration = loop.run()
-    cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+    started = time.perf_counter_ns()
     for i in range(layout.dropped):
         session.bind(cycle[i % len(cycle)])
         session.run()
-    run, clock, calls = session.run, time.perf_counter_ns, range(layout.calls)
-    nanoseconds = []
+    run, clock, processor = session.run, time.perf_counter_ns, time.process_time_ns
+    calls = range(layout.calls)
+    nanoseconds, cpu = [], 0
     for i in range(layout.samples):
         session.bind(cycle[i % len(cycle)])
+        spent = processor()  # outside of the clock: reading it takes most of a microsecond
         before = clock()
         for _ in calls:
             run()
         nanoseconds.append(clock() - before)
+        cpu += processor() - spent
     return {
         "calibration": calibration,
         "calls": layout.calls,
         "nanoseconds": nanoseconds,
-        "cpu_ns": time.process_time_ns() - cpu,
-        "wall_ns": time.perf_counter_ns() - wall,
+        "cpu_ns": cpu,
+        "wall_ns": time.perf_counter_ns() - started,
+    }
+
+
+def end_to_end_ns(session: Session, cycle: list[dict[str, Array]], call_ns: float) -> float:
+    """About how long binding, an inference and reading take together: the median of a few calls."""
+    count = min(max(int(20e6 / call_ns), 1), 10)
+    return float(np.median(end_to_end(session, cycle, Plan(1, count, 0))["nanoseconds"]))
+
+
+def end_to_end(session: Session, cycle: list[dict[str, Array]], layout: Plan) -> dict[str, Any]:
+    """Samples of whole calls: the task's arrays are bound, run and read, all of it timed."""
+    started = time.perf_counter_ns()
+    bind, run, read, clock = session.bind, session.run, session.read, time.perf_counter_ns
+    length, calls = len(cycle), layout.calls
+    for i in range(layout.dropped):
+        bind(cycle[i % length])
+        run()
+        read()
+    nanoseconds = []
+    for i in range(layout.samples):
+        inputs = [cycle[(i * calls + k) % length] for k in range(calls)]
+        before = clock()
+        for one in inputs:
+            bind(one)
+            run()
+            read()
+        nanoseconds.append(clock() - before)
+    return {
+        "calls": calls,
+        "nanoseconds": nanoseconds,
+        "wall_ns": time.perf_counter_ns() - started,
     }
 
 

@@ -12,6 +12,7 @@ from quantbench.units.metrics import (
     spread_of,
 )
 from quantbench.units.quantities import (
+    ABOUT,
     MISSING,
     Formatter,
     decibels,
@@ -34,6 +35,7 @@ from quantbench.units.quantities import (
 )
 
 __all__ = [
+    "ABOUT",
     "METRICS",
     "MISSING",
     "Better",

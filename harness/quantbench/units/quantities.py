@@ -11,6 +11,8 @@ from typing import Any
 from quantbench.stats import Interval
 
 MISSING = "–"
+ABOUT = "about "
+"""Before a value whose interval is not known, where others have one."""
 
 Formatter = Callable[[float], str]
 

@@ -24,7 +24,14 @@ from quantbench.results import (
     write_table,
 )
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
-from quantbench.runs.assembly.latency import energy, overall_reference, samples, timed_of, timing
+from quantbench.runs.assembly.latency import (
+    energy,
+    overall_reference,
+    recounted,
+    samples,
+    timed_of,
+    timing,
+)
 from quantbench.runs.assembly.quality import judge, quality
 from quantbench.runs.assembly.readings import readings
 from quantbench.runs.assembly.startup import start_up
@@ -207,7 +214,8 @@ def _kept(results: Results, derived: Sequence[Measurement]) -> list[Measurement]
     if len(results.readings):
         old = old[old["scenario"].isin((Scenario.ARTIFACT, Scenario.CALIBRATION))]
     made = {_identity(row) for row in derived}
-    return [row for row in rows(Measurement, old) if _identity(row) not in made]
+    kept = [row for row in rows(Measurement, old) if _identity(row) not in made]
+    return [recounted(row, results.samples) for row in kept]
 
 
 def _identity(row: Measurement) -> tuple[str | int | None, ...]:

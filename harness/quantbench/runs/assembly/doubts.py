@@ -93,7 +93,7 @@ def _differ(first: FloatArray, second: FloatArray) -> float:
 
 
 def _cpu_share(generations: Sequence[Generation], name: str) -> float:
-    """CPU seconds per second of a contender's bursts."""
+    """CPU seconds per second of the same calls of a contender."""
     spent = [g.cpu[name] for g in generations if name in g.cpu]
-    wall = sum(s[1] for s in spent)
-    return sum(s[0] for s in spent) / wall if wall else 0.0
+    wall = sum(s.wall_ns for s in spent)
+    return sum(s.cpu_ns for s in spent) / wall if wall else 0.0

@@ -16,6 +16,10 @@ FAILURE = "failure"
 BETWEEN = ": "
 GENERATION = ("seconds", "warm_s", "burst_s")
 """Of a whole generation, in the rows of the reference."""
+TIMED_CALLS = ("timed_cpu_ns", "timed_wall_ns", "timed_calls")
+"""Processor time, wall time and number of the timed calls of a generation, and of nothing else."""
+WHOLE_BURSTS = ("cpu_ns", "wall_ns", "calls")
+"""What older runs have: both times of whole bursts, dropped calls and binding included; timed calls."""
 
 
 def readings(
@@ -66,7 +70,8 @@ def _clocked(comparison: Comparison, number: int, generation: Generation) -> Ite
             f"generation_{name}", getattr(generation, name), session=at,
         )  # fmt: skip
     for name, spent in generation.cpu.items():
-        for reading, value in zip(("cpu_ns", "wall_ns", "calls"), spent, strict=True):
+        names = TIMED_CALLS if spent.timed else WHOLE_BURSTS
+        for reading, value in zip(names, (spent.cpu_ns, spent.wall_ns, spent.calls), strict=True):
             yield _row(name, scenario, sizes[name], number, reading, value, session=at)
     for name, peak in generation.peak_rss_bytes.items():
         yield _row(name, scenario, sizes[name], number, "peak_rss_bytes", peak, session=at)
