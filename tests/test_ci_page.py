@@ -72,7 +72,7 @@ def test_every_pytest_command_parses(line, pytester):
 def test_the_gates_are_gates(tmp_path):
     (tmp_path / "gates.yaml").write_text(GATES)
 
-    assert len(gates.read(tmp_path / "gates.yaml")) == 5
+    assert len(gates.read(tmp_path / "gates.yaml")) == 6
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,9 @@ def sample_results(
     """
     references = _references(trials)
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
+    described = {**_MACHINE, **(machine or {})}
     for trial in trials:
-        tables["trials"].append(_trial(trial, experiment))
+        tables["trials"].append(_trial(trial, experiment, described["fingerprint"]))
         tables["measurements"] += _measurements(trial, trials, references, batch_sizes, noise)
         tables["artifacts"] += _artifacts(trial, layer="conv" if detailed else "")
         if detailed and trial.latency_ms is not None:
@@ -119,7 +120,7 @@ def sample_results(
     for name, rows in tables.items():
         write_table(folder, name, rows)
     write_json(folder / "run.json", {**_run(experiment, references), **(run or {})})
-    write_json(folder / "machine.json", {**_MACHINE, **(machine or {})})
+    write_json(folder / "machine.json", described)
     return load_results(folder)
 
 
@@ -195,7 +196,7 @@ def _references(trials: Sequence[Invented]) -> dict[str, Invented]:
     return found
 
 
-def _trial(t: Invented, experiment: str) -> dict[str, Any]:
+def _trial(t: Invented, experiment: str, machine: str) -> dict[str, Any]:
     known = {axis: value for axis, value in t.axes.items() if axis in AXES}
     method = preset(t.method if t.method in PRESETS else "fp32", known)
     return {
@@ -215,7 +216,7 @@ def _trial(t: Invented, experiment: str) -> dict[str, Any]:
         "kernels": "default",
         "seed": 0,
         "precision": "preview",
-        "machine": "0123456789ab",
+        "machine": machine,
         "status": t.status,
         "stage": t.stage or None,
         "reason": t.reason or None,

@@ -151,6 +151,7 @@ def test_the_published_gate_file_is_valid():
         ("fail_on: [missing > 0]\nonly: {backnd: tflite}\n", "Did you mean 'backend'?"),
         ("fail_on: [missing > 0]\nonly: tflite\n", ":2: only is a mapping"),
         ("fail_on: [missing > 0]\nstrict: 1\n", ":2: strict is true or false"),
+        ("fail_on: [missing > 0]\nacross_machines: here\n", ":2: across_machines is true or false"),
         ("fail_on: [missing > 0\n", "not valid YAML"),
         ("fail_on: !!python/object/apply:os.abort []\n", ":1: "),
     ],
@@ -322,6 +323,83 @@ def test_a_gate_that_judges_nothing_is_said(runs):
 
     assert code == 0
     assert "gate 'activation_bytes > +4%' found nothing to judge" in text
+
+
+# --- on another machine ---
+
+OTHER = {"cpu": "Another CPU with a name of some length @ 2.0 GHz", "fingerprint": "ba9876543210"}
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> tuple[Path, Path]:
+    """A baseline, and a candidate of another machine on which int8 is half as fast."""
+    sample_results(tmp_path / "a", [FLOAT, INT8], experiment="apart")
+    slower = [FLOAT, replace(INT8, latency_ms=0.2)]
+    sample_results(tmp_path / "b", slower, experiment="apart", machine=OTHER)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_times_of_another_machine_are_shown_and_not_gated(apart):
+    code, text = compare(*apart)
+
+    assert code == 0
+    assert "passed: 2 trials, 6 gates" in text
+    assert max(map(len, text.splitlines())) <= 80
+    shown = " ".join(text.split())
+    assert (
+        "Not comparable: timed on different machines (cpu Invented CPU 9000 @ 3.0 GHz and Another CPU "
+        in shown
+    )
+    assert "onnxruntime/static-int8 speedup 10.0× 5.00×" in shown
+    lines = [line.strip() for line in text.splitlines()]
+    assert any(line.startswith("not judged by speedup < -5%: 1 change is not") for line in lines)
+    assert (
+        "not comparable, timed on different machines --retime times both runs' artifacts" in shown
+    )
+    assert "found nothing to judge" not in shown
+    assert "3 not comparable" in shown
+
+
+@pytest.mark.parametrize("how", ["the option", "the file"])
+def test_times_of_another_machine_are_gated_where_somebody_asks(apart, tmp_path, how):
+    asks = written(tmp_path, "fail_on: [speedup < -5%]\nacross_machines: true\n")
+    asked = ["--across-machines"] if how == "the option" else ["--gate", asks]
+
+    code, text = compare(*apart, *asked)
+
+    assert code == 1
+    assert "-50.00%" in text
+    assert "ot comparable" not in text
+
+
+def test_gates_that_nothing_is_comparable_for_are_exit_code_3(apart):
+    code, text = compare(*apart, "--fail-on", "speedup < -5%", "latency_ms > +10%")
+
+    assert code == 3
+    assert "nothing could be judged: 2 trials, 2 gates" in text
+    assert compare(*apart, "--fail-on", "speedup < -5%", "size_bytes > +1%")[0] == 0
+
+
+def test_what_is_not_comparable_is_in_every_form(apart, tmp_path):
+    _, text = compare(*apart, "--json", "-")
+    found = json.loads(text)
+    (told,) = found["not_judged"]
+    (speedup,) = (c for c in found["changes"] if c["metric"] == "speedup")
+    assert (told["count"], told["gates"]) == (1, ["speedup < -5%"])
+    assert told["reason"] == speedup["reason"]
+    assert (speedup["verdict"], speedup["change"]) == ("not comparable", None)
+    # the invented latencies 1.0, 0.1 and 0.2 ms, divided
+    assert (speedup["baseline"], speedup["candidate"]) == (pytest.approx(10), pytest.approx(5))
+
+    _, text = compare(*apart, "--markdown", "-")
+    assert "3 not comparable: timed on different machines (cpu Invented CPU 9000" in text
+    assert f"| `{INT8.id}` | speedup | 10.0× | 5.00× |" in text
+    assert "Gates: not judged by speedup &lt; -5%: 1 change is not comparable" in text
+
+    compare(*apart, "--junit", tmp_path / "gates.xml")
+    said = [case.findtext("system-out") or "" for case in junit(tmp_path).iter("testcase")]
+    assert "not comparable: speedup: 10.0× and 5.00×, timed on different machines" in said[1]
+    assert junit(tmp_path).get("failures") == "0"
 
 
 def junit(folder: Path) -> ET.Element:

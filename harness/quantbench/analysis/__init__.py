@@ -4,6 +4,7 @@ from quantbench.analysis.compare import (
     BETTER,
     MISSING,
     NEW,
+    NOT_COMPARABLE,
     SAME_AS,
     STATUS,
     UNDECIDED,
@@ -11,6 +12,7 @@ from quantbench.analysis.compare import (
     WORSE,
     Change,
     changes,
+    common,
 )
 from quantbench.analysis.constraints import (
     LARGEST_DROP,
@@ -21,7 +23,7 @@ from quantbench.analysis.constraints import (
     size_limit,
 )
 from quantbench.analysis.equivalence import smallest_claim
-from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
+from quantbench.analysis.gates import DEFAULT, Finding, Gate, LeftOut, judge, left_out, shown
 from quantbench.analysis.recommendation import (
     Choice,
     Standing,
@@ -33,7 +35,9 @@ from quantbench.analysis.recommendation import (
     standings,
     unbeaten,
 )
+from quantbench.analysis.retimed_changes import with_retimed
 from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
+from quantbench.analysis.time_changes import TIMED_METRICS
 from quantbench.analysis.trial_table import (
     MeasuredTrial,
     batch_sizes,
@@ -49,9 +53,11 @@ __all__ = [
     "LARGEST_DROP",
     "MISSING",
     "NEW",
+    "NOT_COMPARABLE",
     "OBJECTIVES",
     "SAME_AS",
     "STATUS",
+    "TIMED_METRICS",
     "UNDECIDED",
     "VERDICTS",
     "WORSE",
@@ -60,6 +66,7 @@ __all__ = [
     "Constraints",
     "Finding",
     "Gate",
+    "LeftOut",
     "MeasuredTrial",
     "Standing",
     "Standings",
@@ -68,11 +75,13 @@ __all__ = [
     "causes",
     "changes",
     "choose",
+    "common",
     "control",
     "explain",
     "facts",
     "frame_of",
     "judge",
+    "left_out",
     "pareto",
     "parse_drop",
     "parse_size",
@@ -85,4 +94,5 @@ __all__ = [
     "trial_frame",
     "trial_rows",
     "unbeaten",
+    "with_retimed",
 ]

@@ -10,22 +10,29 @@ what nobody minds (`SAME`), ``undecided`` otherwise. What each interval allows f
 - quality and agreement: the test samples. Where both runs hold predictions of the same samples the
   difference is paired (Bonett and Price, or a bootstrap of scores that are no mean); else it is made
   of the two stored intervals.
-- speed-ups: the intervals of both runs, and never less than two runs of the same differ by (`TWO_RUNS`)
-  or the smallest claim of either run (1 %, or twice the half-width of its A/A control). Milliseconds
-  are compared on one machine only, and with less trust: they are not paired within a round.
+- what a clock decides (speed-ups, milliseconds): the intervals of both runs, and what two sessions of one
+  machine differ by (`quantbench.analysis.time_changes`), as squares; never less than the smallest claim of
+  either run (1 %, or twice the half-width of its A/A control). Of runs of different machines it is
+  ``not comparable``, unless somebody asks: ratios do not carry over from one processor to another.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from quantbench.analysis.equivalence import smallest_claim
+from quantbench.analysis.time_changes import (
+    TIMED_METRICS,
+    TWO_RUNS,
+    least,
+    other_machine,
+    ratio_change,
+)
 from quantbench.analysis.trial_table import reference_trial
 from quantbench.errors import NotComparable
 from quantbench.results import Measurement, Results, TrialRow, rows
@@ -36,18 +43,13 @@ from quantbench.units import METRICS, Better
 from quantbench.units import Change as Unit
 
 BETTER, SAME_AS, WORSE, UNDECIDED = "better", "same", "worse", "undecided"
-MISSING, NEW = "missing", "new"
-VERDICTS = (WORSE, MISSING, BETTER, NEW, UNDECIDED, SAME_AS)
+MISSING, NEW, NOT_COMPARABLE = "missing", "new", "not comparable"
+VERDICTS = (WORSE, MISSING, BETTER, NEW, UNDECIDED, NOT_COMPARABLE, SAME_AS)
 """In the order in which a reader wants them."""
 
 STATUS = "status"
 """Stands where a metric does in the change of what became of a trial."""
 
-TWO_RUNS: Mapping[str, float] = {"speedup": 0.03, "latency_ms": 0.10}
-"""What two complete runs of the same artifact on one machine differ by, as a share.
-
-Speed-ups: 74 of 75 agree within it (docs/validation.md). Milliseconds: up to 9 % between published runs.
-"""
 SQNR_NOISE = 0.1
 """Decibels by which the same integers differ between kernels."""
 SQNR_MOST = 100.0
@@ -55,10 +57,9 @@ SQNR_MOST = 100.0
 
 POINTS, PERCENT, DECIBELS = Unit.POINTS, Unit.PERCENT, Unit.DECIBELS
 SAME: Mapping[str, float] = {POINTS: 0.005, PERCENT: 0.05, DECIBELS: 1.0}
-"""A change whose interval lies within this is none: half a point, 5 %, 1 dB.
-
-Of what is timed, within one and a half of `TWO_RUNS` where that is more.
-"""
+"""A change whose interval lies within this is none: half a point, 5 %, 1 dB."""
+SAME_TIME = 0.12
+"""The same of times of two runs, of which 5 % cannot be shown; of milliseconds nothing is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,15 @@ class Change:
         return f"{self.metric} @{self.batch_size}" if (self.batch_size or 1) > 1 else self.metric
 
 
-def changes(baseline: Results, candidate: Results) -> tuple[Change, ...]:
+def changes(
+    baseline: Results, candidate: Results, *, across_machines: bool = False
+) -> tuple[Change, ...]:
     """Every trial of either run: its status, then its metrics.
+
+    Parameters
+    ----------
+    across_machines : bool
+        Compare times of different machines too, as if they were of one.
 
     Raises
     ------
@@ -144,8 +152,17 @@ def changes(baseline: Results, candidate: Results) -> tuple[Change, ...]:
         status = _status(key, before.trials.get(key), after.trials.get(key))
         found.append(status)
         if _ran(before.trials.get(key)) and _ran(after.trials.get(key)):
-            found += _metrics(status, before, after)
+            found += _metrics(status, before, after, across_machines)
     return tuple(found)
+
+
+def common(baseline: Results, candidate: Results) -> Mapping[str, tuple[TrialRow, TrialRow]]:
+    """The trials that are ``ok`` in both runs: by the name that both know, their row in each."""
+    before, after = (
+        {keys[row.trial]: row for row in rows(TrialRow, run.trials) if row.status == Status.OK}
+        for run, keys in zip((baseline, candidate), _keys(baseline, candidate), strict=True)
+    )
+    return {name: (row, after[name]) for name, row in before.items() if name in after}
 
 
 # --- trials --------------------------------------------------------------------------------------
@@ -207,11 +224,6 @@ class _Side:
             places,
             {str(n): own.sort_values("sample") for n, own in run.predictions.groupby("trial")},
         )
-
-    @property
-    def machines(self) -> set[str]:
-        """Fingerprints of the machines that it was measured on."""
-        return set(self.run.trials["machine"].dropna())
 
     def reference(self, key: str, last: str) -> str:
         """The trial that ratios are shown against, by the name that both know."""
@@ -279,21 +291,27 @@ def _told(row: TrialRow | None) -> str:
 # --- metrics -------------------------------------------------------------------------------------
 
 
-def _metrics(trial: Change, before: _Side, after: _Side) -> Iterator[Change]:
+def _metrics(trial: Change, before: _Side, after: _Side, across_machines: bool) -> Iterator[Change]:
     """The changes of a trial that both runs have measured; metrics that neither has are left out."""
+    machines = (before.trials[trial.trial].machine, after.trials[trial.trial].machine)
+    apart = other_machine(machines, before.run.machine, after.run.machine)
+    if across_machines:
+        apart = ""
     known = (side.places.get(trial.trial, ()) for side in (before, after))
     places = dict.fromkeys(place for own in known for place in own)
     for metric in QUANTITIES:
         for name, scenario, batch in places:
             if name == metric:
-                found = _change(trial, metric, scenario, batch, before, after)
+                why = apart if metric in TIMED_METRICS else ""
+                found = _change(trial, metric, scenario, batch, before, after, why)
                 if found is not None:
                     yield found
 
 
 def _change(
-    trial: Change, metric: str, scenario: str, batch: int, before: _Side, after: _Side
+    trial: Change, metric: str, scenario: str, batch: int, before: _Side, after: _Side, apart: str
 ) -> Change | None:
+    """One metric of a trial; ``apart``: why its two values are not comparable, if they are not."""
     key, quantity, against = trial.trial, QUANTITIES[metric], ""
     if metric == "speedup":
         last = Scenario.OFFLINE if scenario == Scenario.OFFLINE else f"batch{batch}"
@@ -318,25 +336,27 @@ def _change(
 
     if values[0] is None and values[1] is None:
         return None
+    if apart:
+        return told(None, NOT_COMPARABLE, apart)
     if values[0] is None:
         return told(None, NEW, "the baseline has no value")
     if values[1] is None:
         if metric == "speedup" and len(set(named)) > 1:
             return told(
-                None, UNDECIDED,
-                f"not comparable: ratios are to {named[0]} in the baseline and to {named[1]} in the "
+                None, NOT_COMPARABLE,
+                f"ratios are to {named[0]} in the baseline and to {named[1]} in the "
                 "candidate, and no reference was timed in both; name one under 'reference:'",
             )  # fmt: skip
         return told(None, MISSING, other.reason or "the candidate has no value")
-    if metric == "latency_ms" and before.machines != after.machines:
-        return told(None, UNDECIDED, "not comparable: the runs are of different machines")
-    if metric in TWO_RUNS:
+    if metric in TIMED_METRICS:
         if (one.interval, one.n) == (other.interval, other.n):
             interval, reason = Interval(0.0, 0.0, 0.0), "the same measurement"
         else:
             controls = [side.control(key, scenario, batch) for side in (before, after)]
-            interval = ratio_change(_interval(one), _interval(other), least(metric, controls))
-            reason = f"against {against}" if against else "on the same machine"
+            interval = ratio_change(
+                _interval(one), _interval(other), floor=least(controls), sessions=TWO_RUNS[metric]
+            )
+            reason = f"against {against}" if against else "in milliseconds"
     elif metric in ("quality", "agreement"):
         interval, reason = _score(metric, key, one, other, before, after)
     elif metric == "sqnr_db":
@@ -349,8 +369,10 @@ def _change(
     return told(interval, verdict(interval, metric), reason)
 
 
-def verdict(change: Interval, metric: str) -> str:
+def verdict(change: Interval, metric: str, near: float = 0.0) -> str:
     """What an interval of a change says: one of `VERDICTS`.
+
+    ``near``: what nobody minds; by default `SAME` of its unit, and `SAME_TIME` of times of two runs.
 
     >>> verdict(Interval(-0.09, -0.12, -0.06), "speedup")
     'worse'
@@ -360,41 +382,10 @@ def verdict(change: Interval, metric: str) -> str:
     quantity = QUANTITIES[metric]
     if change.excludes(0.0):
         return BETTER if (change.value > 0) == quantity.higher else WORSE
-    near = max(SAME[quantity.unit], 1.5 * TWO_RUNS.get(metric, 0.0))
+    near = near or (SAME_TIME if metric in TIMED_METRICS else SAME[quantity.unit])
     # of ratios 5 % more is as far as 1 / 1.05 less, so that the way back is the way there
     below = near / (1 + near) if quantity.unit == PERCENT else near
     return SAME_AS if change.low >= -below and change.high <= near else UNDECIDED
-
-
-def least(metric: str, controls: Iterable[Interval | None]) -> float:
-    """The smallest change of a timed metric that two runs may claim, given their A/A controls."""
-    return max(TWO_RUNS[metric], *map(smallest_claim, controls))
-
-
-def ratio_change(baseline: Interval, candidate: Interval, floor: float) -> Interval:
-    """The relative change of a ratio (or of a time) between two runs.
-
-    Parameters
-    ----------
-    baseline, candidate : Interval
-        Both above 0. Their logarithms are compared: the way back is the way there.
-    floor : float
-        The interval reaches at least this far, as a share, to both sides; see `least`.
-
-    >>> change = ratio_change(Interval(2.0, 1.98, 2.02), Interval(1.8, 1.78, 1.82), 0.03)
-    >>> [round(100 * x, 1) for x in (change.value, change.low, change.high)]
-    [-10.0, -12.6, -7.3]
-    """
-    found = difference_interval(_log(baseline), _log(candidate))
-    least = math.log1p(floor)
-    low, high = min(found.low, found.value - least), max(found.high, found.value + least)
-    return Interval(*(math.expm1(x) for x in (found.value, low, high)))
-
-
-def _log(x: Interval) -> Interval:
-    return Interval(
-        math.log(x.value), math.log(x.low) if x.low > 0 else -math.inf, math.log(x.high)
-    )
 
 
 def _exact(before: float, after: float, unit: str) -> float:

@@ -19,6 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from quantbench.analysis.compare import (
     DECIBELS,
     MISSING,
+    NOT_COMPARABLE,
     PERCENT,
     POINTS,
     QUANTITIES,
@@ -61,6 +62,8 @@ class Gate:
         Of `SELECTORS`, the values that a trial must have one of; empty for every trial.
     strict : bool
         Whether the estimate alone fails it, however wide its interval is.
+    across_machines : bool
+        Whether its file asks that times of different machines be compared too.
     """
 
     metric: str
@@ -69,6 +72,7 @@ class Gate:
     text: str
     only: Mapping[str, frozenset[str]] = field(default_factory=dict)
     strict: bool = False
+    across_machines: bool = False
 
     def concerns(self, change: Change) -> bool:
         """Whether the gate is about this change."""
@@ -154,7 +158,8 @@ DEFAULT: tuple[Gate, ...] = tuple(
 def read(path: Path) -> tuple[Gate, ...]:
     """The gates of a file.
 
-    YAML with the keys ``fail_on`` (a list of gates), ``only`` (trials that they concern) and ``strict``.
+    YAML with the keys ``fail_on`` (a list of gates), ``only`` (trials that they concern), ``strict``
+    and ``across_machines``.
 
     Raises
     ------
@@ -176,10 +181,12 @@ def read(path: Path) -> tuple[Gate, ...]:
     if problems:
         raise BadInput("\n".join(f"{path}:{line}: {text}" for line, text in sorted(problems)))
     only = {key: _values(value) for key, value in (tree.get("only") or {}).items()}
-    return tuple(replace(g, only=only, strict=bool(tree.get("strict", False))) for g in found)
+    strict, across = (bool(tree.get(key, False)) for key in _SWITCHES)
+    return tuple(replace(gate, only=only, strict=strict, across_machines=across) for gate in found)
 
 
-_KEYS = ("fail_on", "only", "strict")
+_SWITCHES = ("strict", "across_machines")
+_KEYS = ("fail_on", "only", *_SWITCHES)
 
 
 def _problems(tree: Any, found: list[Gate]) -> Iterator[tuple[int, str]]:
@@ -199,8 +206,9 @@ def _problems(tree: Any, found: list[Gate]) -> Iterator[tuple[int, str]]:
             found.append(parse(str(text)))
         except BadInput as error:
             yield gates.lc.item(i)[0] + 1, str(error)
-    if "strict" in tree and not isinstance(tree["strict"], bool):
-        yield lines.lc.key("strict")[0] + 1, "strict is true or false"
+    for key in _SWITCHES:
+        if key in tree and not isinstance(tree[key], bool):
+            yield lines.lc.key(key)[0] + 1, f"{key} is true or false"
     selected: Any = tree.get("only") or {}
     if not isinstance(selected, Mapping):
         yield lines.lc.key("only")[0] + 1, f"only is a mapping of {', '.join(SELECTORS)} to names"
@@ -222,11 +230,40 @@ def judge(changes: Iterable[Change], gates: Sequence[Gate]) -> tuple[Finding, ..
     """What every gate says of every change that it concerns.
 
     A metric that the baseline has and the candidate lacks fails its gates: what cannot be judged is
-    not fine. One that only the candidate has, or that is not comparable, does not.
+    not fine. One that only the candidate has does not. Of what is not comparable a gate says nothing;
+    see `left_out`.
     """
-    known = tuple(changes)
+    known = tuple(change for change in changes if change.verdict != NOT_COMPARABLE)
     return tuple(
         _found(gate, change) for gate in gates for change in known if gate.concerns(change)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Changes that gates are about and do not judge: how many, for one reason, and which gates."""
+
+    count: int
+    reason: str
+    gates: tuple[Gate, ...]
+
+    @property
+    def sentence(self) -> str:
+        """In one line, the reason without its particulars."""
+        changes = "change is" if self.count == 1 else "changes are"
+        texts, reason = ", ".join(gate.text for gate in self.gates), self.reason.partition(" (")[0]
+        return f"not judged by {texts}: {self.count} {changes} not comparable, {reason}"
+
+
+def left_out(changes: Iterable[Change], gates: Sequence[Gate]) -> tuple[LeftOut, ...]:
+    """What gates do not judge because it is not comparable, by reason."""
+    found: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.verdict == NOT_COMPARABLE and any(g.concerns(change) for g in gates):
+            found.setdefault(change.reason, []).append(change)
+    return tuple(
+        LeftOut(len(own), reason, tuple(g for g in gates if any(map(g.concerns, own))))
+        for reason, own in found.items()
     )
 
 

@@ -19,6 +19,7 @@ from quantbench.analysis import (
     BETTER,
     MISSING,
     NEW,
+    NOT_COMPARABLE,
     SAME_AS,
     STATUS,
     UNDECIDED,
@@ -27,13 +28,17 @@ from quantbench.analysis import (
     Change,
     Finding,
     Gate,
+    LeftOut,
     changes,
     judge,
+    left_out,
     shown,
+    with_retimed,
 )
 from quantbench.cli.terminal import without
 from quantbench.results import Results
-from quantbench.units import one_line
+from quantbench.runs import Retimed
+from quantbench.units import METRICS, one_line
 
 MOST = 30
 """Lines of changes that are shown without having failed anything."""
@@ -51,21 +56,38 @@ class Checks:
     changes: tuple[Change, ...]
     gates: tuple[Gate, ...]
     findings: tuple[Finding, ...]
+    retimed: bool = False
 
     @classmethod
-    def of(cls, baseline: Results, candidate: Results, gates: Sequence[Gate]) -> Checks:
+    def of(
+        cls,
+        baseline: Results,
+        candidate: Results,
+        gates: Sequence[Gate],
+        *,
+        across_machines: bool = False,
+        retimed: Sequence[Retimed] = (),
+    ) -> Checks:
         """Compare and judge.
+
+        Parameters
+        ----------
+        across_machines : bool
+            Compare times of different machines too; so does a gate whose file asks for it.
+        retimed : sequence of Retimed
+            What was timed again takes the place of the times that the runs have.
 
         Raises
         ------
         NotComparable
             If the runs have no trial in common.
         """
-        found = changes(baseline, candidate)
+        across = across_machines or any(gate.across_machines for gate in gates)
+        found = with_retimed(changes(baseline, candidate, across_machines=across), retimed)
         before, after = (
             f"{run.run['experiment']} {run.run['run']}" for run in (baseline, candidate)
         )
-        return cls(before, after, found, tuple(gates), judge(found, gates))
+        return cls(before, after, found, tuple(gates), judge(found, gates), bool(retimed))
 
     @property
     def failed(self) -> tuple[Finding, ...]:
@@ -80,8 +102,30 @@ class Checks:
     @property
     def idle(self) -> tuple[Gate, ...]:
         """Gates that no trial has a value for: they judged nothing."""
-        judged = {id(f.gate) for f in self.findings}
-        return tuple(gate for gate in self.gates if id(gate) not in judged)
+        known = {id(f.gate) for f in self.findings}
+        known |= {id(gate) for left in self.left_out for gate in left.gates}
+        return tuple(gate for gate in self.gates if id(gate) not in known)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What gates are about and do not judge, because it is not comparable."""
+        return left_out(self.changes, self.gates)
+
+    @property
+    def incomparable(self) -> dict[str, list[Change]]:
+        """Changes that are not comparable, by reason."""
+        found: dict[str, list[Change]] = {}
+        for change in self.changes:
+            if change.verdict == NOT_COMPARABLE:
+                found.setdefault(change.reason, []).append(change)
+        return found
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a gate failed, 3 where none could judge for nothing it asks for is comparable, else 0."""
+        if self.failed:
+            return 1
+        return 3 if self.left_out and not self.findings else 0
 
     @property
     def notable(self) -> tuple[Change, ...]:
@@ -91,7 +135,8 @@ class Checks:
         found = [
             change
             for change in self.changes
-            if change.verdict not in (SAME_AS, UNDECIDED, NEW) and id(change) not in failed
+            if change.verdict not in (SAME_AS, UNDECIDED, NOT_COMPARABLE, NEW)
+            and id(change) not in failed
         ]
         return tuple(sorted(found, key=lambda change: order[change.verdict]))
 
@@ -113,7 +158,8 @@ class Checks:
         bad = len({f.trial for f in self.failed})
         gates = f"{len(self.gates)} gate{'s' * (len(self.gates) != 1)}"
         told = f"{trials} trial{'s' * (trials != 1)}, {gates}"
-        return f"failed: {bad} of {told}" if bad else f"passed: {told}"
+        how = {0: "passed", 1: f"failed: {bad} of", 3: "nothing could be judged:"}[self.exit_code]
+        return f"{how}: {told}" if how == "passed" else f"{how} {told}"
 
     @property
     def counts(self) -> str:
@@ -151,6 +197,7 @@ def show(checks: Checks, console: Console) -> None:
         console.print(table)
         if len(checks.notable) > MOST:
             console.print(f"... and {len(checks.notable) - MOST} more; --json has all")
+    _show_incomparable(checks, console)
     if checks.new:
         first = ", ".join(without(one_line(name), checks.place) for name in checks.new[:3])
         more = f" and {len(checks.new) - 3} more" if len(checks.new) > 3 else ""
@@ -158,7 +205,38 @@ def show(checks: Checks, console: Console) -> None:
     console.print(f"\n{checks.counts}")
     for gate in checks.idle:
         console.print(f"gate '{gate.text}' found nothing to judge", style="yellow", markup=False)
-    console.print(checks.summary, style="bold red" if checks.failed else "bold green")
+    for left in checks.left_out:
+        console.print(one_line(left.sentence), style="yellow", markup=False)
+    if checks.left_out and not checks.retimed:
+        console.print("--retime times both runs' artifacts on this machine and judges that")
+    console.print(checks.summary, style="bold red" if checks.exit_code else "bold green")
+
+
+def _show_incomparable(checks: Checks, console: Console) -> None:
+    """Both values of what is not comparable, under the reason."""
+    left = MOST
+    for reason, found in checks.incomparable.items():
+        console.print(f"\nNot comparable: {one_line(reason)}", style="bold yellow", markup=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("trial", overflow="fold")
+        table.add_column("metric", overflow="fold")
+        for side in ("baseline", "candidate"):
+            table.add_column(side, justify="right", no_wrap=True)
+        for change in found[:left]:
+            name = without(one_line(change.trial), checks.place)
+            table.add_row(Text(name), Text(change.name), *_values(change))
+        if found[:left]:
+            console.print(table)
+        if len(found) > left:
+            console.print(f"... and {len(found) - left} more; --json has all")
+        left = max(left - len(found), 0)
+
+
+def _values(change: Change) -> tuple[str, str]:
+    """Both values as people read them."""
+    write = METRICS[change.metric].write
+    one, other = ("-" if x is None else write(x) for x in (change.baseline, change.candidate))
+    return one, other
 
 
 def _findings(findings: Sequence[Finding], place: tuple[str, str] | None, colour: str) -> Table:
@@ -178,7 +256,7 @@ def _told(change: Change) -> str:
 def junit(checks: Checks) -> str:
     """JUnit XML: a test case per trial, in a class per model, with a failure for each failed gate.
 
-    Undecided findings are in ``system-out``; a trial that the baseline did not run either is skipped.
+    Undecided findings and what is not comparable are in ``system-out``; a trial that the baseline did not run either is skipped.
     """
     trials: dict[str, list[Change]] = {}
     for change in checks.changes:
@@ -210,6 +288,11 @@ def junit(checks: Checks) -> str:
         said = [
             f"undecided: {f.gate.text}: {f.sentence}" for f in checks.undecided if f.trial == trial
         ]
+        said += [
+            f"not comparable: {c.name}: {' and '.join(_values(c))}, {c.reason}"
+            for c in own
+            if c.verdict == NOT_COMPARABLE
+        ]
         if said:
             ET.SubElement(case, "system-out").text = _xml("\n".join(said))
     ET.indent(root)
@@ -222,7 +305,7 @@ def _xml(text: str) -> str:
 
 def markdown(checks: Checks) -> str:
     """A short text for a pull request: what failed, what is undecided, what else changed."""
-    mark = "❌" if checks.failed else "✅"
+    mark = "❌" if checks.exit_code else "✅"
     lines = [f"### {mark} quantbench: {_cell(checks.summary)}", ""]
     lines += [f"{_cell(checks.baseline)} → {_cell(checks.candidate)}", ""]
     findings = [(f, "**failed**") for f in checks.failed]
@@ -244,10 +327,29 @@ def markdown(checks: Checks) -> str:
         if len(checks.notable) > MOST:
             lines += ["", f"... and {len(checks.notable) - MOST} more."]
         lines += ["", "</details>", ""]
+    lines += _incomparable_lines(checks)
     if checks.new:
         lines += [f"{len(checks.new)} new trials.", ""]
     lines += [f"Gate {_code(gate.text)} found nothing to judge.\n" for gate in checks.idle]
+    lines += [f"Gates: {_cell(left.sentence)}.\n" for left in checks.left_out]
     return "\n".join([*lines, f"{checks.counts}.", ""])
+
+
+def _incomparable_lines(checks: Checks) -> list[str]:
+    """Both values of what is not comparable, folded away under each reason."""
+    lines: list[str] = []
+    for reason, found in checks.incomparable.items():
+        summary = f"{len(found)} not comparable: {_cell(reason)}"
+        lines += [f"<details><summary>{summary}</summary>", ""]
+        lines += ["| trial | metric | baseline | candidate |", "|---|---|---|---|"]
+        lines += [
+            f"| {_code(c.trial)} | {_cell(c.name)} | {' | '.join(map(_cell, _values(c)))} |"
+            for c in found[:MOST]
+        ]
+        if len(found) > MOST:
+            lines += ["", f"... and {len(found) - MOST} more."]
+        lines += ["", "</details>", ""]
+    return lines
 
 
 def _cell(text: str) -> str:
@@ -268,6 +370,11 @@ def to_json(checks: Checks) -> str:
         "baseline": checks.baseline,
         "candidate": checks.candidate,
         "failed": bool(checks.failed),
+        "exit_code": checks.exit_code,
+        "not_judged": [
+            {"count": left.count, "reason": left.reason, "gates": [g.text for g in left.gates]}
+            for left in checks.left_out
+        ],
         "findings": [
             {
                 "trial": f.trial, "gate": f.gate.text, "failed": f.failed,

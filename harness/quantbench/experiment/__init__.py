@@ -2,6 +2,7 @@
 
 from quantbench.experiment.expand import Experiment, describe, matches
 from quantbench.experiment.plan import Cell, estimate_seconds, float_form, parity_cell, resolve
+from quantbench.experiment.reader import declared_targets
 from quantbench.experiment.user_model import OUTPUTS, contents
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Cell",
     "Experiment",
     "contents",
+    "declared_targets",
     "describe",
     "estimate_seconds",
     "float_form",

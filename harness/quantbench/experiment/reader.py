@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from quantbench.experiment.file_schema import (
     FIELDS,
     ExperimentFile,
     ModelEntry,
+    TargetEntry,
     TaskEntry,
 )
 from quantbench.spec import (
@@ -298,7 +300,7 @@ class Reader:
                     continue
                 target = known[item]
             else:
-                target = Target(**{**item.model_dump(), "affinity": tuple(item.affinity)})
+                target = _target(item)
             if target.name in (t.name for t in found):
                 self.problem(line, f"target '{target.name}' is listed twice")
             found.append(target)
@@ -384,6 +386,29 @@ class Reader:
                 check_axis(axis, value)
             except BadInput as error:
                 self.problem(line, str(error))
+
+
+def declared_targets(text: str) -> dict[str, Target]:
+    """The targets that the text of an experiment declares itself, by name; not what presets are.
+
+    ``text``: of an experiment that was read before; one that cannot be read declares none.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return {}
+    items = tree.get("targets") if isinstance(tree, dict) else None
+    found = {}
+    for item in items if isinstance(items, list) else []:
+        with contextlib.suppress(ValidationError):  # of another version
+            if isinstance(item, dict):
+                target = _target(TargetEntry.model_validate(item))
+                found[target.name] = target
+    return found
+
+
+def _target(entry: TargetEntry) -> Target:
+    return Target(**{**entry.model_dump(), "affinity": tuple(entry.affinity)})
 
 
 def _plain(node: Any) -> Any:

@@ -12,6 +12,7 @@ from quantbench.runs.interleaved_timing import (
     warm_workers,
 )
 from quantbench.runs.reporter import Reporter
+from quantbench.runs.retiming import Retimed, other_versions, retime
 from quantbench.runs.runner import exit_code, run, score
 from quantbench.runs.states import Built, Scored
 from quantbench.runs.store import Store, locked, open_run
@@ -24,6 +25,7 @@ __all__ = [
     "Contender",
     "Generation",
     "Reporter",
+    "Retimed",
     "Scenario.MULTI_STREAM",
     "Scenario.OFFLINE",
     "Scenario.SINGLE_STREAM",
@@ -37,6 +39,8 @@ __all__ = [
     "locked",
     "log_times",
     "open_run",
+    "other_versions",
+    "retime",
     "run",
     "run_comparison",
     "run_generation",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Precision:
     memory_processes: int = 3
     energy_window_s: float = 0.0
     energy_windows: int = 5
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any]) -> Precision:
+        """Of a run's description; what an older one does not say is as it is today."""
+        protocol = run.get("protocol") or {}
+        known = {f.name: protocol[f.name] for f in fields(cls) if f.name in protocol}
+        return cls(**{"name": str(run.get("precision")), **known})
 
 
 PRECISIONS: Mapping[str, Precision] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from quantbench.analysis import DEFAULT, Finding, Gate, changes, judge
+from quantbench.analysis import DEFAULT, TIMED_METRICS, Finding, Gate, changes, judge
 from quantbench.backend_api import Artifact, Record, Runtime
 from quantbench.errors import BadInput, NotComparable, QuantbenchError
 from quantbench.execution import Ending, Job, RemoteSession
@@ -34,9 +34,6 @@ from quantbench.spec import (
 from quantbench.stats import answers, metric_of, sqnr_db
 from quantbench.steps import read_split, session_server
 from quantbench.system import content_key, entry, locate
-
-TIMES = ("speedup", "latency_ms")
-"""Metrics that a single process does not measure well enough to judge by."""
 
 
 class Refused(QuantbenchError):
@@ -173,7 +170,8 @@ class Bench:
             return []
         found = self.score(experiment)
         if found.folder not in self._findings:
-            gates = [g for g in self.gates if g.metric not in TIMES]
+            # a single process does not measure a time well enough to judge by
+            gates = [g for g in self.gates if g.metric not in TIMED_METRICS]
             self._findings[found.folder] = judge(changes(self.baseline, found), gates)
         # without its seed where neither run has several
         names = (trial.id, replace(trial, several_seeds=False).id)

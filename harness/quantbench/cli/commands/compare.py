@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantbench.cli.consoles import err, out
+
+if TYPE_CHECKING:
+    from quantbench.results import Results
+    from quantbench.runs import Retimed
 
 
 def compare(
@@ -28,6 +32,20 @@ def compare(
             "several may follow, beside those of the file.",
         ),
     ] = None,
+    retime: Annotated[
+        bool,
+        typer.Option(
+            "--retime",
+            help="Time both runs' artifacts again, interleaved on this machine, and judge times by that.",
+        ),
+    ] = False,
+    across_machines: Annotated[
+        bool,
+        typer.Option(
+            "--across-machines",
+            help="Compare times of different machines as if they were of one.",
+        ),
+    ] = False,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, a case per trial.")
     ] = None,
@@ -44,7 +62,9 @@ def compare(
 
     A gate fails where the whole 95 % interval of a change lies beyond its limit.
 
-    Speed is the ratio to the run's own reference; on one machine, milliseconds too.
+    Times are compared where both runs are of one machine, and allow for what two sessions differ by.
+
+    With --retime they hold on any machine, and smaller changes are found.
 
     [bold]Examples[/bold]
 
@@ -52,7 +72,7 @@ def compare(
 
       quantbench compare OLD NEW --fail-on "speedup < -10%" "missing > 0"
 
-      quantbench compare OLD NEW --gate gates.yaml --junit gates.xml --markdown -
+      quantbench compare OLD NEW --retime --gate gates.yaml --junit gates.xml
     """
     from quantbench.analysis import gates
     from quantbench.cli import checks
@@ -63,9 +83,11 @@ def compare(
         *(gates.read(gate) if gate else ()),
         *map(gates.parse, (*(fail_on or ()), *(more or ()))),
     )
+    before, after = load_results(baseline), load_results(candidate)
     found = checks.Checks.of(
-        load_results(baseline), load_results(candidate), asked or gates.DEFAULT
-    )
+        before, after, asked or gates.DEFAULT, across_machines=across_machines,
+        retimed=_retimed(before, after) if retime else (),
+    )  # fmt: skip
     shown = Path("-")
     if shown not in (markdown, json):
         checks.show(found, out)
@@ -77,4 +99,22 @@ def compare(
         elif path is not None:
             write_atomically(path, write(found))
             err.print(f"wrote {path}", markup=False, soft_wrap=True)
-    raise typer.Exit(1 if found.failed else 0)
+    raise typer.Exit(found.exit_code)
+
+
+def _retimed(baseline: Results, candidate: Results) -> tuple[Retimed, ...]:
+    """The trials of both runs, timed again here; raises `NotComparable` where there are none."""
+    from quantbench.analysis import common
+    from quantbench.errors import NotComparable
+    from quantbench.runs import Reporter, other_versions
+    from quantbench.runs import retime as time_again
+
+    trials = common(baseline, candidate)
+    if not trials:
+        raise NotComparable(
+            f"{baseline.folder} and {candidate.folder} have no trial in common that is ok in both: "
+            "there is nothing to time again"
+        )
+    for line in other_versions(baseline, candidate, trials):
+        err.print(line, markup=False, soft_wrap=True)
+    return time_again(baseline, candidate, trials, reporter=Reporter(err))

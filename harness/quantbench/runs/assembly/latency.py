@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -63,7 +62,7 @@ class Timed:
 def timed_of(results: Results) -> list[Timed]:
     """The comparisons of a run, from its samples and readings; in the order in which they were timed."""
     trials = results.trials.set_index("trial")
-    precision = _precision(results.run.get("protocol") or {}, str(results.run.get("precision")))
+    precision = Precision.of_run(results.run)
     samples, readings = results.samples, results.readings
     ends = samples[samples["scenario"] == Scenario.END_TO_END]
     samples = samples[samples["scenario"] != Scenario.END_TO_END]
@@ -96,12 +95,6 @@ def timed_of(results: Results) -> list[Timed]:
 def _is_float(trials: pd.DataFrame, name: str) -> bool:
     own = name.removesuffix(CONTROL)
     return bool(trials.at[own, "method"] == "fp32" and trials.at[own, "training"] == "ptq")
-
-
-def _precision(protocol: Mapping[str, Any], name: str) -> Precision:
-    """The protocol of a run; what an older one does not say is as it is today."""
-    known = {f.name: protocol[f.name] for f in fields(Precision) if f.name in protocol}
-    return Precision(**{"name": name, **known})
 
 
 def _generations(
