@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from quantbench.backend_api import Artifact, Operation
+from quantbench.backend_api import Artifact, Operation, TimedOperation
 from quantbench.errors import BadArtifact, TargetNotApplied
 from quantbench.spec import Array, Arrays, Method, Target, TensorSpec, check_inputs, decode, encode
 from quantbench_backends.tflite.executed_operations import delegated, executed
@@ -86,6 +86,29 @@ class LiteRTRuntime:
             shaped = self._invoked(artifact, replace(target, optimize=False), inputs)
         return executed(session.interpreter, _own_kernels(target), shaped.interpreter)
 
+    def profile(
+        self, artifact: Artifact, target: Target, inputs: Arrays, seconds: float
+    ) -> tuple[TimedOperation, ...]:
+        """The time of each operator, from the profiler of LiteRT's compiled models.
+
+        The interpreter has none: see `ProfiledModel`.
+        """
+        from quantbench_backends.tflite.compiled_model import ProfiledModel
+        from quantbench_backends.tflite.profile import profile
+
+        operations = self.operations(artifact, target, inputs)
+        session = self.load(artifact, target, 1)
+        session.bind(inputs)  # checks them
+        arrays = [
+            encode(inputs[task.name], task, stored)
+            for task, stored in zip(artifact.task_inputs, artifact.inputs, strict=True)
+        ]
+        own = _own_kernels(target)
+        mode = "delegate" if target.optimize and own == "builtin" else own
+        shapes, indices = [array.shape for array in arrays], session.input_indices
+        with ProfiledModel(artifact.path, mode, target.threads, shapes, indices) as model:
+            return profile(model, arrays, seconds, operations, own)
+
     def _invoked(self, artifact: Artifact, target: Target, inputs: Arrays) -> LiteRTSession:
         session = self.load(artifact, target, 1)
         session.bind(inputs)
@@ -114,7 +137,7 @@ class LiteRTSession:
         self.outputs = artifact.outputs
         self.effective = effective
         self._artifact = artifact
-        self._input_indices = input_indices
+        self.input_indices = input_indices
         self._output_indices = output_indices
         self._batch_size = batch_size
 
@@ -122,7 +145,7 @@ class LiteRTSession:
         """Copy the task's arrays, quantized, into the interpreter; forget recurrent state."""
         tasks = self._artifact.task_inputs
         check_inputs(tasks, inputs, self._batch_size)
-        for index, task, stored in zip(self._input_indices, tasks, self.inputs, strict=True):
+        for index, task, stored in zip(self.input_indices, tasks, self.inputs, strict=True):
             self.interpreter.set_tensor(index, encode(inputs[task.name], task, stored))
         self.interpreter.reset_all_variables()
 
