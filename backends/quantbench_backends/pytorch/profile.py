@@ -44,7 +44,7 @@ def profile(
     compiled = routes.of(artifact).compiled
     durations = [
         list(_operators(event, engines, compiled=compiled))
-        for event in profiler.events()  # type: ignore[no-untyped-call]
+        for event in profiler.events()
         if event.name == _CALL
     ]
     timed = tuple(

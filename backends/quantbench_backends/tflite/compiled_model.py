@@ -98,9 +98,7 @@ class ProfiledModel:
         options = self._made("Options")
         self._call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(_CPU))
         self._option(options, "runtime_options_string", "enable_profiling = true\n")
-        self._option(
-            options, "xnnpack", f'num_threads = {threads}\nkernel_mode = "{kernels}"\n'
-        )
+        self._option(options, "xnnpack", f'num_threads = {threads}\nkernel_mode = "{kernels}"\n')
         self._compiled = self._made("CompiledModel", self._environment, self._model, options)
         self._profiler = self._handle("LiteRtCompiledModelGetProfiler", self._compiled)
         self._signature = self._handle("LiteRtGetModelSignature", self._model, _SIGNATURE)
@@ -109,9 +107,7 @@ class ProfiledModel:
             raise NotProfiled(f"LiteRT's signature of {path} has other inputs than its interpreter")
         self._order = [places.index(index) for index in indices]
         by_place = dict(zip(self._order, shapes, strict=True))
-        self._inputs = [
-            self._input(place, by_place[place]) for place in range(len(places))
-        ]
+        self._inputs = [self._input(place, by_place[place]) for place in range(len(places))]
         self._outputs = self._output_buffers()
 
     def __enter__(self) -> ProfiledModel:
@@ -135,7 +131,9 @@ class ProfiledModel:
         for place, array in zip(self._order, arrays, strict=True):
             address = ctypes.c_void_p()
             buffer, content = self._inputs[place], np.ascontiguousarray(array)
-            self._call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(_WRITE))
+            self._call(
+                "LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(_WRITE)
+            )
             ctypes.memmove(address, content.ctypes.data, content.nbytes)
             self._call("LiteRtUnlockTensorBuffer", buffer)
 
@@ -274,5 +272,7 @@ def _library() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         library.LiteRtGetProfilerEvents  # noqa: B018 - looked up, so that its absence shows here
     except (OSError, AttributeError) as error:
-        raise NotProfiled(f"this ai-edge-litert has no library with a profiler ({error})") from error
+        raise NotProfiled(
+            f"this ai-edge-litert has no library with a profiler ({error})"
+        ) from error
     return library

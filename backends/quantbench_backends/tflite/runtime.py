@@ -91,8 +91,9 @@ class LiteRTRuntime:
     ) -> tuple[TimedOperation, ...]:
         """The time of each operator, from the profiler of LiteRT's compiled models.
 
-        The interpreter has none: see `ProfiledModel`.
+        The interpreter has none: see `ProfiledModel`, and `prefix_times` for files with state.
         """
+        from quantbench_backends.tflite import prefix_times
         from quantbench_backends.tflite.compiled_model import ProfiledModel
         from quantbench_backends.tflite.profile import profile
 
@@ -106,6 +107,11 @@ class LiteRTRuntime:
         own = _own_kernels(target)
         mode = "delegate" if target.optimize and own == "builtin" else own
         shapes, indices = [array.shape for array in arrays], session.input_indices
+        if prefix_times.has_state(artifact.path):
+            return prefix_times.prefix_times(
+                artifact.path, lambda content: _opened(target, model_content=content),
+                dict(zip(indices, arrays, strict=True)), seconds, operations, own,
+            )  # fmt: skip
         with ProfiledModel(artifact.path, mode, target.threads, shapes, indices) as model:
             return profile(model, arrays, seconds, operations, own)
 
@@ -175,6 +181,17 @@ def _own_kernels(target: Target) -> str:
 
 
 def _interpreter(artifact: Artifact, target: Target) -> Any:
+    try:
+        return _opened(target, model_path=str(artifact.path))
+    except (ValueError, RuntimeError) as error:
+        raise BadArtifact(
+            f"LiteRT cannot read {artifact.path} ({_line(error)}); "
+            "delete its folder and run again to rebuild it"
+        ) from error
+
+
+def _opened(target: Target, **source: Any) -> Any:
+    """An interpreter of a file (``model_path``) or of its content (``model_content``)."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if target.kernels == "reference":
@@ -183,17 +200,7 @@ def _interpreter(artifact: Artifact, target: Target) -> Any:
         resolver = OpResolverType.AUTO
     else:
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    try:
-        return Interpreter(
-            model_path=str(artifact.path),
-            num_threads=target.threads,
-            experimental_op_resolver_type=resolver,
-        )
-    except (ValueError, RuntimeError) as error:
-        raise BadArtifact(
-            f"LiteRT cannot read {artifact.path} ({_line(error)}); "
-            "delete its folder and run again to rebuild it"
-        ) from error
+    return Interpreter(num_threads=target.threads, experimental_op_resolver_type=resolver, **source)
 
 
 def _indices(artifact: Artifact, key: str) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from quantbench.analysis.constraints import (
 )
 from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
+from quantbench.analysis.measured_causes import MeasuredCause
 from quantbench.analysis.recommendation import (
     Choice,
     Standing,
@@ -33,7 +34,9 @@ from quantbench.analysis.recommendation import (
     standings,
     unbeaten,
 )
-from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
+from quantbench.analysis.remedies import Remedy, remedies
+from quantbench.analysis.slowdown_causes import Explanation, baseline, causes, explain, facts
+from quantbench.analysis.time_differences import TimeDifference, TypeDifference
 from quantbench.analysis.trial_table import (
     MeasuredTrial,
     batch_sizes,
@@ -58,11 +61,16 @@ __all__ = [
     "Change",
     "Choice",
     "Constraints",
+    "Explanation",
     "Finding",
     "Gate",
+    "MeasuredCause",
     "MeasuredTrial",
+    "Remedy",
     "Standing",
     "Standings",
+    "TimeDifference",
+    "TypeDifference",
     "baseline",
     "batch_sizes",
     "causes",
@@ -78,6 +86,7 @@ __all__ = [
     "parse_size",
     "recommend",
     "refusal",
+    "remedies",
     "shown",
     "size_limit",
     "smallest_claim",

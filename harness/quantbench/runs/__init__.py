@@ -11,11 +11,13 @@ from quantbench.runs.interleaved_timing import (
     run_generation,
     warm_workers,
 )
+from quantbench.runs.profiling import Rebuilt, profile, ratio, rebuilt, trials_of
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.runner import exit_code, run, score
 from quantbench.runs.states import Built, Scored
 from quantbench.runs.store import Store, locked, open_run
 from quantbench.runs.timing_plan import Timing
+from quantbench.runs.trying import Tried, attempt, offered
 
 __all__ = [
     "BuildGraph",
@@ -23,23 +25,28 @@ __all__ = [
     "Comparison",
     "Contender",
     "Generation",
+    "Rebuilt",
     "Reporter",
-    "Scenario.MULTI_STREAM",
-    "Scenario.OFFLINE",
-    "Scenario.SINGLE_STREAM",
     "Scored",
     "Store",
     "Timing",
+    "Tried",
     "assemble",
+    "attempt",
     "changes",
     "exit_code",
     "export",
     "locked",
     "log_times",
+    "offered",
     "open_run",
+    "profile",
+    "ratio",
+    "rebuilt",
     "run",
     "run_comparison",
     "run_generation",
     "score",
+    "trials_of",
     "warm_workers",
 ]
