@@ -1,4 +1,4 @@
-"""Explanations of the published runs: the cases that everybody asks about, and their opposites."""
+"""What could explain the published runs: the cases that everybody asks about, and their opposites."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run():
 
 
 def causes(run, trial: str) -> list[str]:
-    return [cause.name for cause in explain(run, f"resnet20/{trial}/cpu-1").causes]
+    return [cause.name for cause in explain(run, f"resnet20/{trial}/cpu-1").possible]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def causes(run, trial: str) -> list[str]:
         ("pytorch/dynamic-int8", "left-in-float"),
     ],
 )
-def test_the_known_slow_cases_have_their_cause(run, trial, cause):
+def test_the_known_slow_cases_have_what_could_explain_them(run, trial, cause):
     assert cause in causes(run, trial)
 
 

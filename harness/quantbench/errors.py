@@ -34,6 +34,10 @@ class NotComparable(QuantbenchError):
     """Results of another schema version, or nothing measured."""
 
 
+class NotProfiled(QuantbenchError):
+    """A runtime cannot tell the time of its operators here."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known word, or an empty string.
 

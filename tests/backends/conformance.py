@@ -13,7 +13,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,7 @@ from quantbench.backend_api import (
     Runtime,
     Session,
     integer_macs_fraction,
+    midmean,
     missing_packages,
 )
 from quantbench.backend_api.artifact import MANIFEST
@@ -343,6 +346,40 @@ class Conformance:
             for name, array in alone.items():
                 # kernels for another batch size add float32 in another order
                 np.testing.assert_allclose(together[name][i : i + 1], array, rtol=1e-5, atol=1e-5)
+
+    # --- profile ---
+
+    def test_a_profile_has_the_time_of_every_multiplication_that_is_executed(
+        self, artifact, runtime
+    ):
+        inputs = SAMPLES["larger"].inputs(1)
+        for name in self.presets:
+            made = artifact("larger", name)
+            executed = runtime.operations(made, CPU, inputs)
+
+            timed = runtime.profile(made, CPU, inputs, 0.05)
+
+            names = Counter(one.name for one in timed if one.name)
+            assert max(names.values()) == 1, name
+            assert set(names) <= {op.name for op in executed}, name
+            # what a compiler generated multiplies what no operator that it calls does
+            assert {op.name for op in executed if op.macs} <= set(names), name
+            engines = {op.name: (op.kind, op.engine) for op in executed}
+            assert all((t.kind, t.engine) == engines[t.name] for t in timed if t.name), name
+            assert all(one.nanoseconds >= 0 and one.count >= 1 for one in timed), name
+
+    def test_the_times_of_a_profile_are_those_of_a_call(self, artifact, runtime):
+        inputs = SAMPLES["larger"].inputs(1)
+        for name in self.presets:
+            made = artifact("larger", name)
+            session = runtime.load(made, CPU, 1)
+            session.bind(inputs)
+
+            told = sum(one.nanoseconds for one in runtime.profile(made, CPU, inputs, 0.05))
+
+            call = midmean([nanoseconds_of(session.run) for _ in range(200)])
+            # on calls of some tens of microseconds, noting an operator takes as long as it does
+            assert 0.1 < told / call < 10, name
 
     # --- bad input ---
 
@@ -763,6 +800,13 @@ def assert_equal(found: Arrays, expected: Arrays) -> None:
     assert list(found) == list(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def nanoseconds_of(call: Callable[[], object]) -> int:
+    """Wall time of one call."""
+    before = time.perf_counter_ns()
+    call()
+    return time.perf_counter_ns() - before
 
 
 def allocated_by(call: Callable[[], Any]) -> int:

@@ -30,6 +30,7 @@ from quantbench.backend_api import (
     Record,
     See,
     TensorRecord,
+    TimedOperation,
 )
 from quantbench.errors import BadInput
 from quantbench.spec import (
@@ -220,6 +221,26 @@ class FakeRuntime:
             Operation("x", "input", 0, "float32", role="input", writes={"x": 64}),
             Operation("w", "matmul", 64, dtype, "numpy", MULTIPLY, "none", 64, ("x",), {"y": 16}),
         )
+
+    def profile(self, artifact, target, inputs, seconds) -> tuple[TimedOperation, ...]:
+        """Integers are multiplied ten times slower than floats, as no fake kernel exists."""
+        integer = np.load(artifact.path).dtype == np.int8
+        return (
+            TimedOperation("w", "matmul", "numpy", 1, 5000.0 if integer else 500.0),
+            TimedOperation("", "copy", "numpy", 2, 100.0),
+        )
+
+
+class Unprofiled:
+    """A runtime as of a plugin that tells no times."""
+
+    name = "fakery"
+
+    def environment(self, target: Target) -> dict[str, str]:
+        return FakeRuntime().environment(target)
+
+    def load(self, artifact: Artifact, target: Target, batch_size: int) -> FakeSession:
+        return FakeRuntime().load(artifact, target, batch_size)
 
 
 class OtherRuntime(FakeRuntime):

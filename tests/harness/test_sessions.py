@@ -109,7 +109,14 @@ def again(noise: str, slower: float) -> dict[str, float]:
             rounds_interval(list(times[0] - times[other] + true))
             for other, true in ((1, -math.log(slower)), (2, 0.0))
         )
-        one = Retimed("t", 1, 1.0, 1.0, exp_interval(Interval(-gain.value, -gain.high, -gain.low)), exp_interval(control))
+        one = Retimed(
+            "t",
+            1,
+            1.0,
+            1.0,
+            exp_interval(Interval(-gain.value, -gain.high, -gain.low)),
+            exp_interval(control),
+        )
         status = Change("t", "status", "", None, None, None, None, "", "same", "", {})
         changes = with_retimed([status], [one])
         (speedup,) = (change for change in changes if change.metric == "speedup")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 
-from quantbench.backend_api import Artifact, Operation, Session
+from quantbench.backend_api import Artifact, Operation, Session, TimedOperation
 from quantbench.spec import Arrays, Method, Target
 from quantbench.system import no_gpu
 
@@ -58,6 +58,14 @@ class OnnxRuntime:
         from quantbench_backends.onnxruntime.executed_operations import operations
 
         return operations(artifact, target, inputs)
+
+    def profile(
+        self, artifact: Artifact, target: Target, inputs: Arrays, seconds: float
+    ) -> tuple[TimedOperation, ...]:
+        """The time of each operator, from ONNX Runtime's own profiler."""
+        from quantbench_backends.onnxruntime import profile
+
+        return profile.profile(artifact, target, inputs, seconds)
 
 
 def _cpu_wheel() -> str | None:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from quantbench.backend_api import Artifact, Operation, Session
+from quantbench.backend_api import Artifact, Operation, Session, TimedOperation
 from quantbench.errors import TargetNotApplied
 from quantbench.spec import Arrays, Method, Target
 from quantbench.system import no_gpu
@@ -93,6 +93,15 @@ class PyTorchRuntime:
         from quantbench_backends.pytorch import executed_operations
 
         return executed_operations.operations(artifact, target, inputs)
+
+    def profile(
+        self, artifact: Artifact, target: Target, inputs: Arrays, seconds: float
+    ) -> tuple[TimedOperation, ...]:
+        """The time of each operator, from torch.profiler; compiled code is one operator."""
+        _check_environment(target)
+        from quantbench_backends.pytorch import profile
+
+        return profile.profile(artifact, target, inputs, seconds)
 
 
 def cpu_flags() -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from quantbench.backend_api import Artifact, Operation
+from quantbench.backend_api import Artifact, Operation, TimedOperation
 from quantbench.errors import BadArtifact, TargetNotApplied
 from quantbench.spec import Array, Arrays, Method, Target, TensorSpec, check_inputs, decode, encode
 from quantbench_backends.tflite.executed_operations import delegated, executed
@@ -87,6 +87,35 @@ class LiteRTRuntime:
             shaped = self._invoked(artifact, replace(target, optimize=False), inputs)
         return executed(session.interpreter, _own_kernels(target), shaped.interpreter)
 
+    def profile(
+        self, artifact: Artifact, target: Target, inputs: Arrays, seconds: float
+    ) -> tuple[TimedOperation, ...]:
+        """The time of each operator, from the profiler of LiteRT's compiled models.
+
+        The interpreter has none: see `ProfiledModel`, and `prefix_times` for files with state.
+        """
+        from quantbench_backends.tflite import prefix_times
+        from quantbench_backends.tflite.compiled_model import ProfiledModel
+        from quantbench_backends.tflite.profile import profile
+
+        operations = self.operations(artifact, target, inputs)
+        session = self.load(artifact, target, 1)
+        session.bind(inputs)  # checks them
+        arrays = [
+            encode(inputs[task.name], task, stored)
+            for task, stored in zip(artifact.task_inputs, artifact.inputs, strict=True)
+        ]
+        own = _own_kernels(target)
+        mode = "delegate" if target.optimize and own == "builtin" else own
+        shapes, indices = [array.shape for array in arrays], session.input_indices
+        if prefix_times.has_state(artifact.path):
+            return prefix_times.prefix_times(
+                artifact.path, lambda content: _opened(target, model_content=content),
+                dict(zip(indices, arrays, strict=True)), seconds, operations, own,
+            )  # fmt: skip
+        with ProfiledModel(artifact.path, mode, target.threads, shapes, indices) as model:
+            return profile(model, arrays, seconds, operations, own)
+
     def _invoked(self, artifact: Artifact, target: Target, inputs: Arrays) -> LiteRTSession:
         session = self.load(artifact, target, 1)
         session.bind(inputs)
@@ -116,7 +145,7 @@ class LiteRTSession:
         self._target = target
         self._created = created
         self._artifact = artifact
-        self._input_indices = input_indices
+        self.input_indices = input_indices
         self._output_indices = output_indices
         self._batch_size = batch_size
 
@@ -135,7 +164,7 @@ class LiteRTSession:
         """Copy the task's arrays, quantized, into the interpreter; forget recurrent state."""
         tasks = self._artifact.task_inputs
         check_inputs(tasks, inputs, self._batch_size)
-        for index, task, stored in zip(self._input_indices, tasks, self.inputs, strict=True):
+        for index, task, stored in zip(self.input_indices, tasks, self.inputs, strict=True):
             self.interpreter.set_tensor(index, encode(inputs[task.name], task, stored))
         self.interpreter.reset_all_variables()
 
@@ -165,6 +194,17 @@ def _own_kernels(target: Target) -> str:
 
 
 def _interpreter(artifact: Artifact, target: Target) -> Any:
+    try:
+        return _opened(target, model_path=str(artifact.path))
+    except (ValueError, RuntimeError) as error:
+        raise BadArtifact(
+            f"LiteRT cannot read {artifact.path} ({_line(error)}); "
+            "delete its folder and run again to rebuild it"
+        ) from error
+
+
+def _opened(target: Target, **source: Any) -> Any:
+    """An interpreter of a file (``model_path``) or of its content (``model_content``)."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if target.kernels == "reference":
@@ -173,17 +213,7 @@ def _interpreter(artifact: Artifact, target: Target) -> Any:
         resolver = OpResolverType.AUTO
     else:
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    try:
-        return Interpreter(
-            model_path=str(artifact.path),
-            num_threads=target.threads,
-            experimental_op_resolver_type=resolver,
-        )
-    except (ValueError, RuntimeError) as error:
-        raise BadArtifact(
-            f"LiteRT cannot read {artifact.path} ({_line(error)}); "
-            "delete its folder and run again to rebuild it"
-        ) from error
+    return Interpreter(num_threads=target.threads, experimental_op_resolver_type=resolver, **source)
 
 
 def _indices(artifact: Artifact, key: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from quantbench.analysis.constraints import (
 )
 from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, LeftOut, judge, left_out, shown
+from quantbench.analysis.measured_causes import MeasuredCause
 from quantbench.analysis.recommendation import (
     Choice,
     Standing,
@@ -35,9 +36,11 @@ from quantbench.analysis.recommendation import (
     standings,
     unbeaten,
 )
+from quantbench.analysis.remedies import Remedy, remedies
 from quantbench.analysis.retimed_changes import with_retimed
-from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
+from quantbench.analysis.slowdown_causes import Explanation, baseline, causes, explain, facts
 from quantbench.analysis.time_changes import TIMED_METRICS
+from quantbench.analysis.time_differences import TimeDifference, TypeDifference
 from quantbench.analysis.trial_table import (
     MeasuredTrial,
     batch_sizes,
@@ -64,12 +67,17 @@ __all__ = [
     "Change",
     "Choice",
     "Constraints",
+    "Explanation",
     "Finding",
     "Gate",
     "LeftOut",
+    "MeasuredCause",
     "MeasuredTrial",
+    "Remedy",
     "Standing",
     "Standings",
+    "TimeDifference",
+    "TypeDifference",
     "baseline",
     "batch_sizes",
     "causes",
@@ -87,6 +95,7 @@ __all__ = [
     "parse_size",
     "recommend",
     "refusal",
+    "remedies",
     "shown",
     "size_limit",
     "smallest_claim",

@@ -1,7 +1,9 @@
-"""Slowdown causes: why an artifact is, or is not, faster than its float model, from what was recorded.
+"""Slowdown causes: what could explain why an artifact is no faster than its float model.
 
-Causes are found in the record of the artifact, the operations that were executed, the measurements
-and the machine. Nothing here knows a backend's or a method's name: a new one is explained as well.
+Found in the record of the artifact, the operations that were executed, the measurements and the
+machine, which say what an artifact is and not where its time goes: none of these is the cause until a
+profile shows that its operators hold the time (`quantbench.analysis.measured_causes`). Nothing here
+knows a backend's or a method's name: a new one is explained as well.
 """
 
 from __future__ import annotations
@@ -9,12 +11,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from quantbench.analysis.measured_causes import MeasuredCause, named_causes, verdict
+from quantbench.analysis.time_differences import TimeDifference, time_difference
 from quantbench.backend_api import CONVERSIONS, DEQUANTIZE, MULTIPLY, WEIGHT, is_integer, is_narrow
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import ArtifactRow, Measurement, Results, TrialRow, rows
+from quantbench.results import (
+    ArtifactRow,
+    Measurement,
+    OperatorProfile,
+    Results,
+    TrialRow,
+    rows,
+)
 
 SOME = 0.05
 """A share below this explains nothing."""
@@ -126,21 +137,35 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause: its name, one plain sentence, and what may be done about it."""
+    """What could explain a time: its name, and one plain sentence of what was recorded."""
 
     name: str
     sentence: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A trial, how it compares with its float model, and the causes, most telling first."""
+    """A trial, how it compares with its float model, and why.
+
+    Parameters
+    ----------
+    possible : tuple of Cause
+        What the record has that could explain it, whether or not it holds the time.
+    difference : TimeDifference or None
+        Where the time differs; None where nothing was profiled.
+    causes : tuple of MeasuredCause
+        Those that hold half of the time that is lost, most telling first.
+    verdict : str
+        What the profile says where it names no cause; empty without a profile.
+    """
 
     trial: str
     reference: str
     summary: str
-    causes: tuple[Cause, ...]
+    possible: tuple[Cause, ...]
+    difference: TimeDifference | None = None
+    causes: tuple[MeasuredCause, ...] = ()
+    verdict: str = ""
 
 
 # --- the causes ----------------------------------------------------------------------------------
@@ -156,7 +181,6 @@ def instruction_set_missing(f: Facts) -> Iterator[Cause]:
                 "instruction-set-missing",
                 f"{share:.0%} of the multiplications are in {dtype}, for which this processor has no "
                 f"instructions ({' or '.join(wanted)}).",
-                f"Deploy on a processor that has them, or take a method without {dtype}.",
             )
 
 
@@ -174,8 +198,7 @@ def reference_kernels(f: Facts) -> Iterator[Cause]:
             "reference-kernels",
             f"{other:.0%} of the multiplications run in {', '.join(used)} kernels, where the float "
             f"model runs in {', '.join(sorted(engines))}; they do {full / rate:.0f} times fewer of "
-            "them in the same time: plain loops, not tuned for this processor.",
-            "Take a method whose operators the faster engine has.",
+            "them in the same time.",
         )
 
 
@@ -187,10 +210,8 @@ def dynamic_convolutions(f: Facts) -> Iterator[Cause]:
     if share > SOME and f.slower:
         yield Cause(
             "dynamic-convolutions",
-            f"{share:.0%} of the multiplications are convolutions whose activations are quantized "
-            "anew at each inference: each needs its range found, and an integer convolution of its "
-            "own that is not fused with what follows.",
-            "Take static scales for convolutions; dynamic ones are for linear and recurrent layers.",
+            f"{share:.0%} of the multiplications are integer convolutions whose activations' scales are "
+            "found at each inference, which a runtime may have no fast kernel for.",
         )
 
 
@@ -219,8 +240,7 @@ def slow_activation_type(f: Facts) -> Iterator[Cause]:
         )
         yield Cause(
             "slow-activation-type",
-            f"Activations are {dtype}, which is slow on this processor: {why}{rest}.",
-            "Take activations: uint8 here." if dtype == "int8" else "Take 8-bit activations.",
+            f"Activations are {dtype}, which is slow in many kernels for this processor: {why}{rest}.",
         )
 
 
@@ -236,7 +256,6 @@ def left_in_float(f: Facts) -> Iterator[Cause]:
             "left-in-float",
             f"{narrow:.1%} of the weights are quantized, of {f.requested_weights:.0%} asked for: the "
             f"method has no quantized {', '.join(kinds) or 'kernel'} and left the rest in float.",
-            "Take a method that quantizes these layers, such as static int8.",
         )
 
 
@@ -253,7 +272,6 @@ def float_fallback(f: Facts) -> Iterator[Cause]:
             "are executed so: the runtime has no integer kernel for the others"
             + (f" ({'; '.join(reasons)})" if reasons else "")
             + ".",
-            "Look at the operators that are in float, and take a type or a layout that has a kernel.",
         )
 
 
@@ -264,7 +282,6 @@ def uncompiled_graph(f: Facts) -> Iterator[Cause]:
             "uncompiled-graph",
             f"The graph is executed as it is written: {f.dequantizations} dequantizations around "
             "multiplications in float. It simulates integers and was not compiled or optimized.",
-            "Compile it, or switch graph optimization on.",
         )
 
 
@@ -284,7 +301,6 @@ def conversions_left(f: Facts) -> Iterator[Cause]:
             "conversions-left",
             f"{added} conversions between float and integer are executed beside "
             f"{f.operators - f.conversions} operators: what they cost, integers must first save.",
-            "Quantize the layers between two conversions too, or leave both sides in float.",
         )
 
 
@@ -299,7 +315,6 @@ def reduced_float_baseline(f: Facts) -> Iterator[Cause]:
             f"The float model that this is compared with holds float32 weights, but {reduced / total:.0%} "
             f"of its multiplications run in {dtype}: the baseline is faster, and less exact, than "
             "float32.",
-            "Ask the runtime for float32, and compare with that.",
         )
 
 
@@ -309,14 +324,12 @@ def thread_mismatch(f: Facts) -> Iterator[Cause]:
         yield Cause(
             "thread-mismatch",
             f"It ran on {f.effective_threads} threads, {f.threads} were asked for.",
-            "Set the threads of the runtime, and check what else uses the processor.",
         )
     elif f.cpu_share > SPINNING * f.threads:
         yield Cause(
             "thread-mismatch",
             f"An inference took {f.cpu_share:.1f} times its wall time of processor time, on "
             f"{f.threads} thread{'s' if f.threads > 1 else ''}.",
-            "Look for threads that spin or that the runtime started on its own.",
         )
 
 
@@ -327,7 +340,6 @@ def too_small(f: Facts) -> Iterator[Cause]:
             "too-small",
             f"One inference has {f.macs:,} multiply-accumulates in {f.operators} operators: calling "
             "operators takes as long as multiplying, whatever the type.",
-            "Judge by size instead, or measure a larger batch.",
         )
 
 
@@ -347,7 +359,7 @@ CAUSES: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
 
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
-    """Every cause that holds, in the order of `CAUSES`."""
+    """Everything that could explain it, in the order of `CAUSES`."""
     return tuple(cause for find in CAUSES for cause in find(facts))
 
 
@@ -359,8 +371,8 @@ def _family(dtype: str) -> str:
 # --- from a run ----------------------------------------------------------------------------------
 
 
-def explain(results: Results, trial: str) -> Explanation:
-    """The explanation of a trial of a run.
+def explain(results: Results, trial: str, profile: OperatorProfile | None = None) -> Explanation:
+    """The explanation of a trial of a run; with a ``profile`` of it, by where the time goes.
 
     Raises
     ------
@@ -375,7 +387,26 @@ def explain(results: Results, trial: str) -> Explanation:
         raise BadInput(f"trial '{trial}' was not run ({row.status}): {row.reason or 'no record'}")
     reference = baseline(trials.values(), row)
     known = facts(results, row, reference)
-    return Explanation(trial, reference, _summary(known, trial == reference), causes(known))
+    summary, possible = _summary(known, trial == reference), causes(known)
+    if profile is None:
+        return Explanation(trial, reference, summary, possible)
+    difference = time_difference(profile, *(_ran(results, n) for n in (trial, profile.reference)))
+    measured = named_causes(difference)
+    return Explanation(
+        trial, profile.reference, summary, possible, difference, measured,
+        "" if measured else verdict(difference),
+    )  # fmt: skip
+
+
+def _ran(results: Results, trial: str) -> tuple[ArtifactRow, ...]:
+    """The executed operations of a trial, each with the layer of the file's node of its name."""
+    held = _held(results, trial)
+    layers = {row.name: row.layer for row in held if row.kind == "node" and row.layer}
+    return tuple(
+        replace(row, layer=row.layer or layers.get(row.name, ""))
+        for row in held
+        if row.kind == "executed"
+    )
 
 
 def baseline(trials: Iterable[TrialRow], row: TrialRow) -> str:

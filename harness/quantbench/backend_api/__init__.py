@@ -34,8 +34,16 @@ from quantbench.backend_api.axis_rules import FLOAT, Axes, first_refusal, word
 from quantbench.backend_api.calibration import Histogram, Observation, observe, squared_error
 from quantbench.backend_api.descriptor import Backend, Converter
 from quantbench.backend_api.float_weights import FINETUNED, check_finite, state_of, weights_by_layer
-from quantbench.backend_api.protocol import Quantizer, Runtime, See, Session, Trainer
+from quantbench.backend_api.protocol import (
+    Profiler,
+    Quantizer,
+    Runtime,
+    See,
+    Session,
+    Trainer,
+)
 from quantbench.backend_api.registry import backend, missing_packages
+from quantbench.backend_api.timed_operation import TimedOperation, midmean, named, typical
 from quantbench.backend_api.training_recipe import JOURNAL, LOSSES, MOMENTUM, Course, Step
 
 __all__ = [
@@ -66,6 +74,7 @@ __all__ = [
     "NodeRecord",
     "Observation",
     "Operation",
+    "Profiler",
     "Quantizer",
     "Record",
     "Runtime",
@@ -73,6 +82,7 @@ __all__ = [
     "Session",
     "Step",
     "TensorRecord",
+    "TimedOperation",
     "Trainer",
     "activation_bytes",
     "backend",
@@ -83,13 +93,16 @@ __all__ = [
     "is_integer",
     "is_narrow",
     "levels_of",
+    "midmean",
     "missing_packages",
+    "named",
     "observe",
     "observed_name",
     "requested",
     "serialized",
     "squared_error",
     "state_of",
+    "typical",
     "weights_by_layer",
     "why_float",
     "word",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from quantbench.backend_api.artifact_record import Operation, Record
+from quantbench.backend_api.timed_operation import TimedOperation
 from quantbench.spec import Array, Arrays, Data, Method, Model, Target, TensorSpec
 
 if TYPE_CHECKING:  # what trains is not for a device
@@ -103,6 +104,26 @@ class Runtime(Protocol):
         self, artifact: Artifact, target: Target, inputs: Arrays
     ) -> tuple[Operation, ...]:
         """What one inference of batch size 1 really executes, after all optimization."""
+
+
+@runtime_checkable
+class Profiler(Protocol):
+    """What a `Runtime` has besides, where it can tell the time of its operators."""
+
+    def profile(
+        self, artifact: Artifact, target: Target, inputs: Arrays, seconds: float
+    ) -> tuple[TimedOperation, ...]:
+        """Operators of one inference of batch size 1, in their order, each with its time.
+
+        Called for about ``seconds`` after a warm-up, loaded as `Runtime.load` does. The time of a
+        call between its operators is no operator's, so that the sum may be less than the call; a
+        profiler that notes many small operators makes it more.
+
+        Raises
+        ------
+        NotProfiled
+            Where the runtime cannot tell; says why.
+        """
 
 
 class Session(Protocol):

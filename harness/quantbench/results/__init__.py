@@ -2,6 +2,13 @@
 
 from quantbench.results.merge import Part, parts
 from quantbench.results.migration import spread
+from quantbench.results.operator_profiles import (
+    OperatorProfile,
+    ProfiledCall,
+    load_profile,
+    save_profile,
+    typical_call,
+)
 from quantbench.results.rows import (
     ArtifactRow,
     HistogramRow,
@@ -38,17 +45,22 @@ __all__ = [
     "ArtifactRow",
     "HistogramRow",
     "Measurement",
+    "OperatorProfile",
     "Part",
+    "ProfiledCall",
     "Reference",
     "Results",
     "SensitivityRow",
     "TrialRow",
     "find_run",
+    "load_profile",
     "load_results",
     "parts",
     "read_table",
     "rows",
+    "save_profile",
     "spread",
     "trial_row",
+    "typical_call",
     "write_table",
 ]

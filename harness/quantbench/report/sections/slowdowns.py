@@ -18,12 +18,12 @@ from quantbench.units import one_line, ratio
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """One trial that did not gain what was hoped for: how it compares, and the causes."""
+    """One trial that did not gain what was hoped for: how it compares, and what could explain it."""
 
     backend: str
     label: str
     against: str
-    causes: tuple[tuple[str, str], ...]
+    causes: tuple[str, ...]
 
 
 MOST = 200
@@ -31,7 +31,7 @@ MOST = 200
 
 
 def explanations(results: Results) -> tuple[Why, ...]:
-    """Trials that were run and have a cause, the slowest against their float model first.
+    """Trials that were run and have what could explain their speed, the slowest against their float model first.
 
     Of more than `MOST` trials, only the slowest against their float model are looked at.
     """
@@ -60,7 +60,7 @@ def explanations(results: Results) -> tuple[Why, ...]:
                         one_line(row.backend),
                         one_line(row.label),
                         f"{ratio(known.speedup)} its float model's speed" if timed else "not timed",
-                        tuple((cause.sentence, cause.remedy) for cause in why),
+                        tuple(cause.sentence for cause in why),
                     ),
                 )
             )
@@ -139,8 +139,10 @@ def _intro(seen: Seen) -> str:
         else ""
     )
     return (
-        "What the record of the file, the executed operations, the times and the machine say about trials "
-        f"that gain less than their method promises{most}."
+        "What could explain why trials gain less than their method promises: the record of the file, the "
+        f"executed operations and the machine say what there is{most}. Where the time really goes was not "
+        "profiled here: quantbench explain RUN TRIAL --profile measures it, and names a cause only where "
+        "its operators hold the time."
     )
 
 
