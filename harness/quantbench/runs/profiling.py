@@ -18,7 +18,7 @@ from quantbench.runs.interleaved_timing import Worker, log_times, run_generation
 from quantbench.runs.reporter import Reporter
 from quantbench.runs.runner import score
 from quantbench.runs.store import Store
-from quantbench.runs.timing_plan import Timing, session
+from quantbench.runs.timing_plan import Timing, opened
 from quantbench.spec import PRECISIONS, RAN, Precision, Trial, presets
 from quantbench.stats import Interval, paired, statistics
 from quantbench.steps import profile as worker
@@ -42,7 +42,7 @@ class Rebuilt:
         runtime: Runtime = locate(cell.backend.runtime)()
         return Job(
             f"{function.__module__.rpartition('.')[2]} {trial}", function,
-            {**session(self.store, cell), **arguments},
+            {**opened(self.store, cell), **arguments},
             runtime.environment(cell.trial.target), cell.trial.target.affinity,
             limits.start_s, limits.memory_mb,
         )  # fmt: skip
