@@ -48,7 +48,8 @@ def remedies(
     found: list[Remedy] = []
     integer = any(is_integer(dtype) for dtype in cause.dtypes)
     if integer and cause.layers:
-        found.append(Remedy(method, {"keep_float": cause.layers}))
+        kept = {"keep_float": cause.layers}
+        found += [Remedy(method, kept), *(Remedy(method, {**kept, "route": r}) for r in routes)]
     if "int8" in cause.dtypes and scales == "static":
         found.append(Remedy(method, {"activations": "uint8"}))
     if cause.name in ("other-kernels", "slow-kernels", "cost-per-call", "conversions"):
