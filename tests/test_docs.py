@@ -13,7 +13,7 @@ import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.experiment import Experiment
 from quantbench.results import SCHEMAS, load_results
-from quantbench.results.schema import SINCE_5
+from quantbench.results.schema import SINCE_5, SINCE_6
 from quantbench.spec import FAILURES
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def test_a_published_run_is_whole_and_fails_only_where_that_is_known(folder):
 
     assert set(failed["trial"]) == KNOWN_FAILURES.get(folder.name, set())
     assert failed["reason"].str.len().gt(20).all()
-    later = () if (folder / "readings.parquet").exists() else SINCE_5
+    later = [n for n in (*SINCE_5, *SINCE_6) if not (folder / f"{n}.parquet").exists()]
     assert all(len(getattr(found, name)) for name in SCHEMAS if name not in ("training", *later))
     assert (folder / "report.html").exists()
 

@@ -133,7 +133,7 @@ def _rounds(name: str, t: Invented) -> list[dict[str, Any]]:
     """Two samples of each round, around the latency; the second round of each generation is slow."""
     chance = random.Random(name)
     return [
-        {"trial": name, "scenario": "single-stream", "batch_size": 1, "generation": generation,
+        {"trial": name, "scenario": "single-stream", "batch_size": 1, "session": 0, "generation": generation,
          "round": round_, "position": 0, "calls": 10,
          "nanoseconds": int(1e7 * (t.latency_ms or 0) * chance.gauss(1, 0.01) * (1.2 if round_ == 1 else 1))}
         for generation in range(GENERATIONS) for round_ in range(ROUNDS) for _ in range(2)
@@ -214,6 +214,7 @@ def _trial(t: Invented, experiment: str) -> dict[str, Any]:
         "isa": "native",
         "kernels": "default",
         "seed": 0,
+        "division": method.division,
         "precision": "preview",
         "machine": "0123456789ab",
         "status": t.status,

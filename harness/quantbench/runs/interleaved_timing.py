@@ -164,6 +164,7 @@ class _Log:
             **self.columns,
             "scenario": [self.comparison.scenario] * len(names),
             "batch_size": [sizes.get(name, 1) for name in names],
+            "session": [0] * len(names),
             "generation": [self.generation] * len(names),
         }
         return pa.table({f.name: pa.array(columns[f.name], f.type) for f in SAMPLES})

@@ -98,10 +98,24 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-class Scenario(StrEnum):
-    """In what a metric was measured; the last three are MLPerf Inference's words.
+class Division(StrEnum):
+    """What an artifact was made from, in the words of MLPerf® Inference's divisions.
 
-    One sample a call; several; as many a call as is best for throughput.
+    `CLOSED`: the trained weights and the calibration samples alone; `OPEN`: it was retrained. That is
+    one rule of several: no artifact here is a submission to either.
+    Source: mlcommons/inference_policies, inference_rules.adoc, "Divisions" and "Weight Definition and
+    Quantization".
+    """
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class Scenario(StrEnum):
+    """In what a metric was measured; the last three are words of MLPerf® Inference, and not its rules.
+
+    One sample a call; several; as many a call as is best for throughput. How each differs from the
+    scenario of that name: docs/measuring.md.
     """
 
     ARTIFACT = "artifact"

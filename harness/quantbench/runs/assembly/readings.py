@@ -40,7 +40,7 @@ def _row(
     value: float | None = None, text: str | None = None,
 ) -> Row:  # fmt: skip
     return {
-        "trial": trial, "scenario": scenario, "batch_size": batch, "process": process,
+        "trial": trial, "scenario": scenario, "batch_size": batch, "session": 0, "process": process,
         "reading": reading, "value": None if value is None else float(value), "text": text,
     }  # fmt: skip
 

@@ -96,6 +96,7 @@ def trial_row(
         "isa": target.isa,
         "kernels": target.kernels,
         "seed": trial.seed,
+        "division": method.division,
         "precision": experiment.precision.name,
         "machine": machine["fingerprint"],
         "status": status,
