@@ -46,7 +46,7 @@ STATUS = "status"
 TWO_RUNS: Mapping[str, float] = {"speedup": 0.03, "latency_ms": 0.10}
 """What two complete runs of the same artifact on one machine differ by, as a share.
 
-Speed-ups: 74 of 75 agree within it (docs/validation.md). Milliseconds: up to 9 % between published runs.
+How many speed-ups of the published runs agree within it, and how far milliseconds are apart: docs/validation.md.
 """
 SQNR_NOISE = 0.1
 """Decibels by which the same integers differ between kernels."""
