@@ -60,6 +60,17 @@ def test_links_and_files_named_exist(path):
         assert (path.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_a_text_that_names_mlperf_says_that_nobody_verified_the_results(path):
+    text = " ".join(path.read_text().split())
+
+    if "MLPerf" in text:
+        assert "not verified by MLCommons Association" in text
+        marked = text.count("MLPerf®") + text.count("The MLPerf name and logo")
+        # names of files of theirs are what they are
+        assert text.count("MLPerf") == marked + text.count("MLPerf_")
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
 )

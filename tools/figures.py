@@ -31,7 +31,7 @@ import pandas as pd
 from quantbench.backend_api import registry
 from quantbench.experiment import Experiment
 from quantbench.experiment.expand import trial_of
-from quantbench.report import write_diagnosis, write_report
+from quantbench.report import mlperf, write_diagnosis, write_report
 from quantbench.results import SCHEMAS, Results, find_run, load_results
 from quantbench.runs import Reporter, score
 from quantbench.spec import PRECISIONS, presets
@@ -49,7 +49,10 @@ from tools.validation import published, tools  # noqa: E402
 REFERENCE = ROOT / "results" / "reference"
 GRAPH_SEEDS = REFERENCE / "gcn_seeds.json"
 DIAGNOSIS = REFERENCE / "diagnose_resnet20"
-TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md", "docs/results.md")
+TEXTS = (
+    "README.md", "docs/measuring.md", "docs/reference-figures.md", "docs/results.md",
+    "docs/validation.md",
+)  # fmt: skip
 SCORES = {"top1": "top-1", "f1": "macro F1", "spearman": "Spearman", "pairs": "Spearman",
           FIDELITY: "same as fp32"}  # fmt: skip
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -582,6 +585,7 @@ def block(experiment: str, write: Callable[[Results], str]) -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "metrics": as_table,
+    "mlperf": mlperf.as_table,
     "quickstart": lambda: block("quickstart", trials),
     "quickstart-memory": lambda: block("quickstart", memory),
     "timings": timings,

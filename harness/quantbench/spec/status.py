@@ -81,8 +81,8 @@ _FLAG = {
     Flag.NOISY_MACHINE: "something else held the processor in over 30 % of the rounds",
     Flag.ORDER_EFFECT: "its ratio depends on whether it or the reference was timed first, by over 1 %",
     Flag.MORE_THREADS: "it used more processor time than the target has threads",
-    Flag.CACHES_INPUTS: "one input repeated runs over 10 % faster than different ones: something may cache results",
-    Flag.OUTPUTS_DIFFER: "the timed outputs differ from the scored ones",
+    Flag.CACHES_INPUTS: "one input repeated runs over 10 % faster than different ones: something may cache results (a short form of audit TEST04)",
+    Flag.OUTPUTS_DIFFER: "outputs of the timed process differ from the scored ones (a part of audit TEST01)",
 }
 
 
