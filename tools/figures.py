@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ import pandas as pd
 from quantbench.backend_api import registry
 from quantbench.experiment import Experiment
 from quantbench.experiment.expand import trial_of
-from quantbench.report import write_diagnosis, write_report
+from quantbench.report import mlperf, write_diagnosis, write_report
 from quantbench.results import SCHEMAS, Results, find_run, load_results
 from quantbench.runs import Reporter, score
 from quantbench.spec import PRECISIONS, presets
@@ -41,10 +42,17 @@ from quantbench_experiments.models.gcn import MODEL as GCN
 from quantbench_experiments.models.gcn import SEEDS, of_seed
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # of a script only its own folder is on the path
+
+from tools.validation import published, tools  # noqa: E402
+
 REFERENCE = ROOT / "results" / "reference"
 GRAPH_SEEDS = REFERENCE / "gcn_seeds.json"
 DIAGNOSIS = REFERENCE / "diagnose_resnet20"
-TEXTS = ("README.md", "docs/reference-figures.md", "docs/validation.md", "docs/results.md")
+TEXTS = (
+    "README.md", "docs/measuring.md", "docs/reference-figures.md", "docs/results.md",
+    "docs/validation.md",
+)  # fmt: skip
 SCORES = {"top1": "top-1", "f1": "macro F1", "spearman": "Spearman", "pairs": "Spearman",
           FIDELITY: "same as fp32"}  # fmt: skip
 BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
@@ -513,29 +521,40 @@ def verdict(found: Mapping[str, Any]) -> str:
 def validation_aa() -> str:
     """Intervals of an artifact against itself."""
     found = validated("aa")
+    rows = found["rows"]
+    held = sum(low <= 1 <= high for _, low, high in rows)
+    width = median((high - low) / 2 / value for value, low, high in rows)
     return (
-        f"{found['held']} of {len(found['rows'])} intervals hold 1; median half-width "
-        f"{found['half_width']:.2%} ({verdict(found)}).\n"
+        f"{held} of {len(rows)} intervals hold 1; median half-width {width:.2%} "
+        f"({verdict(found)}).\n"
     )
 
 
 def validation_repeat() -> str:
     """Two runs of one experiment, and the cells that differ most."""
     found = validated("repeat")
-    worst = sorted(found["rows"], key=lambda row: -abs(row[3] / row[2] - 1))[:3]
-    told = "; ".join(f"`{t}` over `{r}`: {a:.2f}x and {b:.2f}x" for t, r, a, b in worst)
+    pairs = [
+        published.Pair((trial, reference, "", None), ("the first", "the second"), (one, other))
+        for trial, reference, one, other in found["rows"]
+    ]
+    close = sum(pair.apart <= published.CLOSE for pair in pairs)
     return (
-        f"{found['agreeing']} of {found['cells']} speed-ups agree within 3 % ({verdict(found)}). "
-        f"Furthest apart: {told}.\n"
+        f"{close} of {len(pairs)} speed-ups agree within {published.CLOSE * 100:.0f} % "
+        f"({verdict(found)}). Furthest apart: {published.furthest(pairs)}.\n"
     )
 
 
 def validation_tools() -> str:
     """Each runtime's own tool beside us."""
     found = validated("tools")
-    lines = ["| tool | batch | ours, ms | theirs, ms | ratio |", "|---|---|---|---|---|"]
-    lines += [f"| {t} | {b} | {a:.4f} | {c:.4f} | {r:.3f} |" for t, b, a, c, r in found["rows"]]
-    return "\n".join(lines) + f"\n\n({verdict(found)})\n"
+    ratio = "ratio in turns, median" if "turns" in found else "ratio of the two medians"
+    lines = [f"| tool | batch | ours, ms | theirs, ms | {ratio} |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.tool} | {row.batch_size} | {row.ours_ms:.4f} | {row.theirs_ms:.4f} | {row.ratio:.3f} |"
+        for row in tools.told(found)
+    ]
+    kept = "" if "turns" in found else "\nThe turns of this measurement were not stored.\n"
+    return "\n".join(lines) + f"\n{kept}"
 
 
 def validation_busy() -> str:
@@ -546,9 +565,9 @@ def validation_busy() -> str:
         "|---|---|---|---|---|",
     ]
     for name, quiet in found["quiet"].items():
-        alone = found["sequential"][name]
+        busy, alone = found["busy"][name], found["sequential"][name]
         lines.append(
-            f"| {name} | {quiet:.2f}x | {found['busy'][name]:.2f}x | {found['moved'][name]:.1%} "
+            f"| {name} | {quiet:.2f}x | {busy:.2f}x | {abs(busy / quiet - 1):.1%} "
             f"| {min(alone):.2f}x to {max(alone):.2f}x |"
         )
     return "\n".join(lines) + f"\n\n({verdict(found)})\n"
@@ -567,6 +586,11 @@ def validation_sessions() -> str:
     return "\n".join(lines) + f"\n\n({verdict(found)})\n"
 
 
+def shared(name: str) -> str:
+    """What the published runs say of each other."""
+    return published.TEXTS[name](published.published())
+
+
 def block(experiment: str, write: Callable[[Results], str]) -> str:
     """The text of a block from a published run."""
     return write(load_results(REFERENCE / experiment))
@@ -574,6 +598,7 @@ def block(experiment: str, write: Callable[[Results], str]) -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "metrics": as_table,
+    "mlperf": mlperf.as_table,
     "quickstart": lambda: block("quickstart", trials),
     "quickstart-memory": lambda: block("quickstart", memory),
     "timings": timings,
@@ -587,6 +612,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "validation-tools": validation_tools,
     "validation-busy": validation_busy,
     "validation-sessions": validation_sessions,
+    **{f"published-{name}": partial(shared, name) for name in published.TEXTS},
     "calibrators": lambda: block("calibrators", calibrators),
     "samples": lambda: block("calibration_samples", samples),
     "drift": lambda: block("drift", drift),

@@ -215,6 +215,7 @@ def _trial(t: Invented, experiment: str, machine: str) -> dict[str, Any]:
         "isa": "native",
         "kernels": "default",
         "seed": 0,
+        "division": method.division,
         "precision": "preview",
         "machine": machine,
         "status": t.status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from quantbench.results import Results, load_results, write_table
 from quantbench.runs import assemble, changes
 from quantbench.spec import Scenario
 from quantbench.stats import Interval, statistics
+from quantbench.system import entry
 from quantbench.units import METRICS, MetricSpec, metrics
 from quantbench.units.quantities import percent
 from tests.harness import fake
@@ -158,6 +160,38 @@ def test_processor_time_of_whole_bursts_is_told_as_such(finished, copy):
     # 1e-12: one multiplication and one division
     assert after["value"] == pytest.approx(before["value"] * before["n"] / after["n"], rel=1e-12)
     assert after["reason"].startswith("whole bursts")
+
+
+def older(run: Path) -> None:
+    """A run as version 5 left it: its workers did not record which samples they were given."""
+    (run / "calibration.parquet").unlink()
+    for state in (run / "state" / "build").glob("*.json"):
+        told = json.loads(state.read_text())
+        told["record"].pop("calibration", None)
+        state.write_text(json.dumps(told))
+
+
+def test_an_older_run_is_told_its_calibration_samples_where_the_data_remain(
+    finished, copy, tmp_path, monkeypatch
+):
+    keys = {
+        json.loads(path.read_text())["inputs"]["data"]
+        for path in (copy / "state" / "build").glob("*.json")
+    }
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+    older(copy)
+
+    assert len(assemble(copy).calibration) == 0  # nobody knows how many there were to choose from
+
+    for key in keys:
+        folder = entry("data", key)
+        folder.mkdir(parents=True)
+        (folder / "sizes.json").write_text('{"calibration": 32, "test": 300}')
+    again = assemble(copy).calibration
+    assert len(again) == len(finished.calibration) > 0
+    for one, other in zip(again.itertuples(), finished.calibration.itertuples(), strict=True):
+        assert (one.seed, list(one.samples)) == (other.seed, list(other.samples))
+        assert list(one.trials) == list(other.trials)
 
 
 def test_a_metric_is_one_entry(finished: Results, copy: Path, monkeypatch):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from quantbench.report import render, write_report
+from quantbench.report import mlperf, render, write_report
 from quantbench.report.drawing import style
+from quantbench.report.markdown import brief
 from quantbench.report.page import summarise
 from quantbench.results import Results
 from quantbench.results.schema import STATUSES
+from quantbench.spec import TIMED
 from quantbench.stats import Interval
 from quantbench.units import one_line, points, ratio, size, span
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
@@ -279,6 +281,41 @@ def test_a_run_with_nothing_recorded_about_it_still_has_a_report(tmp_path: Path)
 
     assert "Ship tflite static-int8" in text
     assert "not recorded" in text
+
+
+def test_words_of_mlperf_stand_with_what_differs_and_who_verified_it(tmp_path: Path) -> None:
+    trials = (
+        Invented("pytorch", "fp32", 1.0),
+        Invented("pytorch", "static-int8", 0.5),
+        Invented("pytorch", "qat-int8", 0.5),
+        Invented("tflite", "as-is", 0.4, per_s=900.0),
+    )
+    results = sample_results(tmp_path, trials)
+
+    for text in (Page(render(results)).text, brief(results)):
+        assert "Result not verified by MLCommons Association." in text
+        assert "none may be compared with one" in text
+        assert "848b9ab" in text  # the version of the rules
+        assert "2 closed, 1 open, 1 of neither, as the file was ready-made" in text
+        assert "trademarks of MLCommons Association" in text
+    page = Page(render(results)).text
+    assert "90th percentile" in page
+    assert "at least 24,576 samples" in page
+    assert "queries of 8 samples" not in page  # no batch of several was timed
+    named = mlperf.footnote(results)
+    assert named is not None
+    assert [name for name, _ in named.differences] == ["single-stream", "offline"]
+
+
+def test_every_timed_scenario_has_its_difference_told() -> None:
+    assert set(mlperf.DIFFERENCES) == set(TIMED)
+
+
+def test_a_run_in_which_nothing_was_timed_borrows_no_word(tmp_path: Path) -> None:
+    results = sample_results(tmp_path, [Invented("pytorch", "fp32", None, status="failed")])
+
+    assert mlperf.footnote(results) is None
+    assert "MLCommons" not in brief(results)
 
 
 @pytest.mark.pictures

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -221,6 +222,34 @@ def test_too_few_calibration_samples_is_said_in_the_row(experiment_file, fakery)
     row = found.trials.set_index("trial").loc["fake/fakery/static-int8+samples=100/cpu-1"]
     assert row["status"] == "failed"
     assert "calibration split has 32" in row["reason"]
+
+
+def test_the_samples_that_calibrated_are_listed_once_for_each_choice(experiment_file, fakery):
+    methods = "[fp32, static-int8: {calibrator: [minmax, moving-average], seeds: [0, 1]}]"
+
+    found = run(experiment_file(methods), results=fakery / "results")
+
+    assert len(found.calibration) == 2
+    trials = found.trials.set_index("trial")
+    for row in found.calibration.itertuples():
+        assert (row.task, row.split_samples) == ("fake-task", 32)
+        assert set(trials.loc[list(row.trials), "seed"]) == {row.seed}
+        assert len(row.trials) == 2
+        # eight samples are what the backend declares for this method
+        assert len(set(row.samples)) == len(row.samples) == 8
+        assert set(row.samples) <= set(range(32))
+        given = np.random.default_rng(row.seed).permutation(32)[:8]
+        assert list(row.samples) == list(given)
+
+
+def test_what_was_retrained_is_open_and_the_rest_closed(experiment_file, fakery):
+    methods = "[fp32, static-int8, static-int8: {training: qat}, fp32: {training: finetune}]"
+
+    found = run(experiment_file(methods), results=fakery / "results")
+
+    told = found.trials.set_index("label")["division"]
+    assert told["fp32"] == told["static-int8"] == "closed"
+    assert told["static-int8+training=qat"] == told["fp32+training=finetune"] == "open"
 
 
 def test_results_of_another_schema_are_refused(experiment_file, fakery):

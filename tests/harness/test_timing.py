@@ -105,7 +105,7 @@ def test_the_best_batch_size_is_that_of_the_least_time_per_sample():
     assert best_batch_sizes({}) == {}
 
 
-def test_scenarios_have_the_names_of_mlperf():
+def test_scenarios_have_names_by_how_many_samples_a_call_takes():
     job = Job("j", print, {}, {}, (), 1.0, 1.0)
 
     def made(size, offline=False):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -68,20 +69,54 @@ with torch.inference_mode():
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A tool's time of a call beside ours, milliseconds; ``ratio``: ours over theirs."""
+
+    tool: str
+    batch_size: int
+    ours_ms: float
+    theirs_ms: float
+    ratio: float
+
+
 def check(run: Results, turns: int = TURNS) -> dict[str, Any]:
-    """All artifacts by one generation of the protocol, then each by its tool; and so on in turn."""
+    """All artifacts by one generation of the protocol, then each by its tool; and so on in turn.
+
+    ``turns`` of what is returned: tool, batch size, our nanoseconds and theirs, of each turn.
+    """
     rows = []
     for batch_size in BATCH_SIZES:
-        pairs: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TRIALS}
         for turn in range(turns):
             ours = _ours(run, batch_size, turn)
             for tool, trial in TRIALS.items():
-                pairs[tool].append((ours[tool], _theirs(run, tool, trial, batch_size)))
-        for tool, known in pairs.items():
-            mine, theirs = (median(side) / 1e6 for side in zip(*known, strict=True))
-            rows.append([tool, batch_size, mine, theirs, median(a / b for a, b in known)])
-            print(f"{tool}, batch {batch_size}: {mine:.4f} ms, theirs {theirs:.4f} ms")
-    return {"rows": rows, "reached": all(abs(row[-1] - 1) <= MOST for row in rows)}
+                rows.append([tool, batch_size, ours[tool], _theirs(run, tool, trial, batch_size)])
+    found = told({"turns": rows})
+    for one in found:
+        print(
+            f"{one.tool}, batch {one.batch_size}: {one.ours_ms:.4f} ms, theirs {one.theirs_ms:.4f} ms"
+        )
+    return {"turns": rows, "reached": all(abs(one.ratio - 1) <= MOST for one in found)}
+
+
+def told(found: Mapping[str, Any]) -> list[Beside]:
+    """What `check` found, tool by tool.
+
+    The ratio is the median of the turns' ratios. Of a check that kept no turns (``rows``: the medians
+    of either side alone) it is the ratio of those medians, which one slow turn moves more.
+    """
+    if "turns" not in found:
+        return [Beside(tool, size, a, b, a / b) for tool, size, a, b, *_ in found["rows"]]
+    known: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for tool, size, ours, theirs in found["turns"]:
+        known.setdefault((tool, size), []).append((ours, theirs))
+    return [
+        Beside(
+            tool, size, *(median(side) / 1e6 for side in zip(*pairs, strict=True)),
+            median(ours / theirs for ours, theirs in pairs),
+        )
+        for (tool, size), pairs in known.items()
+    ]  # fmt: skip
 
 
 def _ours(run: Results, batch_size: int, turn: int) -> dict[str, float]:

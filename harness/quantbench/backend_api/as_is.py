@@ -6,10 +6,10 @@ from pathlib import Path
 
 from quantbench.backend_api.axis_rules import word
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.spec import AXES, Method, Model, preset
+from quantbench.spec import AS_IS, AXES, Method, Model, preset
 from quantbench.system import locate
 
-PRESET = "as-is"
+PRESET = AS_IS
 
 
 def refusal(model: Model, method: Method, suffix: str) -> str | None:

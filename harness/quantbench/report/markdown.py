@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from quantbench.analysis import Constraints, MeasuredTrial, choose, standings, trial_rows
-from quantbench.report import verdict
+from quantbench.report import mlperf, verdict
 from quantbench.report.glossary import STATUS_MEANING
 from quantbench.report.provenance import listed
 from quantbench.results import Results, parts
@@ -55,6 +55,8 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
             lines += [*_fenced(command), ""]
     lines += [*_warnings(results), *_failures(trials)]
     lines += [f"<sub>{verdict.rule(limits)} {verdict.CAVEAT}</sub>", ""]
+    if told := mlperf.footnote(results):
+        lines += [f"<sub>{escaped(told.statement)}</sub>", ""]
     if report:
         lines += [f"Full report: {escaped(report)}", ""]
     return "\n".join(lines)

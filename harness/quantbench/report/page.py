@@ -21,7 +21,7 @@ from quantbench.analysis import (
     standings,
     trial_rows,
 )
-from quantbench.report import verdict
+from quantbench.report import mlperf, verdict
 from quantbench.report.glossary import FLAG_MEANING, STATUS_MARK, STATUS_MEANING, VERDICT_TONE
 from quantbench.report.provenance import Provenance, listed, provenances
 from quantbench.report.sections.cards import STATES, Card, cards, sentence
@@ -80,6 +80,7 @@ class TableRow:
     backend: str
     label: str
     method: str
+    division: str
     place: str
     status: str
     mark: str
@@ -119,6 +120,7 @@ class Page:
     rows: tuple[TableRow, ...]
     several_places: bool
     noise: tuple[tuple[str, str], ...]
+    footnote: mlperf.Footnote | None
 
     def section(self, name: str) -> Any:
         """What a section of that id shows; None where it is absent."""
@@ -169,6 +171,7 @@ def summarise(
         rows=_table_rows(results, trials, columns, shown, sizes),
         several_places=len(shown) > 1,
         noise=tuple((card.place, card.noise) for card in shown),
+        footnote=mlperf.footnote(results),
     )
 
 
@@ -354,6 +357,7 @@ def _table_rows(
                 backend=one_line(row.backend),
                 label=one_line(row.label),
                 method=one_line(row.method),
+                division=one_line(row.division),
                 place=place_name(row.model, row.target) + seed,
                 status=row.status,
                 mark=STATUS_MARK.get(row.status, "✗"),

@@ -119,7 +119,7 @@ def _renamed(run: Results, name: str, shared: Iterable[str]) -> Results:
     tables: dict[str, pd.DataFrame] = {"trials": trials}
     for table in SCHEMAS:
         frame: pd.DataFrame = getattr(run, table)
-        if table == "histograms":
+        if "trials" in frame:
             several = [[new.get(t, t) for t in names] for names in frame["trials"]]
             tables[table] = frame.assign(trials=pd.Series(several, frame.index, dtype=object))
         elif table != "trials":

@@ -13,7 +13,7 @@ import pandas as pd
 
 from quantbench.errors import NotComparable
 from quantbench.results.schema import SCHEMA_VERSION
-from quantbench.spec import TIMED, Spread
+from quantbench.spec import TIMED, Spread, division_of
 from quantbench.units import spread_of
 
 
@@ -68,18 +68,28 @@ def _spreads(frame: pd.DataFrame) -> pd.DataFrame:
     told = pd.Series(
         [spread(dict(zip(names, row, strict=True))) for row in columns], frame.index, dtype=object
     )
-    frame = frame.copy()
-    frame.insert(int(frame.columns.get_loc("high")) + 1, "spread", told)  # type: ignore[arg-type]
-    return frame
+    return _inserted(frame, "high", "spread", told)
 
 
 def _tie_rules(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(tied=None, worst=float("nan"), best=float("nan"))
 
 
+def _divisions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether it was retrained follows from the method."""
+    pairs = zip(frame["method"], frame["training"], strict=True)
+    told = pd.Series([division_of(*pair) for pair in pairs], frame.index, dtype="str")
+    return _inserted(frame, "seed", "division", told)
+
+
 def _first_session(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every clock phase had one session."""
+    return _inserted(frame, "batch_size", "session", pd.Series(0, frame.index, dtype="int64"))
+
+
+def _inserted(frame: pd.DataFrame, after: str, name: str, values: Any) -> pd.DataFrame:
     frame = frame.copy()
-    frame.insert(int(frame.columns.get_loc("batch_size")) + 1, "session", 0)  # type: ignore[arg-type]
+    frame.insert(int(frame.columns.get_loc(after)) + 1, name, values)  # type: ignore[arg-type]
     return frame
 
 
@@ -92,6 +102,7 @@ def _this_session(frame: pd.DataFrame) -> pd.DataFrame:
 _STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     4: {"measurements": _spreads, "predictions": _tie_rules},
     5: {
+        "trials": _divisions,
         "measurements": _this_session,
         "samples": _first_session,
         "readings": _first_session,

@@ -65,6 +65,7 @@ class TrialRow:
     threads: int = 0
     isa: str = ""
     seed: int = 0
+    division: str = ""
     machine: str = ""
     status: str = ""
     stage: str = ""

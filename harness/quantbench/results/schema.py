@@ -42,6 +42,8 @@ TRIALS = pa.schema(
         ("isa", pa.string()),
         ("kernels", pa.string()),
         ("seed", pa.int64()),
+        # closed: from the weights and calibration samples alone; open: retrained; null: a ready file
+        ("division", pa.string()),
         ("precision", pa.string()),
         ("machine", pa.string()),
         ("status", pa.string()),
@@ -131,7 +133,7 @@ READINGS = pa.schema(
         # memory, energy; single-stream, multi-stream, offline; start: load and first inference too
         ("scenario", pa.string()),
         ("batch_size", pa.int64()),
-        ("session", pa.int64()),
+        ("session", pa.int64()),  # of the clock phase, from 0; 0 of all that is read outside of it
         ("process", pa.int64()),  # generation, window, or fresh process
         ("reading", pa.string()),
         ("value", pa.float64()),
@@ -190,6 +192,17 @@ HISTOGRAMS = pa.schema(
 )
 
 
+CALIBRATION = pa.schema(
+    [
+        ("trials", pa.list_(pa.string())),  # that were built with these samples
+        ("task", pa.string()),
+        ("seed", pa.int64()),  # that chose them
+        ("split_samples", pa.int64()),  # how many the calibration split has
+        ("samples", pa.list_(pa.int64())),  # their indices in the split, in the order given
+    ]
+)
+
+
 TRAINING = pa.schema(
     [
         ("trial", pa.string()),
@@ -238,6 +251,9 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "artifacts": ARTIFACTS,
     "training": TRAINING,
     "histograms": HISTOGRAMS,
+    "calibration": CALIBRATION,
 }
 SINCE_5 = ("fidelity", "readings")
 """Tables that runs of version 4 lack."""
+SINCE_6 = ("calibration",)
+"""Tables that runs before version 6 lack."""

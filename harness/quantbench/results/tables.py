@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from quantbench.errors import NotComparable
 from quantbench.results.migration import migrated, migrated_run
 from quantbench.results.rows import as_columns
-from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY, SINCE_5
+from quantbench.results.schema import SCHEMA_VERSION, SCHEMAS, SENSITIVITY, SINCE_5, SINCE_6
 from quantbench.system import read_json, write_atomically
 from quantbench.units import one_line, text_of
 
@@ -41,7 +41,7 @@ class Results:
     """A run as pandas frames, one per Parquet file, with its machine and its run description.
 
     They are ``trials``, ``measurements``, ``samples``, ``predictions``, ``fidelity``, ``readings``,
-    ``artifacts``, ``training`` and ``histograms``.
+    ``artifacts``, ``training``, ``histograms`` and ``calibration``.
     """
 
     folder: Path
@@ -56,6 +56,7 @@ class Results:
     artifacts: pd.DataFrame
     training: pd.DataFrame
     histograms: pd.DataFrame
+    calibration: pd.DataFrame
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -130,8 +131,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise NotComparable(f"{path} cannot be read ({error}); is {folder} a run?") from error
-    version = (table.schema.metadata or {}).get(b"quantbench_schema", b"none").decode()
-    frame = migrated(name, table.to_pandas(), version, str(path))
+    frame = migrated(name, table.to_pandas(), _version(table.schema), str(path))
     wanted = {**SCHEMAS, "sensitivity": SENSITIVITY}[name].names
     if missing := [column for column in wanted if column not in frame]:
         raise NotComparable(
@@ -139,6 +139,20 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
             "run the experiment again"
         )
     return frame
+
+
+def bring_up(folder: Path) -> None:
+    """Write what tables of older versions hold under the schema of today, as it is read."""
+    for name, schema in SCHEMAS.items():
+        path = folder / f"{name}.parquet"
+        if path.exists() and _version(pq.read_schema(path)) != str(SCHEMA_VERSION):
+            frame = read_table(folder, name)
+            write_table(folder, name, pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+def _version(schema: pa.Schema) -> str:
+    version: str = (schema.metadata or {}).get(b"quantbench_schema", b"none").decode()
+    return version
 
 
 def load_results(path: str | Path, *, run: Mapping[str, Any] | None = None) -> Results:
@@ -162,7 +176,7 @@ def load_results(path: str | Path, *, run: Mapping[str, Any] | None = None) -> R
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
     """A table; empty where the version that wrote the run had none of that name."""
-    if name in SINCE_5 and not (folder / f"{name}.parquet").exists():
+    if name in (*SINCE_5, *SINCE_6) and not (folder / f"{name}.parquet").exists():
         empty: pd.DataFrame = SCHEMAS[name].empty_table().to_pandas()
         return empty
     return read_table(folder, name)

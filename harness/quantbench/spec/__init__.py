@@ -1,7 +1,17 @@
 """Spec: the nouns of a benchmark: model, task, method, target, trial. NumPy only."""
 
 from quantbench.spec.layer_patterns import computed, matching
-from quantbench.spec.method import AXES, LISTS, PRESETS, RECIPE, Method, check_axis, preset
+from quantbench.spec.method import (
+    AS_IS,
+    AXES,
+    LISTS,
+    PRESETS,
+    RECIPE,
+    Method,
+    check_axis,
+    division_of,
+    preset,
+)
 from quantbench.spec.model import Model
 from quantbench.spec.naming import NAME, as_name
 from quantbench.spec.precision import PRECISIONS, Precision
@@ -11,6 +21,7 @@ from quantbench.spec.status import (
     FAILURES,
     RAN,
     TIMED,
+    Division,
     Flag,
     Scenario,
     Spread,
@@ -19,7 +30,7 @@ from quantbench.spec.status import (
     Verdict,
 )
 from quantbench.spec.target import Target, presets, target_warnings
-from quantbench.spec.task import SPLITS, Data, Samples, Task
+from quantbench.spec.task import SPLITS, Data, Draw, Samples, Task
 from quantbench.spec.tensor import (
     Array,
     Arrays,
@@ -35,6 +46,7 @@ from quantbench.spec.tensor import (
 from quantbench.spec.trial import Limits, Trial
 
 __all__ = [
+    "AS_IS",
     "AXES",
     "FAILURES",
     "LISTS",
@@ -49,6 +61,8 @@ __all__ = [
     "Array",
     "Arrays",
     "Data",
+    "Division",
+    "Draw",
     "Flag",
     "Limits",
     "Method",
@@ -71,6 +85,7 @@ __all__ = [
     "check_inputs",
     "computed",
     "decode",
+    "division_of",
     "encode",
     "matching",
     "open_arrays",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbench.errors import BadInput, did_you_mean
+from quantbench.spec.status import Division
 
 # The values each axis may take. A backend refuses, with a reason, those it does not have.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -127,6 +128,11 @@ class Method:
         """Whether nothing is quantized to integers."""
         return self.scales == "none" and self.weights.startswith(("float", "bfloat"))
 
+    @property
+    def division(self) -> Division | None:
+        """What it makes an artifact from; None of a file that was ready: nobody says how it was made."""
+        return division_of(self.name, self.training)
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; `from_json` reads it back."""
         return {**dataclasses.asdict(self), **{name: list(getattr(self, name)) for name in LISTS}}
@@ -135,6 +141,17 @@ class Method:
     def from_json(cls, data: Mapping[str, Any]) -> Method:
         """The inverse of `to_json`."""
         return cls(**{**data, **{name: tuple(data[name]) for name in LISTS}})
+
+
+AS_IS = "as-is"
+"""The preset of files that are run as they are."""
+
+
+def division_of(name: str, training: str) -> Division | None:
+    """The division of a method that started from the preset ``name``; ``training``: of its axes."""
+    if name == AS_IS:
+        return None
+    return Division.CLOSED if training == "ptq" else Division.OPEN
 
 
 # axes whose value is itself a list: of layer names
@@ -175,7 +192,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "weight-only-int8": {"weights": "int8", "granularity": "per-channel"},
     "weight-only-int4": {"weights": "int4", "granularity": "group", "group_size": 32},
     "qat-int8": {**_STATIC, "training": "qat"},
-    "as-is": {},
+    AS_IS: {},
 }  # fmt: skip
 
 

@@ -81,8 +81,8 @@ _FLAG = {
     Flag.NOISY_MACHINE: "something else held the processor in over 30 % of the rounds",
     Flag.ORDER_EFFECT: "its ratio depends on whether it or the reference was timed first, by over 1 %",
     Flag.MORE_THREADS: "it used more processor time than the target has threads",
-    Flag.CACHES_INPUTS: "one input repeated runs over 10 % faster than different ones: something may cache results",
-    Flag.OUTPUTS_DIFFER: "the timed outputs differ from the scored ones",
+    Flag.CACHES_INPUTS: "one input repeated runs over 10 % faster than different ones: something may cache results (a short form of audit TEST04)",
+    Flag.OUTPUTS_DIFFER: "outputs of the timed process differ from the scored ones (a part of audit TEST01)",
 }
 
 
@@ -98,10 +98,24 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-class Scenario(StrEnum):
-    """In what a metric was measured; the last three are MLPerf Inference's words.
+class Division(StrEnum):
+    """What an artifact was made from, in the words of MLPerf® Inference's divisions.
 
-    One sample a call; several; as many a call as is best for throughput. ``end-to-end`` is of samples
+    `CLOSED`: the trained weights and the calibration samples alone; `OPEN`: it was retrained. That is
+    one rule of several: no artifact here is a submission to either.
+    Source: mlcommons/inference_policies, inference_rules.adoc, "Divisions" and "Weight Definition and
+    Quantization".
+    """
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class Scenario(StrEnum):
+    """In what a metric was measured; the last three are words of MLPerf® Inference, and not its rules.
+
+    One sample a call; several; as many a call as is best for throughput. How each differs from the
+    scenario of that name: docs/measuring.md. ``end-to-end`` is of samples
     alone: calls with binding and reading, in rounds of their own beside those of one of the three.
     """
 

@@ -33,18 +33,31 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """Which samples of the calibration split were chosen.
+
+    ``split_samples``: how many the split has; ``samples``: indices in it, in the order in which the
+    samples are given.
+    """
+
+    split_samples: int
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """What a quantizer or trainer may see, never the test split.
 
     ``train`` is there for trainers only, in the task's order; their `Course` goes through it.
     ``ranges`` are injected ones: the name that `Quantizer.observe` gave an activation -> its smallest
-    and largest value.
+    and largest value. ``draw``: which samples ``calibration`` holds, where they were chosen.
     """
 
     calibration: Samples
     train: Samples | None
     seed: int
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,13 @@ from quantbench.steps.build import (
     HISTOGRAMS,
     RECORD,
 )
-from quantbench.steps.prepare_data import calibration_data, read_labels, read_split
+from quantbench.steps.prepare_data import (
+    calibration_data,
+    draw,
+    read_labels,
+    read_split,
+    split_samples,
+)
 from quantbench.steps.score import SUMMARY, run_all
 
 __all__ = [
@@ -12,7 +18,9 @@ __all__ = [
     "RECORD",
     "SUMMARY",
     "calibration_data",
+    "draw",
     "read_labels",
     "read_split",
     "run_all",
+    "split_samples",
 ]

@@ -174,5 +174,7 @@ def build(
         read = tool.inspect(artifact, tool.layers(described))
         weighed = {"weight_bytes": read.weight_bytes, "gzip_bytes": artifact.gzip_bytes()}
         record = {**read.to_json(), **weighed, "built_s": built_s}
+        if samples.draw is not None and samples.draw.samples:
+            record["calibration"] = dataclasses.asdict(samples.draw)
         (temporary / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return record

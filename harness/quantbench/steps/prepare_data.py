@@ -12,10 +12,11 @@ import numpy as np
 
 from quantbench.backend_api import registry
 from quantbench.errors import BadInput
-from quantbench.spec import Array, Data, Model, Samples, Shift, open_arrays, save_arrays
+from quantbench.spec import Array, Data, Draw, Model, Samples, Shift, open_arrays, save_arrays
 from quantbench.system import filling, locate
 
 LABELS = "labels.npy"
+SIZES = "sizes.json"
 HASHES = "hashes.npy"
 """Of the samples of a split, uint8 [n, 16]."""
 
@@ -63,7 +64,7 @@ def write(
                     f"{len(shared)} {split} samples are also test samples; "
                     "give the task disjoint splits"
                 )
-        (temporary / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
+        (temporary / SIZES).write_text(json.dumps(sizes), encoding="utf-8")
     return sizes
 
 
@@ -120,11 +121,26 @@ def calibration_data(
             f"{samples} calibration samples were asked for, but the calibration split has "
             f"{len(pool)}; set 'samples: {len(pool)}' or less"
         )
-    index = np.random.default_rng(seed).permutation(len(pool))[:samples]
+    index = draw(len(pool), samples, seed)
     chosen = pool.take(index)
     for name, array in chosen.inputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BadInput(
                 f"calibration input '{name}' holds NaN or infinity; correct the task's data"
             )
-    return Data(chosen, train, seed)
+    return Data(chosen, train, seed, draw=Draw(len(pool), tuple(index.tolist())))
+
+
+def draw(split_samples: int, samples: int, seed: int) -> Array:
+    """Indices (int64 [samples]) of the calibration samples that a seed chooses, in random order."""
+    index: Array = np.random.default_rng(seed).permutation(split_samples)[:samples]
+    return index
+
+
+def split_samples(folder: Path, split: str) -> int | None:
+    """How many samples a split has that `write` has written; None where it is no longer there."""
+    try:
+        sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return int(sizes[split])

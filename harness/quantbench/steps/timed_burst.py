@@ -163,8 +163,9 @@ def warm_up(
 def repeated_share(session: Session, cycle: list[dict[str, Array]], call_ns: float) -> float:
     """Time of calls on one input again and again over that of calls on different ones.
 
-    In blocks of 3 to 10 calls, about 20 ms: different, one, one, different. Source: MLPerf
-    Inference, audit TEST04; far below 1 where something caches results.
+    In blocks of 3 to 10 calls, about 20 ms: different, one, one, different. Far below 1 where
+    something caches results. Source: audit TEST04 of MLPerf® Inference, which repeats one query for
+    ten minutes (mlcommons/inference 0ff06ce, compliance/TEST04/README.md).
     """
     count = min(max(int(20e6 / call_ns), 3), 10)
     times: tuple[list[int], list[int]] = ([], [])

@@ -16,14 +16,17 @@ from ruamel.yaml import YAML
 
 from quantbench.experiment import Cell, Experiment
 from quantbench.results import (
+    SCHEMA_VERSION,
     Measurement,
     Reference,
     Results,
+    bring_up,
     load_results,
     rows,
     write_table,
 )
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
+from quantbench.runs.assembly.calibration import calibration, drawn_again
 from quantbench.runs.assembly.latency import (
     energy,
     overall_reference,
@@ -70,6 +73,7 @@ def write(
         "artifacts": artifacts(views),
         "training": journals,
         "histograms": histograms(views, store),
+        "calibration": calibration(views),
         # what was read once is a measurement as it stands
         "measurements": [complete(row, one_session=True) for row in sizes(views, store)],
     }
@@ -89,8 +93,9 @@ def write(
 def assemble(folder: Path) -> Results:
     """Compute the measurements of a finished run again from its raw tables, with the code of today.
 
-    What a run of an older version has not stored is kept as it was measured. Nothing is timed and
-    no framework is needed. Returns the run as it is now.
+    What a run of an older version has not stored is kept as it was measured; its tables are written
+    under the schema of today, and which samples calibrated its artifacts where that can be told.
+    Nothing is timed and no framework is needed. Returns the run as it is now.
 
     Raises
     ------
@@ -102,9 +107,12 @@ def assemble(folder: Path) -> Results:
     measured, references = derived(
         before, margin=float(protocol.get("quality_margin", 0.01)), selected=_selects(before)
     )
+    bring_up(folder)
     write_table(folder, "measurements", measured)
+    if not len(before.calibration) and (again := drawn_again(before, Store(folder))):
+        write_table(folder, "calibration", again)
     told = {"reference": [asdict(one) for one in references or before.references]}
-    write_json(folder / "run.json", {**before.run, **told})
+    write_json(folder / "run.json", {**before.run, **told, "schema": SCHEMA_VERSION})
     return load_results(folder)
 
 

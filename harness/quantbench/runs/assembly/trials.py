@@ -21,7 +21,7 @@ from quantbench.spec import AXES, LISTS, Flag, Stage, Status, target_warnings
 REPEATED = 0.9
 """One input again and again takes at most 10 % less time than different ones, or results are cached.
 
-Source: MLPerf Inference, audit TEST04."""
+Source: audit TEST04 of MLPerf® Inference (mlcommons/inference 0ff06ce, compliance/TEST04/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def trial_row(
         "isa": target.isa,
         "kernels": target.kernels,
         "seed": trial.seed,
+        "division": method.division,
         "precision": experiment.precision.name,
         "machine": machine["fingerprint"],
         "status": status,
