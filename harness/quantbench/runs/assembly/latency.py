@@ -254,7 +254,7 @@ def _interval(generations: Sequence[FloatArray]) -> Interval:
     to 90 % of cases (docs/measuring.md).
     """
     found = statistics.exp_interval(statistics.rounds_interval(generations))
-    return Interval(found.value, 0.0, math.inf) if len(generations) == 1 else found
+    return Interval(found.value, math.nan, math.nan) if len(generations) == 1 else found
 
 
 def _end_to_end(row: Measurement, times: Times) -> Iterator[Measurement]:
