@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from quantbench import run
 from quantbench.backend_api import registry
+from quantbench.cli.terminal import show
 from quantbench.errors import BadInput, NotComparable
 from quantbench.results import SCHEMA_VERSION, SCHEMAS, load_results
 from quantbench.runs import Store, exit_code, export, locked
@@ -135,6 +138,26 @@ def test_much_slower_leaves_after_one_generation(troubled):
         assert found["reason"].startswith("about: ")
     flags = troubled.trials.set_index("trial")["flags"]
     assert [name for name, known in flags.items() if "slower-than-10x" in known] == [row["trial"]]
+
+
+def test_only_what_left_is_about_so_much(experiment_file, fakery):
+    precision = "{name: t, generations: 2, max_generations: 2, rounds: 6, warmup_s: 0.01, burst_ms: 1.0, memory_processes: 1}"
+    path = experiment_file("[fp32, static-int8, {static-int8: {route: slow}}]", precision=precision)
+
+    found = run(path, results=fakery / "results")
+
+    rows = found.measurements.query(
+        "metric in ('speedup', 'latency_ms', 'throughput_per_s', 'end_to_end_ms')"
+    )
+    slow = rows["trial"] == "fake/fakery/static-int8+route=slow/cpu-1"
+    assert rows.loc[slow, ["low", "high", "spread"]].isna().all(axis=None)
+    assert rows.loc[slow, "reason"].str.startswith("about: ").all()
+    assert (rows.loc[~slow, "low"] < rows.loc[~slow, "high"]).all()
+    said = io.StringIO()
+    show(found, Console(file=said, width=100, color_system=None))
+    lines = [line for line in said.getvalue().splitlines() if " about " in line]
+    assert len(lines) == 1
+    assert "route=slow" in lines[0]
 
 
 def test_every_table_has_exactly_the_columns_of_its_schema(troubled):

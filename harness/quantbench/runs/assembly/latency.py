@@ -245,11 +245,11 @@ def _latency(
 def _interval(generations: Sequence[FloatArray]) -> Interval:
     """The interval of ``exp`` of what rounds observed; unknown ends where they are of one generation.
 
-    The rounds of one process do not say how processes differ: their interval holds the truth in 45
-    to 90 % of cases (docs/measuring.md).
+    The rounds of one process do not say how processes differ: their interval holds the truth in far
+    fewer than 95 % of cases (docs/measuring.md).
     """
     found = statistics.exp_interval(statistics.rounds_interval(generations))
-    return Interval(found.value, 0.0, math.inf) if len(generations) == 1 else found
+    return Interval(found.value, math.nan, math.nan) if len(generations) == 1 else found
 
 
 def _end_to_end(row: Measurement, times: Times) -> Iterator[Measurement]:
