@@ -76,7 +76,13 @@ def _tie_rules(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(tied=None, worst=float("nan"), best=float("nan"))
 
 
+def _no_confidence(frame: pd.DataFrame) -> pd.DataFrame:
+    none = pd.Series(float("nan"), frame.index, dtype="float32")
+    return frame.assign(confidence=none, brier=none)
+
+
 _STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     4: {"measurements": _spreads, "predictions": _tie_rules},
+    5: {"predictions": _no_confidence},
 }
 """Version -> table -> the way to the next version."""
