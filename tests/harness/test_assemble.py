@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -120,6 +122,7 @@ def test_published_runs_have_the_same_numbers_when_computed_again(folder, tmp_pa
     assert len(after.measurements) >= len(before.measurements)
 
 
+<<<<<<< HEAD
 def test_calls_are_timed_end_to_end_in_rounds_of_their_own(finished):
     samples = finished.samples
     whole = samples[samples["scenario"] == "end-to-end"]
@@ -192,6 +195,25 @@ def test_an_older_run_is_told_its_calibration_samples_where_the_data_remain(
     for one, other in zip(again.itertuples(), finished.calibration.itertuples(), strict=True):
         assert (one.seed, list(one.samples)) == (other.seed, list(other.samples))
         assert list(one.trials) == list(other.trials)
+=======
+def test_confidence_is_judged_and_shown_where_it_is_stored(finished, copy):
+    page = render(finished)
+    predictions = copy / "predictions.parquet"
+    table = pq.read_table(predictions)
+    for name in ("confidence", "brier"):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.nulls(len(table), pa.float32()))
+    pq.write_table(table, predictions)
+
+    older = assemble(copy)
+
+    assert "As often right as sure?" in page
+    assert "float reference" in page
+    metrics = {"ece", "ece_by_chance", "brier", "brier_rise"}
+    assert metrics <= set(finished.measurements["metric"])
+    assert not metrics & set(older.measurements["metric"])
+    assert "As often right as sure?" not in render(older)
+>>>>>>> work-numerics
 
 
 def test_a_metric_is_one_entry(finished: Results, copy: Path, monkeypatch):
@@ -354,10 +376,38 @@ def kept(raw: Raw) -> tuple[float, float, float]:
     return 1 - raw.drop().mean() / score, 1 - bound(raw) / score, math.nan
 
 
+<<<<<<< HEAD
 def exact_share(k: int, n: int, outside: float) -> tuple[float, float]:
     """Clopper and Pearson's ends: where as many, and as few, are just too improbable."""
     test = stats.binomtest(k, n).proportion_ci(1 - outside, method="exact")
     return float(test.low), float(test.high)
+=======
+def binned(answers: pd.DataFrame) -> float:
+    """Calibration error, bin by bin."""
+    sure = answers["confidence"].astype(float).to_numpy()
+    right = (answers["prediction"] == answers["label"]).to_numpy()
+    error = 0.0
+    for low, high in zip(np.arange(15) / 15, np.arange(1, 16) / 15, strict=True):
+        inside = (sure > low) & (sure <= high)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    return float(error)
+
+
+def by_chance(answers: pd.DataFrame) -> float:
+    """The same of answers that are right as often as they are sure."""
+    rng, sure = np.random.default_rng(0), answers["confidence"].astype(float)
+    drawn = []
+    for _ in range(1000):
+        right = rng.random(len(sure)) < sure.to_numpy()
+        drawn.append(binned(answers.assign(prediction=np.where(right, answers["label"], -1))))
+    return float(np.quantile(drawn, 0.95))
+
+
+def mean(values: np.ndarray | pd.Series) -> tuple[float, float, float]:
+    half = Z * stats.sem(values)
+    return np.mean(values), np.mean(values) - half, np.mean(values) + half
+>>>>>>> work-numerics
 
 
 def worst_class(raw: Raw) -> tuple[float, float, float]:
@@ -493,6 +543,12 @@ BY_METRIC: dict[str, Callable[[Raw], Found]] = {
     "cosine": lambda r: r.near()["product"].astype(float).sum()
     / math.sqrt(r.near()["square"].astype(float).sum() * r.near()["reference_square"].astype(float).sum()),
     "kl_divergence": lambda r: r.near()["kl"].astype(float).mean(),
+    "ece": lambda r: binned(r.answers()),
+    "ece_by_chance": lambda r: by_chance(r.answers()),
+    "brier": lambda r: mean(r.answers()["brier"].astype(float)),
+    "brier_rise": lambda r: mean(
+        r.answers()["brier"].astype(float).to_numpy() - r.answers(r.full)["brier"].astype(float).to_numpy()
+    ),
     "quality_drop": paired, "quality_drop_bound": bound, "quality_p": mid_p, "quality_kept": kept,
     "control_drop": paired, "control_drop_bound": bound, "control_p": mid_p, "control_kept": kept,
     "worst_class_drop": worst_class,

@@ -38,6 +38,7 @@ DRAWINGS: dict[str, tuple[Draw, str, str]] = {
     "rounds": (plot.rounds, "round", "off the trial's median"),
     "agreement": (plot.agreement, "backend", "backend"),
     "classes": (plot.classes, "percentage points", "class"),
+    "confusion": (plot.confusion, "called", "right in float"),
     "fidelity": (plot.fidelity, "dB", "differ from float"),
     "histograms": (plot.histograms, "weight", "weights in a bin"),
     "channels": (plot.channels, "levels", "layer"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,7 +17,7 @@ from quantbench.report import render, write_figures
 from quantbench.report import sections as report_sections
 from quantbench.report.drawing.grids import RATIOS, Cell, rising
 from quantbench.report.page import Page, summarise
-from quantbench.report.sections import fidelity, heatmaps, section, weight_ranges
+from quantbench.report.sections import confusion, fidelity, heatmaps, section, weight_ranges
 from quantbench.report.sections.distributions import CONTROL, drifted, interesting, rounds
 from quantbench.results import Results
 from quantbench.stats.statistics import class_drops, wilson
@@ -140,6 +141,65 @@ def test_losses_by_class_add_up_to_the_loss(results: Results) -> None:
     lost = (found["drop"] * found["n"]).sum()
     assert round(lost) == trial.lost - trial.won
     assert set(found["label"]) == set(range(10))
+
+
+def counted() -> pd.DataFrame:
+    """Two classes of four samples each, and a third that is only answered."""
+    return pd.DataFrame(
+        {
+            "label": [0, 0, 0, 0, 1, 1, 1, 1],
+            "float": [0, 0, 0, 1, 1, 1, 1, 0],
+            "int8": [0, 1, 2, 0, 1, 1, 0, 0],
+        },
+        dtype=float,
+    )
+
+
+def test_confusions_are_what_counting_by_hand_gives() -> None:
+    found = confusion.differences(counted(), "float", "int8")
+
+    assert found.lost == {(0, 1): 1, (0, 2): 1, (1, 0): 1}
+    assert found.won == 1  # the fourth sample
+    assert found.sizes == {0: 4, 1: 4}
+
+
+def test_precision_and_recall_are_what_counting_by_hand_gives() -> None:
+    zero, one, two = confusion.class_rates(counted(), "float", "int8")
+
+    assert (zero.label, zero.n, zero.recall, zero.precision) == (
+        0,
+        4,
+        (3 / 4, 2 / 4),
+        (3 / 4, 2 / 4),
+    )
+    assert (one.recall, one.precision) == ((3 / 4, 2 / 4), (3 / 4, 2 / 3))
+    assert two.n == 0
+    assert np.isnan(two.precision[0])  # float never calls it
+    assert two.precision[1] == 0.0
+
+
+def test_a_matrix_of_confusions_keeps_the_largest_cells_of_many_classes() -> None:
+    lost = {(label, label + 1): 1 + label for label in range(40)}
+
+    grid = confusion.matrix("it", confusion.Differences(lost, 3, dict.fromkeys(range(41), 100)))
+
+    assert grid.title == f"it: {sum(lost.values())} lost, 3 won"
+    assert grid.rows == tuple(f"class {label}" for label in range(28, 40))
+    assert grid.columns == tuple(map(str, range(29, 41)))
+    assert [cell.text for cell in grid.cells[0]] == ["29", *"·" * 11]
+
+
+def test_the_section_counts_what_a_trial_lost_and_won(page: Page) -> None:
+    shown = page.section("confusion")[0]
+
+    names = [name for name, _ in shown.rates]
+    assert names[0] == "onnxruntime static-int8"  # what is recommended
+    assert "onnxruntime static-int8+granularity=per-tensor" in names
+    # all wrong answers are the next class: 19 lost by the worst, over ten classes
+    rows = dict(shown.rates)["onnxruntime static-int8+granularity=per-tensor"]
+    assert len(rows) == confusion.MOST_ROWS
+    assert shown.left_out == ""
+    assert shown.calibration == ()  # the run holds no confidences
 
 
 def test_the_interesting_trials_begin_with_the_reference_and_its_control(results: Results) -> None:

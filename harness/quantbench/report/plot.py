@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "agreement", "channels", "classes", "fidelity", "heatmap", "histograms", "latencies", "rounds",
+    "agreement", "channels", "classes", "confusion", "fidelity", "heatmap", "histograms", "latencies", "rounds",
     "tradeoff",
 ]  # fmt: skip
 
@@ -242,6 +242,46 @@ def classes(
         dots.draw_classes(axes, drops)
         _keys(axes, dots.class_keys(drops))
         axes.set_title(f"loss by class: {_where(choice)}", loc="left")
+    return axes
+
+
+def confusion(results: Results, trial: str | None = None, ax: Axes | None = None) -> Axes:
+    """What float gets right and a trial calls by another name: samples by class and answer.
+
+    Parameters
+    ----------
+    trial : str, optional
+        By default, of the recommended trial and those that lose most, the first that loses a sample.
+
+    Raises
+    ------
+    BadInput
+        For an unknown trial, and where no sample is lost.
+    """
+    from quantbench.report.drawing import grids
+    from quantbench.report.sections import confusion as confused
+    from quantbench.report.sections import fidelity as kept
+
+    frame, choice = _place_of(results, [trial] if trial else [], None, None)
+    answered, given, reference = kept.with_answers(results, frame)
+    full = str(reference)
+    wanted = answered[answered["trial"] == trial] if trial else answered
+    between = (
+        (name, confused.differences(given, full, one))
+        for one, name in kept.of_interest(wanted, choice.trial, reference).items()
+        if one in given.columns and full in given.columns
+    )
+    name, found = next(((name, one) for name, one in between if one.lost), ("", None))
+    if found is None:
+        raise BadInput(
+            f"{trial or 'no trial'} of {_where(choice)} has answers that are wrong and float's right"
+        )
+    grid = confused.matrix(name, found)
+    with _drawing(ax, 2.6 + 0.5 * len(grid.columns), 1.4 + 0.3 * len(grid.rows)) as axes:
+        grids.draw_grid(axes, grid)
+        axes.set_xlabel("called")
+        axes.set_ylabel("class, right in float")
+        axes.set_title(f"{one_line(grid.title, 80)}; {_where(choice)}", loc="left")
     return axes
 
 

@@ -99,9 +99,15 @@ def _this_session(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(spread=frame["spread"].mask(one, str(Spread.SESSION)))
 
 
+def _no_confidence(frame: pd.DataFrame) -> pd.DataFrame:
+    none = pd.Series(float("nan"), frame.index, dtype="float32")
+    return frame.assign(confidence=none, brier=none)
+
+
 _STEPS: Mapping[int, Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     4: {"measurements": _spreads, "predictions": _tie_rules},
     5: {
+        "predictions": _no_confidence,
         "trials": _divisions,
         "measurements": _this_session,
         "samples": _first_session,

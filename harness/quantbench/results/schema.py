@@ -113,6 +113,8 @@ PREDICTIONS = pa.schema(
         ("tied", pa.bool_()),  # whether the answer depends on a tie rule; null where none can
         ("worst", pa.float64()),  # outcome by the tie rule that is worst for it
         ("best", pa.float64()),
+        ("confidence", pa.float32()),  # probability of the answer; null where outputs give none
+        ("brier", pa.float32()),  # the sample's term of the Brier score, 0 to 2
     ]
 )
 FIDELITY = pa.schema(
@@ -220,7 +222,8 @@ SENSITIVITY = pa.schema(
         ("backend", pa.string()),
         ("method", pa.string()),
         ("parts", pa.string()),
-        # float, all; one layer quantized or kept; part and remedy of the worst layers
+        # float, all; one layer quantized or kept; part and remedy of the worst layers; depth: an
+        # activation of the whole model, its tensor's name in ``change``
         ("mode", pa.string()),
         ("layer", pa.string()),
         ("change", pa.string()),

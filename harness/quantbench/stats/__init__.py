@@ -1,5 +1,6 @@
 """Statistics: intervals, tests and verdicts, paired rounds, quality per sample."""
 
+from quantbench.stats import calibration_error
 from quantbench.stats.paired_rounds import Times, bursts, log_times, paired
 from quantbench.stats.quality_metrics import (
     FIDELITY,
@@ -45,6 +46,7 @@ __all__ = [
     "Times",
     "answers",
     "bursts",
+    "calibration_error",
     "cosine",
     "difference_interval",
     "exp_interval",

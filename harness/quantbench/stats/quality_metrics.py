@@ -35,6 +35,9 @@ class Outcome:
         Of a metric that is no mean: its name in `STATISTICS`.
     classes : bool
         Whether ``prediction`` is a class, so that two models can agree.
+    confidence, brier : float32 [n] or None
+        The probability that the model gave its answer, and the sample's term of the Brier score; NaN
+        where its output was no distribution, None where outputs are none over classes.
     """
 
     prediction: FloatArray
@@ -45,6 +48,8 @@ class Outcome:
     best: FloatArray | None = None
     statistic: str = ""
     classes: bool = True
+    confidence: Float32Array | None = None
+    brier: Float32Array | None = None
 
     @property
     def ties(self) -> int:
@@ -81,7 +86,7 @@ def top1(logits: Array, labels: Array) -> Outcome:
     labels : int [n] or [1, n]
         Below 0: not scored.
     """
-    logits, labels = _scored(logits, labels)
+    logits, labels = scored(logits, labels)
     predicted = logits.argmax(axis=1)
     largest = logits == logits.max(axis=1, keepdims=True)
     tied = largest.sum(axis=1) > 1
@@ -98,7 +103,7 @@ def top1(logits: Array, labels: Array) -> Outcome:
 
 def top5(logits: Array, labels: Array) -> Outcome:
     """Top-5 accuracy; of equal logits the first count. Shapes as in `top1`."""
-    logits, labels = _scored(logits, labels)
+    logits, labels = scored(logits, labels)
     best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
     right = (best == labels[:, None]).any(axis=1)
     first = logits.argmax(axis=1).astype(np.float64)
@@ -153,8 +158,8 @@ def mean_squared_error(outputs: Array, labels: Array) -> Outcome:
     return Outcome(predicted, wanted, -((predicted - wanted) ** 2), classes=False)
 
 
-def _scored(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Logits [n, classes] and labels int64 [n] of the samples that have a label."""
+def scored(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Logits [n, classes] and labels int64 [n] of the samples that have one, of shapes as in `top1`."""
     flat, known = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).astype(np.int64)
     return flat[known >= 0], known[known >= 0]
 
@@ -268,7 +273,7 @@ def kl_divergences(reference: Array, outputs: Array) -> FloatArray:
     Parameters
     ----------
     reference, outputs : float [n, classes]
-        Logits, of which the softmax is taken; or probabilities, taken as they are.
+        Logits, of which the softmax is taken; where the reference's are probabilities, both as they are.
 
     Returns
     -------
@@ -276,18 +281,29 @@ def kl_divergences(reference: Array, outputs: Array) -> FloatArray:
         Infinite where an output gives no probability at all to what the reference thinks possible,
         as files do that store probabilities as integers.
     """
-    p, q = _log_probabilities(reference), _log_probabilities(outputs)
+    given = are_probabilities(reference)
+    p, q = (_log_probabilities(values, given=given) for values in (reference, outputs))
     with np.errstate(invalid="ignore"):
         terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
     each: FloatArray = terms.sum(axis=1)
     return each
 
 
-def _log_probabilities(values: Array) -> FloatArray:
+def are_probabilities(outputs: Array) -> bool:
+    """Whether no row of float [n, classes] is negative and each sums to 1, within 0.02 for short floats.
+
+    Asked of the float model: a quantized one's probabilities sum to 1 only about.
+    """
+    return bool(
+        (outputs >= 0).all() and (abs(outputs.sum(axis=1, dtype=np.float64) - 1) < 0.02).all()
+    )
+
+
+def _log_probabilities(values: Array, *, given: bool) -> FloatArray:
     wide = values.astype(np.float64)
-    if (wide >= 0).all() and np.allclose(wide.sum(axis=1), 1, atol=0.02):
-        with np.errstate(divide="ignore"):
-            logs: FloatArray = np.log(wide / wide.sum(axis=1, keepdims=True))
+    if given:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs: FloatArray = np.log(np.maximum(wide, 0) / wide.sum(axis=1, keepdims=True))
         return logs
     shifted = wide - wide.max(axis=1, keepdims=True)
     softmax: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -89,6 +89,13 @@ def wilson(successes: int, n: int) -> Interval:
     return Interval(share, min(share, centre - half), max(share, centre + half))
 
 
+def mean_interval(x: FloatArray) -> Interval:
+    """Normal 95 % interval of the mean of ``x``, float64 [n]; of one sample it has no ends."""
+    mean = float(x.mean())
+    half = Z95 * float(x.std(ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+    return Interval(mean, mean - half, mean + half)
+
+
 @dataclass(frozen=True, slots=True)
 class PairedDrop:
     """Quality lost against a reference on the same samples.

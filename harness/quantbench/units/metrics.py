@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 
 from quantbench.spec import TIMED, Scenario, Spread
-from quantbench.stats import Fidelity, Interval, Outcome, statistics
+from quantbench.stats import Fidelity, Interval, Outcome, calibration_error, statistics
 from quantbench.units.quantities import (
     Formatter,
     decibels,
@@ -66,8 +66,11 @@ class Heat:
     words: str
 
 
-Scored = Callable[[Outcome, Outcome, Fidelity | None], Interval | float | None]
-"""Own outcome, the float reference's on the same samples, own fidelity: the value; None for none."""
+Scored = Callable[[Outcome, Outcome, Fidelity | None], Interval | float | str | None]
+"""Own outcome, the float reference's on the same samples, own fidelity: the value; None for none.
+
+A text is why there should be one and is not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,25 @@ def _flips(own: Outcome, full: Outcome, near: Fidelity | None) -> Interval | Non
     return statistics.wilson(int(np.sum(right != before)), len(right))
 
 
+def _kl_divergence(own: Outcome, full: Outcome, near: Fidelity | None) -> float | str | None:
+    if near is None or near.kl is None:
+        return None
+    return near.kl_divergence if np.isfinite(near.kl_divergence) else "some output gives no probability to what float thinks possible"  # fmt: skip
+
+
+def _distributed(of: Callable[[Outcome, Outcome], Interval | float]) -> Scored:
+    """A metric of predicted distributions; ``of`` of own outcome and the float reference's."""
+
+    def found(own: Outcome, full: Outcome, near: Fidelity | None) -> Interval | float | str | None:
+        if own.confidence is None or full.confidence is None:
+            return None
+        if without := int(np.isnan(own.confidence).sum()):
+            return f"{without} of {len(own.confidence)} outputs are no distribution: not finite, or 0 for every class"
+        return of(own, full)
+
+    return found
+
+
 _A, _S, _M = (Scenario.ARTIFACT,), (Scenario.SCORE,), (Scenario.MEMORY,)
 _CI, _RANGE = Spread.CONFIDENCE, Spread.RANGE
 _MORE, _LESS = Better.MORE, Better.LESS
@@ -159,7 +181,11 @@ _SPECS = (
     MetricSpec("flips", "fraction", "share of samples that are right in one of the two and wrong in the other", _S, _LESS, _CI, percent, None, "flips", of=_flips),
     MetricSpec("sqnr_db", "dB", "power of the float outputs over the power of the error, of the output where it is smallest", _S, _MORE, None, decibels, Change.DECIBELS, "sqnr_db", of=lambda own, full, near: None if near is None else near.sqnr_db),
     MetricSpec("cosine", "ratio", "cosine of the angle between the outputs and the float reference's", _S, _MORE, of=lambda own, full, near: None if near is None else near.cosine),
-    MetricSpec("kl_divergence", "nat", "mean Kullback-Leibler divergence of the predicted distributions from the reference's", _S, _LESS, of=lambda own, full, near: near.kl_divergence if near and near.kl is not None else None),
+    MetricSpec("kl_divergence", "nat", "mean Kullback-Leibler divergence of the predicted distributions from the reference's", _S, _LESS, of=_kl_divergence),
+    MetricSpec("ece", "fraction", "expected calibration error: mean distance of accuracy and confidence over 15 bins of confidence", _S, _LESS, None, percent, None, "ece", of=_distributed(lambda own, full: calibration_error.expected_calibration_error(own))),
+    MetricSpec("ece_by_chance", "fraction", "what chance makes of that: 95 % of calibrated models of these confidences have less", _S, None, None, percent, None, "ece_by_chance", of=_distributed(lambda own, full: calibration_error.error_by_chance(own))),
+    MetricSpec("brier", "ratio", "Brier score: mean squared distance of the predicted distribution to the label, 0 to 2", _S, _LESS, _CI, number, None, "brier", of=_distributed(lambda own, full: calibration_error.brier_score(own))),
+    MetricSpec("brier_rise", "ratio", "the score above the float reference's, on the same samples", _S, _LESS, _CI, number, None, "brier_rise", of=_distributed(calibration_error.brier_rise)),
     MetricSpec("ties", "count", "samples whose answer depends on a rule for ties", _S, _LESS),
     MetricSpec("quality_over_tie_rules", "fraction", "quality by the worst rule for ties, and by the best", _S, None, Spread.TIE_RULES, percent),
     MetricSpec("worst_class_drop", "fraction", "the drop of the class that loses most", _S, _LESS, _CI, percent, None, "worst_class_drop"),

@@ -33,6 +33,7 @@ from quantbench.stats import (
     Outcome,
     PairedDrop,
     answers,
+    calibration_error,
     metric_of,
     statistics,
 )
@@ -46,8 +47,10 @@ TARGETS = (0.99, 0.999)
 """Shares of the float score to keep, as MLPerf Inference asks for."""
 SIMULATED = "@simulated"
 """Stands after a trial's name at what its fake-quantized model answered."""
-_OF_OTHERS = ("flips",)
+_OF_OTHERS = ("flips", "brier_rise")
 """Metrics that mean nothing of the reference itself."""
+_SOMETIMES = {"worst": float, "best": float, "confidence": np.float32, "brier": np.float32}
+"""Columns of ``predictions`` that an outcome may lack."""
 _CLASSES = ("top1", "top5", "f1")
 _STATISTIC = {"f1": "f1", "auc": "auc", "spearman": "spearman", "pairs": "spearman"}
 
@@ -138,7 +141,10 @@ def _float(view: View, views: Sequence[View], store: Store) -> tuple[Judged, dic
 
 
 def _outcome(judged: Judged, full: Array, outputs: Array, labels: Array) -> Outcome:
-    return metric_of(judged.metric)(outputs, labels if judged.labelled else answers(full)[1])
+    if not judged.labelled:
+        return metric_of(judged.metric)(outputs, answers(full)[1])
+    own = metric_of(judged.metric)(outputs, labels)
+    return calibration_error.with_confidence(own, full, outputs, labels) if own.classes else own
 
 
 def _predictions(trial: str, own: Outcome) -> pa.Table:
@@ -146,7 +152,7 @@ def _predictions(trial: str, own: Outcome) -> pa.Table:
     columns = {
         "trial": [trial] * count, "sample": np.arange(count), "label": own.label,
         "prediction": own.prediction, "outcome": own.outcome, "tied": own.tied,
-        "worst": own.worst, "best": own.best,
+        "worst": own.worst, "best": own.best, "confidence": own.confidence, "brier": own.brier,
     }  # fmt: skip
     return _table(PREDICTIONS, columns, count)
 
@@ -268,8 +274,8 @@ def judged_by(results: Results) -> dict[str, Judged]:
 def _read(samples: pd.DataFrame, judged: Judged) -> Outcome:
     """The outcome that `_predictions` has stored."""
     columns = {
-        name: None if samples[name].isna().all() else samples[name].to_numpy(float)
-        for name in ("worst", "best")
+        name: None if samples[name].isna().all() else samples[name].to_numpy(kind)
+        for name, kind in _SOMETIMES.items()
     }
     tied = samples["tied"]
     return Outcome(
@@ -318,6 +324,9 @@ def _against_float(row: Measurement, scored: Scored, full: Outcome) -> Iterator[
             continue
         found = spec.of(scored.own, full, scored.fidelity)
         if found is None:
+            continue
+        if isinstance(found, str):
+            yield replace(row, metric=spec.name, unit=spec.unit, reason=found)
             continue
         known = bounds(found) if isinstance(found, Interval) else {"value": found}
         yield replace(row, metric=spec.name, unit=spec.unit, **known)
@@ -460,6 +469,4 @@ def _score_interval(own: Outcome) -> dict[str, Any]:
         return bounds(statistics.bootstrap(STATISTICS[own.statistic], own.prediction, own.label))
     if own.binary:
         return bounds(statistics.wilson(int(own.outcome.sum()), len(own.outcome)))
-    error = float(own.outcome.std(ddof=1)) / math.sqrt(len(own.outcome))
-    half = statistics.Z95 * error
-    return bounds(Interval(own.score, own.score - half, own.score + half))
+    return bounds(statistics.mean_interval(own.outcome))
