@@ -122,7 +122,6 @@ def test_published_runs_have_the_same_numbers_when_computed_again(folder, tmp_pa
     assert len(after.measurements) >= len(before.measurements)
 
 
-<<<<<<< HEAD
 def test_calls_are_timed_end_to_end_in_rounds_of_their_own(finished):
     samples = finished.samples
     whole = samples[samples["scenario"] == "end-to-end"]
@@ -195,7 +194,8 @@ def test_an_older_run_is_told_its_calibration_samples_where_the_data_remain(
     for one, other in zip(again.itertuples(), finished.calibration.itertuples(), strict=True):
         assert (one.seed, list(one.samples)) == (other.seed, list(other.samples))
         assert list(one.trials) == list(other.trials)
-=======
+
+
 def test_confidence_is_judged_and_shown_where_it_is_stored(finished, copy):
     page = render(finished)
     predictions = copy / "predictions.parquet"
@@ -213,7 +213,6 @@ def test_confidence_is_judged_and_shown_where_it_is_stored(finished, copy):
     assert metrics <= set(finished.measurements["metric"])
     assert not metrics & set(older.measurements["metric"])
     assert "As often right as sure?" not in render(older)
->>>>>>> work-numerics
 
 
 def test_a_metric_is_one_entry(finished: Results, copy: Path, monkeypatch):
@@ -376,12 +375,12 @@ def kept(raw: Raw) -> tuple[float, float, float]:
     return 1 - raw.drop().mean() / score, 1 - bound(raw) / score, math.nan
 
 
-<<<<<<< HEAD
 def exact_share(k: int, n: int, outside: float) -> tuple[float, float]:
     """Clopper and Pearson's ends: where as many, and as few, are just too improbable."""
     test = stats.binomtest(k, n).proportion_ci(1 - outside, method="exact")
     return float(test.low), float(test.high)
-=======
+
+
 def binned(answers: pd.DataFrame) -> float:
     """Calibration error, bin by bin."""
     sure = answers["confidence"].astype(float).to_numpy()
@@ -407,7 +406,6 @@ def by_chance(answers: pd.DataFrame) -> float:
 def mean(values: np.ndarray | pd.Series) -> tuple[float, float, float]:
     half = Z * stats.sem(values)
     return np.mean(values), np.mean(values) - half, np.mean(values) + half
->>>>>>> work-numerics
 
 
 def worst_class(raw: Raw) -> tuple[float, float, float]:

@@ -23,11 +23,7 @@ FOLDERS = [
     pytest.param(f, marks=() if f.name in ("quickstart", "gnn") else pytest.mark.long)
     for f in PUBLISHED
 ]
-<<<<<<< HEAD
-KNOWN = {5: "a4a4fbc5c24c5f6b", 6: "SyntaxError: invalid syntax"}
-=======
-KNOWN = {6: "277d671ef8db991a"}
->>>>>>> work-numerics
+KNOWN = {5: "a4a4fbc5c24c5f6b", 6: "aa965023f2357f1d"}
 """Version -> digest of every column's name and type."""
 
 
