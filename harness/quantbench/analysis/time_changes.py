@@ -73,7 +73,7 @@ def ratio_change(
 
     >>> change = ratio_change(Interval(2.0, 1.98, 2.02), Interval(1.8, 1.78, 1.82), floor=0.01, sessions=0.05)
     >>> [round(100 * x, 1) for x in (change.value, change.low, change.high)]
-    [-10.0, -14.4, -5.4]
+    [-10.0, -14.5, -5.3]
     """
     found, apart = difference_interval(_log(baseline), _log(candidate)), math.log1p(sessions)
     ends = (
@@ -116,8 +116,8 @@ def other_machine(
         return ""
     if not all(fingerprints):
         return "not said on which machine it was timed"
-    hardware = [f"{key} {_word(a)} and {_word(b)}" for key in _HARDWARE
-                if (a := baseline.get(key)) != (b := candidate.get(key))]  # fmt: skip
+    both = {key: (baseline.get(key), candidate.get(key)) for key in _HARDWARE}
+    hardware = [f"{key} {_told(*values)}" for key, values in both.items() if values[0] != values[1]]
     packages = (baseline.get("packages") or {}, candidate.get("packages") or {})
     software = [
         f"{name} {packages[0].get(name, 'absent')} and {packages[1].get(name, 'absent')}"
@@ -133,7 +133,11 @@ def other_machine(
     return f"timed {what}{listed}"
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return "/".join(map(str, value)) or "none"
-    return "unknown" if value is None else str(value)
+def _told(one: Any, other: Any) -> str:
+    """Two values that differ; of lists, what is in one alone."""
+    if isinstance(one, list) and isinstance(other, list):
+        return _told(
+            "/".join(x for x in one if x not in other) or "no more",
+            "/".join(x for x in other if x not in one) or "no more",
+        )
+    return " and ".join("unknown" if value is None else str(value) for value in (one, other))
