@@ -150,7 +150,7 @@ def test_rounds_of_both_decide_a_tie_where_the_run_has_them(tmp_path, ratio, tie
     results = sample_results(tmp_path, [FLOAT, wide, slower])
     rng = np.random.default_rng(0)
     rows = [
-        (trial, "single-stream", 1, generation, round_, position, 1,
+        (trial, "single-stream", 1, 0, generation, round_, position, 1,
          int(1e5 * factor * (0.9 + 0.2 * (7 * generation + round_) / 35) * rng.normal(1, 0.001)))
         for generation in range(5)
         for round_ in range(7)

@@ -143,7 +143,7 @@ def test_calls_are_timed_end_to_end_in_rounds_of_their_own(finished):
 
 def test_processor_time_of_whole_bursts_is_told_as_such(finished, copy):
     """Readings as runs once had them: all calls of a burst, the dropped ones and binding included."""
-    readings = pd.read_parquet(copy / "readings.parquet")
+    readings = pq.read_table(copy / "readings.parquet").to_pandas()
     older = {"timed_cpu_ns": "cpu_ns", "timed_wall_ns": "wall_ns", "timed_calls": "calls"}
     readings["reading"] = readings["reading"].replace(older)
     known = readings.astype(object).where(readings.notna(), None)

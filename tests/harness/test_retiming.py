@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -154,7 +155,7 @@ def test_the_ratio_can_be_recomputed_from_the_kept_samples(runs):
     told = read_json(folder / "retimed.json")
     (kept,) = (r for r in told["retimed"] if r["trial"] == INT8)
     parts = sorted((folder / kept["samples"]).glob("*.parquet"))
-    frame = pd.concat([pd.read_parquet(path) for path in parts])
+    frame = pd.concat([pq.read_table(path).to_pandas() for path in parts])
     assert list(frame.columns) == SAMPLES.names
     names = [f"{INT8} of the {side}" for side in ("baseline", "candidate")]
     rounds = paired(log_times(bursts(frame)), *names)

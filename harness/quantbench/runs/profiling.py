@@ -66,7 +66,7 @@ def experiment_of(results: Results) -> Experiment:
     text = str(results.run.get("experiment_text") or "")
     if text:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{results.run['experiment']}.yaml"
+            path = Path(folder) / "experiment.yaml"
             path.write_text(text, encoding="utf-8")
             return Experiment.load(path)
     known, trials = presets(), []
