@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,9 @@ from quantbench.execution import Job, run_jobs
 from quantbench.experiment import Cell, resolve
 from quantbench.experiment.expand import trial_of
 from quantbench.results import OperatorProfile, load_results
-from quantbench.runs import Comparison, Contender, Reporter, log_times, profile, run_generation
-from quantbench.runs.profiling import QUICK, trials_of
+from quantbench.runs import Reporter, profile, trials_of
 from quantbench.spec import AXES, Array, Status, Trial
-from quantbench.stats import Interval, paired, statistics
-from quantbench.steps import timed_burst
+from quantbench.stats import Interval
 from quantbench.steps.build import build, convert
 from quantbench.system import locate
 
@@ -82,7 +81,7 @@ class Bench:
             "target": cell.trial.target.to_json(), **arguments,
         }  # fmt: skip
         environment = runtime.environment(cell.trial.target)
-        return Job(f"{function.__module__} {trial}", function, given, environment)
+        return Job(f"{function.__module__} {trial}", function, given, environment, (), 3600.0)
 
     def made(self, trial: Trial) -> Trial:
         """Build the artifact of a trial; without its pin to a CPU, which a neighbour may be using."""
@@ -99,7 +98,7 @@ class Bench:
                 (source,) = [f for f in cell.model.forms if converter(f, wanted)]
                 locator = converter(source, wanted).convert
                 made = {"convert": locator, "form": wanted, "folder": str(place / "form")}
-                self._work(Job(f"convert {trial.id}", convert, {"model": model, **made}))
+                self._work(f"convert {trial.id}", convert, {"model": model, **made})
                 form = {"form": str(place / "form")}
             method = dataclasses.replace(
                 trial.method, samples=min(trial.method.samples, SAMPLES)
@@ -108,7 +107,7 @@ class Bench:
                 "model": model, "method": method, "quantizer": cell.backend.quantizer,
                 "data": str(data), "folder": str(place / "artifact"), **form,
             }  # fmt: skip
-            self._work(Job(f"build {trial.id}", build, arguments))
+            self._work(f"build {trial.id}", build, arguments)
             self.artifacts[trial.id] = (place / "artifact", data)
             self.cells[trial.id] = cell
         return trial
@@ -126,23 +125,20 @@ class Bench:
         own = self.trials[name]
         return self.made(trial_of(own.model, own.backend, method, axes, own.target))
 
-    def ratio(self, trial: str, against: str, *, generations: int = 3) -> Interval:
-        """How many times faster ``trial`` is than ``against``, from rounds of both in turns."""
-        contenders = []
-        for name in (against, trial):
-            burst = {"batch_size": 1, "warmup_s": QUICK.warmup_s, "burst_ms": QUICK.burst_ms}
-            contenders.append(Contender(name, self.job(name, timed_burst.serve, **burst)))
-        cell = self.cells[trial]
-        comparison = Comparison(cell.model.name, cell.trial.target, tuple(contenders), against)
-        done = [
-            run_generation(comparison, [against, trial], number, QUICK, 0, self.logs)
-            for number in range(generations)
-        ]
-        pairs = paired(log_times(done), against, trial)
-        return statistics.exp_interval(statistics.rounds_interval(pairs))
+    def ratio(self, trial: str, against: str, *, rounds: int = 5) -> Interval:
+        """How many times faster ``trial`` is than ``against``: median, least and most of rounds in turns.
 
-    def _work(self, job: Job) -> None:
+        In calls that are timed as `explain` times them: on one thread in processor time, so that a
+        neighbour changes little.
+        """
+        quiet = Reporter(quiet=True)
+        found = profile(self, trial, against, rounds=rounds, reporter=quiet)  # type: ignore[arg-type]
+        ratios = sorted(1 / ratio for ratio in found.ratios)
+        return Interval(median(ratios), ratios[0], ratios[-1])
+
+    def _work(self, name: str, function: Any, arguments: Mapping[str, Any]) -> None:
         endings: list[Any] = []
+        job = Job(name, function, arguments, time_limit_s=3600.0)  # a neighbour may slow it
         run_jobs([job], self.logs, lambda _, ending: endings.append(ending) or (), slots=1)
         assert endings[0].status == Status.OK, endings[0].reason
 

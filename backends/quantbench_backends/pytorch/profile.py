@@ -15,8 +15,13 @@ from quantbench.spec import Arrays, Target
 from quantbench_backends.pytorch import executed_operations, routes, session
 
 WARM_UP, FEWEST, MOST = 5, 5, 100
+MANY = 20
+"""Operators that one calls in turn, from which on it is said: a loop over steps, say."""
 GENERATED, INDUCTOR = "generated code", "inductor"
 _CALL = "quantbench::call"
+
+Part = tuple[str, int]
+"""An operator's type, and how many operators it calls in turn."""
 
 
 def profile(
@@ -54,37 +59,42 @@ def profile(
             engine=engines.get(kind, kind.partition("::")[0]),
             count=count,
             nanoseconds=nanoseconds,
+            kernel=f"calls {parts} operators" if parts >= MANY else "",
         )
-        for kind, count, nanoseconds in typical(durations)
+        for (kind, parts), count, nanoseconds in typical(durations)
     )
     return named(timed, record)
 
 
 def _operators(
     call: Any, engines: Mapping[str, str], *, compiled: bool
-) -> Iterator[tuple[str, float]]:
+) -> Iterator[tuple[Part, float]]:
     """The operators of one call in their order, each with its nanoseconds.
 
     One that the record knows is taken whole. One around such operators has what is left of its time.
     """
     whole, told = 1000.0 * call.time_range.elapsed_us(), 0.0
     for event in call.cpu_children:
-        for kind, nanoseconds in _inside(event, engines):
+        for part, nanoseconds in _inside(event, engines):
             told += nanoseconds
-            yield kind, nanoseconds
+            yield part, nanoseconds
     if compiled:
-        yield INDUCTOR, max(0.0, whole - told)
+        yield (INDUCTOR, 0), max(0.0, whole - told)
 
 
-def _inside(event: Any, engines: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+def _inside(event: Any, engines: Mapping[str, str]) -> Iterator[tuple[Part, float]]:
     operator = "::" in event.name  # else a module, or a region of compiled code
     if operator and (event.name in engines or not _holds(event, engines)):
-        yield event.name, 1000.0 * event.time_range.elapsed_us()
+        yield (event.name, _calls(event)), 1000.0 * event.time_range.elapsed_us()
         return
     if operator:
-        yield event.name, 1000.0 * float(event.self_cpu_time_total)
+        yield (event.name, 0), 1000.0 * float(event.self_cpu_time_total)
     for child in event.cpu_children:
         yield from _inside(child, engines)
+
+
+def _calls(event: Any) -> int:
+    return sum(1 + _calls(child) for child in event.cpu_children)
 
 
 def _holds(event: Any, engines: Mapping[str, str]) -> bool:

@@ -37,6 +37,9 @@ _XNNPACK = {
     "Tanh": "TANH",
     "Transpose": "TRANSPOSE",
 }
+_MULTIPLYING = (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL",
+)  # fmt: skip
 
 
 def profile(
@@ -69,7 +72,7 @@ def profile(
     started = time.perf_counter()
     while len(calls) < FEWEST or (len(calls) < MOST and time.perf_counter() - started < seconds):
         calls.append([e for e in model.profiled() if e.tag not in CONTROL_FLOW])
-    return checked(named(timed(calls, kernels), operations), operations)
+    return checked(named(matched(timed(calls, kernels), operations), operations), operations)
 
 
 def timed(calls: Sequence[Sequence[Event]], kernels: str) -> tuple[TimedOperation, ...]:
@@ -107,6 +110,32 @@ def kind(event: Event) -> str:
     if begin == "Convolution" and "DWConv" in event.tag:
         return "DEPTHWISE_CONV_2D"
     return _XNNPACK.get(begin, begin)
+
+
+def matched(
+    shown: tuple[TimedOperation, ...], operations: Sequence[Operation]
+) -> tuple[TimedOperation, ...]:
+    """``shown`` with LiteRT's own type for what XNNPACK multiplies.
+
+    XNNPACK computes a convolution of one pixel as a fully connected layer, and calls it one.
+    """
+    told = [o for o in operations if o.engine == "xnnpack" and o.kind in _MULTIPLYING]
+    places = [
+        place
+        for place, one in enumerate(shown)
+        if one.engine == "xnnpack" and one.kind in _MULTIPLYING
+    ]
+    pairs = list(zip(places, told, strict=False))
+    if len(places) != len(told) or not all(_may_be(shown[p].kind, o.kind) for p, o in pairs):
+        return shown
+    found = list(shown)
+    for place, operation in pairs:
+        found[place] = replace(found[place], kind=operation.kind)
+    return tuple(found)
+
+
+def _may_be(shown: str, told: str) -> bool:
+    return shown == told or (shown, told) == ("FULLY_CONNECTED", "CONV_2D")
 
 
 def checked(

@@ -50,13 +50,12 @@ def other_kernels(d: TimeDifference) -> Iterator[MeasuredCause]:
             slow += elsewhere
             share += d.share(one) * _spent(elsewhere) / one.own_ns
     if slow:
-        macs = sum(_macs(run) for one in d.types for run in one.own if one.multiplies)
-        part = sum(map(_macs, slow)) / macs if macs else 0.0
+        part = sum(map(_macs, slow)) / d.macs if d.macs else 0.0
         yield MeasuredCause(
             "other-kernels",
             f"{_operators(slow)} run in {_engines(slow)} kernels, where the float model's run in "
             f"{_engines([run for one in _losing(d) if one.multiplies for run in one.full])}: "
-            f"{part:.0%} of the multiplications.",
+            f"{part:.0%} of the multiplications.{_inside(slow)}",
             share, _layers(slow), _dtypes(slow),
         )  # fmt: skip
 
@@ -79,13 +78,11 @@ def slow_kernels(d: TimeDifference) -> Iterator[MeasuredCause]:
             )  # fmt: skip
             continue
         kinds = one.kinds
-        inside = [run.operation.kernel for run in own if run.operation.kernel.startswith("calls ")]
-        parts = f" One {inside[0]}." if inside else ""
         yield MeasuredCause(
             "slow-kernels",
             f"{kinds[0]} in {', '.join(_dtypes(own)) or 'the artifact'} take {_ms(one.own_ns)}, where "
             f"{kinds[1] or 'nothing'} of the float model take{'s' if not kinds[1] else ''} "
-            f"{_ms(one.full_ns)}: the kernels themselves are slower.{parts}",
+            f"{_ms(one.full_ns)}: the kernels themselves are slower.{_inside(own)}",
             share, _layers(own), _dtypes(own),
         )  # fmt: skip
 
@@ -182,6 +179,14 @@ def _spent(runs: Sequence[Run]) -> float:
 
 def _macs(run: Run) -> int:
     return (run.row.macs or 0) if run.row else 0
+
+
+def _inside(runs: Sequence[Run]) -> str:
+    """What the profiler says of operators that call many others, in a sentence."""
+    told = dict.fromkeys(
+        run.operation.kernel for run in runs if run.operation.kernel.startswith("calls ")
+    )
+    return f" One {'; one '.join(told)} in turn." if told else ""
 
 
 def _layers(runs: Sequence[Run]) -> tuple[str, ...]:

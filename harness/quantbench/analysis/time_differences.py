@@ -62,11 +62,15 @@ class TypeDifference:
 
 @dataclass(frozen=True, slots=True)
 class TimeDifference:
-    """The two calls, type by type, the largest differences first."""
+    """The two calls, type by type, the largest differences first.
+
+    ``macs``: multiply-accumulates of one inference of the artifact, as its record has them.
+    """
 
     own_ns: float
     full_ns: float
     types: tuple[TypeDifference, ...]
+    macs: int = 0
 
     @property
     def lost(self) -> float:
@@ -106,7 +110,10 @@ def time_difference(
     ]
     found.append(TypeDifference(OUTSIDE, (), (), profile.own.outside, profile.full.outside))
     found.sort(key=lambda one: -abs(one.difference))
-    return TimeDifference(profile.own.nanoseconds, profile.full.nanoseconds, tuple(found))
+    return TimeDifference(
+        profile.own.nanoseconds, profile.full.nanoseconds, tuple(found),
+        sum(row.macs or 0 for row in own),
+    )  # fmt: skip
 
 
 def _types(executed: Iterable[ArtifactRow]) -> dict[str, str]:

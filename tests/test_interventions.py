@@ -1,0 +1,45 @@
+"""Causes checked by intervention, on the published runs' own trials: what `explain` says, and what helps.
+
+docs/explain.md has what was found. Each case builds two or more artifacts on noise and times calls in turns.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interventions import Bench, parsed
+
+pytestmark = pytest.mark.long
+
+# run, trial, the cause (empty: none may be named), the operators that it must name, what is tried, and
+# the least that it must help by; 0 where nothing is tried
+CASES = (
+    ("mobilenet_v2", "mobilenet-v2/onnxruntime/dynamic-int8/cpu-1", "slow-kernels", "ConvInteger", "static-int8", 5.0),
+    ("mobilenet_v2", "mobilenet-v2/onnxruntime/fp16/cpu-1", "added-operators", "ReorderInput", "fp32", 1.2),
+    ("methods_resnet20", "resnet20/onnxruntime/dynamic-int8/cpu-1", "slow-kernels", "ConvInteger", "static-int8", 5.0),
+    ("mobilenet_v2", "mobilenet-v2/tflite/dynamic-int8/cpu-1", "other-kernels", "DEPTHWISE_CONV_2D", "static-int8", 1.5),
+    ("rnn", "lstm/tflite/static-int8/cpu-1", "slow-kernels", "UNIDIRECTIONAL_SEQUENCE_LSTM", "dynamic-int8", 3.0),
+    ("rnn", "lstm/pytorch/dynamic-int8/cpu-1", "other-kernels", "quantized_lstm", "static-int8", 1.5),
+    ("methods_resnet20", "resnet20/pytorch/dynamic-int8/cpu-1", "", "", "fp32+route=traced", 0.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "trial", "cause", "operators", "method", "least"),
+    CASES,
+    ids=[case[1] for case in CASES],
+)
+def test_the_cause_is_what_an_intervention_finds(
+    tmp_path, run, trial, cause, operators, method, least
+):
+    bench = Bench(run, tmp_path)
+
+    found, _ = bench.explained(trial)
+
+    assert [one.name for one in found.causes] == ([cause] if cause else [])
+    if cause:
+        assert operators in found.causes[0].sentence
+    if least:
+        name, axes = parsed(method)
+        faster = bench.ratio(bench.other(trial, name, **axes).id, trial)
+        assert faster.value > least
