@@ -258,6 +258,7 @@ def _answer(
             artifact = tool.quantize(model, method, data, Path(temporary))
             record = tool.inspect(artifact, tool.layers(model))
             session = engine.load(artifact, TARGET, 1)
+            dict(session.effective)  # raises where a setting of the target did not take effect
             outputs, _ = run_all(session, test.inputs, 1)
     except QuantbenchError as error:
         _leave(folder, Status.UNSUPPORTED, str(error))
