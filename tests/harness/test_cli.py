@@ -38,8 +38,14 @@ def test_version():
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
-        ("models", "resnet20"), ("tasks", "cifar10"), ("backends", "onnxruntime"),
-        ("methods", "static-int8"), ("targets", "cpu-avx2"), ("experiments", "quickstart"),
+        ("experiments", "quickstart"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.long)
+            for pair in (
+                ("models", "resnet20"), ("tasks", "cifar10"), ("backends", "onnxruntime"),
+                ("methods", "static-int8"), ("targets", "cpu-avx2"),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_list_shows_what_an_experiment_can_name(kind, word):
@@ -129,6 +135,7 @@ def test_help_has_examples():
     assert "quantbench probe --check docs/capabilities.md" in quantbench("probe", "--help").stdout
 
 
+@pytest.mark.long
 def test_a_report_with_figures_names_every_file_it_writes(tmp_path):
     sample_results(tmp_path / "run", TYPICAL[:1])
 

@@ -190,6 +190,7 @@ def test_the_filter_keeps_the_rows_that_have_all_words(browser: Any, report: Pat
     assert shown == f"2 of {len(TYPICAL + OLD_MACHINE)} trials"
 
 
+@pytest.mark.long
 def test_hostile_names_are_shown_as_text(browser: Any, hostile: Path) -> None:
     with Visit(browser, hostile, **SETTINGS["light"]) as visit:
         text = visit.page.inner_text("body")
@@ -216,6 +217,7 @@ def test_without_scripts_everything_is_there_but_sorting(browser: Any, report: P
     assert buttons == 0
 
 
+@pytest.mark.long
 def test_print_shows_the_whole_table(browser: Any, report: Path, tmp_path: Path) -> None:
     with Visit(browser, report, **SETTINGS["light"]) as visit:
         visit.page.emulate_media(media="print")
@@ -475,6 +477,7 @@ def is_number(text: str) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_hostile_names_stay_text_in_what_the_script_writes(browser: Any, hostile: Path) -> None:
     with Visit(browser, hostile, **SETTINGS["light"]) as visit:
         visit.page.get_by_label("Largest loss of quality").fill("50")
@@ -521,6 +524,7 @@ def test_2000_trials_are_a_page_that_a_browser_can_hold(browser: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["none", "one", "all-failed"])
+@pytest.mark.long
 def test_small_and_failed_runs_are_quiet(browser: Any, kind: str, tmp_path: Path) -> None:
     failed = [
         dataclasses.replace(t, latency_ms=None, status="failed", reason="broken") for t in TYPICAL
@@ -536,7 +540,10 @@ def test_small_and_failed_runs_are_quiet(browser: Any, kind: str, tmp_path: Path
     assert said[kind] in text
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(s, marks=() if s == "phone" else pytest.mark.long) for s in SETTINGS],
+)
 @pytest.mark.parametrize("kind", ["report", pytest.param("hostile", marks=pytest.mark.long)])
 def test_axe_finds_nothing_to_object_to(
     browser: Any, kind: str, setting: str, request: pytest.FixtureRequest
