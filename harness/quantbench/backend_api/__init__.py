@@ -34,7 +34,14 @@ from quantbench.backend_api.axis_rules import FLOAT, Axes, first_refusal, word
 from quantbench.backend_api.calibration import Histogram, Observation, observe, squared_error
 from quantbench.backend_api.descriptor import Backend, Converter
 from quantbench.backend_api.float_weights import FINETUNED, check_finite, state_of, weights_by_layer
-from quantbench.backend_api.protocol import Quantizer, Runtime, See, Session, Trainer
+from quantbench.backend_api.protocol import (
+    Quantizer,
+    Runtime,
+    See,
+    Session,
+    Trainer,
+    Transparent,
+)
 from quantbench.backend_api.registry import backend, missing_packages
 from quantbench.backend_api.training_recipe import JOURNAL, LOSSES, MOMENTUM, Course, Step
 
@@ -74,6 +81,7 @@ __all__ = [
     "Step",
     "TensorRecord",
     "Trainer",
+    "Transparent",
     "activation_bytes",
     "backend",
     "check_finite",
