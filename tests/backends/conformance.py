@@ -31,6 +31,8 @@ from quantbench.backend_api import (
     Quantizer,
     Runtime,
     Session,
+    TensorRecord,
+    Transparent,
     integer_macs_fraction,
     midmean,
     missing_packages,
@@ -487,6 +489,48 @@ class Conformance:
 
             assert_equal(session.read(), first)
 
+    # --- activations, where the quantizer is `Transparent` ---
+
+    def test_a_float_file_has_no_error_against_itself(self, artifact, quantizer, runtime):
+        made, inputs = artifact("linear", "fp32"), SAMPLES["linear"].inputs(40)
+
+        once, again = shown(quantizer, made, inputs), shown(quantizer, made, inputs)
+
+        assert list(once) == list(again)
+        for name, values in once.items():
+            assert sqnr_db(values, again[name]) == np.inf
+        outputs = outputs_of(runtime.load(made, CPU, 40), inputs)
+        # float32 sums of 128 products, in another order where the runtime optimizes
+        np.testing.assert_allclose(list(once.values())[-1], outputs["logits"], rtol=1e-4, atol=1e-5)
+
+    def test_an_activation_is_what_quantizing_by_hand_gives(self, artifact, quantizer):
+        """The first layer, in the whole quantized model: its input, weights and output rounded."""
+        sample, made = SAMPLES["linear"], artifact("linear", "static-int8")
+        # nothing beyond the ranges: PyTorch's operators give 8 bits where its observers chose 7
+        inputs = calibration("linear", CALIBRATION).calibration.inputs
+        record = quantizer.inspect(made, sample.layers)
+        quantized = [t for t in record.tensors if t.levels and len(t.scale) == 1]
+        entering = next(t for t in quantized if t.role in ("input", "activation"))
+        leaving = next(t for t in quantized if t.role == "activation" and t.layer == "first")
+        weight = next(t for t in record.tensors if t.role == "weight" and t.layer == "first")
+        layer_of = {t.name: t.layer for t in record.tensors}
+
+        found = shown(quantizer, made, inputs)
+
+        own = next(values for name, values in found.items() if layer_of.get(name) == "first")
+        state = numpy_forms.state(numpy_forms.weights("linear"))
+        x = rounded(inputs["features"], entering)
+        w = rounded(state["first.weight"], weight)
+        full = np.maximum(x @ w.T + state["first.bias"], 0)
+        steps = np.abs(own - rounded(full, leaving)) / leaving.scale[0]
+        # what lies at a tie is rounded to either side, by a bias in integers too: a step, of few values
+        assert steps.max() < 1.01
+        assert (steps > 0.01).mean() < 0.02
+        # and so the error is the one that rounding by hand makes
+        floats = np.maximum(inputs["features"] @ state["first.weight"].T + state["first.bias"], 0)
+        by_hand = sqnr_db(floats, rounded(full, leaving))
+        assert sqnr_db(floats, own) == pytest.approx(by_hand, abs=0.1)
+
     def test_other_inputs_give_other_outputs(self, artifact, runtime):
         for name in self.presets:
             session = runtime.load(artifact("pair", name), CPU, 2)
@@ -794,6 +838,24 @@ def outputs_of(session: Session, inputs: Arrays) -> Arrays:
     session.bind(inputs)
     session.run()
     return session.read()
+
+
+def shown(quantizer: Any, artifact: Artifact, inputs: Arrays) -> dict[str, Array]:
+    """What a `Transparent` quantizer shows, by name, all batches in one."""
+    assert isinstance(quantizer, Transparent)
+    batches: dict[str, list[Array]] = {}
+    quantizer.activations(
+        artifact, inputs, lambda name, values: batches.setdefault(name, []).append(values.copy())
+    )
+    return {name: np.concatenate(values) for name, values in batches.items()}
+
+
+def rounded(values: Array, grid: TensorRecord) -> Array:
+    """Real values on a grid: one scale, or one for each row of a matrix."""
+    scale = np.array(grid.scale, np.float64).reshape(-1, *[1] * (values.ndim - 1))
+    point = grid.zero_point[0] if grid.zero_point else 0
+    levels = np.clip(np.rint(values.astype(np.float64) / scale) + point, grid.qmin, grid.qmax)
+    return (levels - point) * scale
 
 
 def assert_equal(found: Arrays, expected: Arrays) -> None:

@@ -144,6 +144,11 @@ class DeepQuantizer:
         details = {"layers": json.dumps(LAYERS)}
         return Artifact(folder, ("deep.npz",), "deepery", (X,), (Y,), (X,), (Y,), details).save()
 
+    def activations(self, artifact: Artifact, inputs: Arrays, see: See) -> None:
+        session = DeepSession(artifact, len(inputs["x"]))
+        session.bind(inputs)
+        session.run(see)
+
     def levels(self, method: Method) -> int:
         return 256
 
@@ -208,12 +213,13 @@ class DeepSession:
         check_inputs(self.inputs, inputs, self._batch)
         self._x = inputs["x"].copy()
 
-    def run(self) -> None:
+    def run(self, see: See = lambda name, batch: None) -> None:
         x = self._x
         for layer in LAYERS:
             if f"{layer}.in" in self._file:
                 scale, zero = self._file[f"{layer}.in"]
                 x = ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+            see(INPUT_OF[layer], x)
             if f"{layer}.q" in self._file:
                 w = self._file[f"{layer}.q"].astype(np.float32) * self._file[f"{layer}.scale"]
             else:

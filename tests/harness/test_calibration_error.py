@@ -76,9 +76,9 @@ def test_logits_are_given_a_softmax_and_probabilities_are_taken_as_they_are():
 
     # float32 of the same numbers, up to the last digit
     np.testing.assert_allclose(of_logits.confidence, p.max(axis=1), rtol=1e-6)
-    # the same
+    # float32 of the same numbers by another sum
     np.testing.assert_allclose(of_p.confidence, of_logits.confidence, rtol=1e-6)
-    # a sum of five squares of such numbers, the largest of them 1
+    # float32 of the same numbers by another sum
     np.testing.assert_allclose(of_p.brier, of_logits.brier, rtol=1e-5, atol=1e-6)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
+from rich.console import Console
 
+from quantbench.cli.terminal import show_diagnosis
 from quantbench.errors import BadInput, NotComparable
 from quantbench.report import write_diagnosis
 from quantbench.results import SensitivityRow
@@ -87,6 +90,75 @@ def test_every_number_of_a_layer_is_recomputed_here(found):
     assert row.outlier_ratio == pytest.approx(inner.max() / inner.std(), rel=1e-3)
     error = math.sqrt(((fed - inner) ** 2).mean())
     assert row.error_over_scale == pytest.approx(error / step, rel=0.05)
+
+
+def test_the_error_of_each_activation_is_recomputed_here(found):
+    x = deep.load("test").inputs["x"][:128]
+    w = deep.state()
+    full, own = {}, {}
+    deep.layers(x, w, lambda name, values: full.__setitem__(name, values))
+    seen = {}
+    deep.layers(calibrated(), w, lambda name, values: seen.__setitem__(name, values))
+    values = x
+    for layer in ("a", "b", "c"):
+        name = deep.INPUT_OF[layer]
+        low, high = min(float(seen[name].min()), 0.0), float(seen[name].max())
+        step = (high - low) / 255
+        zero = round(-low / step)
+        own[name] = values = (np.clip(np.rint(values / step) + zero, 0, 255) - zero) * step
+        scale = np.abs(w[f"{layer}.weight"]).max() / 127
+        rounded = (np.rint(w[f"{layer}.weight"] / scale) * scale).astype(np.float32)
+        values = np.maximum(values.astype(np.float32) @ rounded, 0)
+
+    rows = found.depth("deepery")
+
+    assert [row.change for row in rows] == ["x", "ya", "yb"]
+    assert [row.layer for row in rows] == ["a", "b", "c"]
+    for row in rows:
+        noise = full[row.change].astype(np.float64) - own[row.change]
+        sqnr = 10 * math.log10((full[row.change] ** 2).sum() / (noise**2).sum())
+        # 0.05 dB: a value at a tie may be rounded to the other side
+        assert row.sqnr_db == pytest.approx(sqnr, abs=0.05)
+        assert math.sqrt(row.mse) == pytest.approx(math.sqrt((noise**2).mean()), rel=0.01)
+        assert row.samples == 128
+    # the planted layer is where the error comes from
+    assert rows[2].sqnr_db < rows[1].sqnr_db - 20
+
+
+def test_the_page_and_model_explorer_are_given_the_errors(found):
+    text = write_diagnosis(found).read_text(encoding="utf-8")
+    told = json.loads((found.folder / "node-data-deepery.json").read_text(encoding="utf-8"))
+
+    assert "Along the depth" in text
+    assert text.count("<h3>Activations of the whole model</h3>") == 1
+    (graph,) = told.values()
+    assert graph["results"] == {
+        row.change: {"value": round(row.sqnr_db, 2)} for row in found.depth("deepery")
+    }
+    assert [step["stop"] for step in graph["gradient"]] == [0, 0.5, 1]
+
+
+def test_what_cannot_be_read_is_said_with_its_reason(found, capsys):
+    reason = "deepery does not show what its files compute on the way"
+    table = found.sensitivity
+    kept = table[table["mode"] != "depth"]
+    row = {**table.iloc[0].to_dict(), "mode": "depth", "status": "unsupported", "reason": reason}
+    blind = dataclasses.replace(found, sensitivity=pd.concat([kept, pd.DataFrame([row])]))
+
+    text = write_diagnosis(blind).read_text(encoding="utf-8")
+    show_diagnosis(blind, Console(width=200))
+
+    assert f"Activations of the whole model: {reason}." in text
+    assert "Along the depth" not in text
+    assert f"activations: {reason}" in capsys.readouterr().out
+
+
+def test_the_terminal_shows_the_worst_activations(found, capsys):
+    show_diagnosis(found, Console(width=200))
+
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if "worst 3 of 3" in line)
+    assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["yb", "ya", "x"]
 
 
 def calibrated() -> np.ndarray:

@@ -194,6 +194,7 @@ def test_biases_of_64_bits_fit_into_the_table():
         ("conv1", "conv1", "conv1"),
         ("conv1_QuantizeLinear_Output", "x", "conv1"),
         ("conv10_out", "x", "conv10"),  # the longest name that it begins with
+        ("conv1_2", "x", None),  # a number makes it another
         ("37", "conv1", "conv1"),  # its own name says nothing
         ("37", "fc", None),
     ],

@@ -30,5 +30,6 @@ __all__ = [
     "layers",
     "macs",
     "protobuf_reader",
+    "quantization_parameters",
     "shapes",
 ]

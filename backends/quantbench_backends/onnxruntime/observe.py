@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -35,23 +35,24 @@ def observe(
     names = list(dict.fromkeys(needed.values()))
     entering = [name for name in names if name in form.inputs(graph)]
     computed = [name for name in names if name not in entering]
-    session = _with_outputs(graph, computed)
-    groups: list[list[str]] | None = None
+    session = with_outputs(graph, dict.fromkeys(computed, TensorProto.FLOAT))
+    together: list[list[str]] | None = None
     fixed = form.fixed_batch(model)
     for batch in Batches(samples, fixed or CALIBRATION_BATCH):
-        groups = groups or list(_groups(session, computed, batch, bool(fixed)))
+        together = together or list(groups(session, computed, batch, bool(fixed)))
         for name in entering:
             see(name, batch[name])
-        for group in groups:
+        for group in together:
             for name, values in zip(group, session.run(group, batch), strict=True):
                 see(name, values)
 
 
-def _with_outputs(graph: ModelProto, names: list[str]) -> ort.InferenceSession:
+def with_outputs(graph: ModelProto, elements: Mapping[str, int]) -> ort.InferenceSession:
+    """A session of the graph without optimization, which gives these tensors of those types too."""
     known = {value.name for value in graph.graph.output}
     graph.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in names
+        helper.make_tensor_value_info(name, element, None)
+        for name, element in elements.items()
         if name not in known
     )
     options = ort.SessionOptions()
@@ -62,7 +63,7 @@ def _with_outputs(graph: ModelProto, names: list[str]) -> ort.InferenceSession:
     )
 
 
-def _groups(
+def groups(
     session: ort.InferenceSession, names: list[str], batch: Arrays, fixed: bool
 ) -> Iterator[list[str]]:
     """Names whose values of one batch are at most `MOST_BYTES`, found with its first sample."""

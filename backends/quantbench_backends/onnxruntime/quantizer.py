@@ -95,6 +95,12 @@ class OnnxQuantizer:
 
         observe(source, method, self._choice(model, method), samples, see)
 
+    def activations(self, artifact: Artifact, inputs: Arrays, see: See) -> None:
+        """What the file's tensors hold for the task's inputs; names are those of its tensors."""
+        from quantbench_backends.onnxruntime.activations import activations
+
+        activations(artifact, inputs, see)
+
     def levels(self, method: Method) -> int:
         """How many values a quantized activation can take."""
         return levels_of(method.activations)

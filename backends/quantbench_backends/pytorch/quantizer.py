@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantbench.backend_api import Artifact, Record, See, levels_of
 from quantbench.errors import BadInput
-from quantbench.spec import Data, Method, Model
+from quantbench.spec import Arrays, Data, Method, Model
 from quantbench_backends.pytorch import routes
 from quantbench_backends.pytorch.refusals import form_of, refusal, route
 
@@ -68,6 +68,20 @@ class PyTorchQuantizer:
         from quantbench_backends.pytorch import methods
 
         methods.observe(model, method, data, see)
+
+    def activations(self, artifact: Artifact, inputs: Arrays, see: See) -> None:
+        """What is computed for the task's inputs; names are those of values in the file's graph.
+
+        Of tensors alone, whose graph is code, they are paths of modules.
+
+        Raises
+        ------
+        BadInput
+            Where nothing in between exists: inductor's code, and grids of 4 bits.
+        """
+        from quantbench_backends.pytorch.activations import activations
+
+        activations(artifact, inputs, see)
 
     def levels(self, method: Method) -> int:
         """How many values a quantized activation can take."""

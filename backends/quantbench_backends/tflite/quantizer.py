@@ -98,6 +98,12 @@ class TfliteQuantizer:
         plain = floating(model, method)
         litert.observe(plain.content, method, plain.arrays(samples), self.layers(model), see)
 
+    def activations(self, artifact: Artifact, inputs: Arrays, see: See) -> None:
+        """What the file's tensors hold for the task's inputs; names are those of its tensors."""
+        from quantbench_backends.tflite.activations import activations
+
+        activations(artifact, inputs, see)
+
     def levels(self, method: Method) -> int:
         """How many values a quantized activation can take."""
         return levels_of(method.activations)

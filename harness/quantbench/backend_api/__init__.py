@@ -41,6 +41,7 @@ from quantbench.backend_api.protocol import (
     See,
     Session,
     Trainer,
+    Transparent,
 )
 from quantbench.backend_api.registry import backend, missing_packages
 from quantbench.backend_api.timed_operation import TimedOperation, midmean, named, typical
@@ -84,6 +85,7 @@ __all__ = [
     "TensorRecord",
     "TimedOperation",
     "Trainer",
+    "Transparent",
     "activation_bytes",
     "backend",
     "check_finite",

@@ -409,10 +409,16 @@ def _macs_share(counts: Iterable[tuple[int | None, bool]]) -> float | None:
 def observed_name(tensor: str, layer: str, names: Iterable[str]) -> str | None:
     """Which of the observed ``names`` a file's tensor has, or None.
 
-    A file's name is the observed one, that one with an ending (``_QuantizeLinear_Output``), or says
-    nothing; then what was observed under the name of the layer that gives it is meant.
+    A file's name is the observed one, that one with an ending (``_QuantizeLinear_Output``; not a
+    number, which is another's), or says nothing; then what was observed under the name of the layer
+    that gives it is meant.
     """
     known = set(names)
-    begun = [name for name in known if name and tensor.startswith(name)]
+    begun = [name for name in known if name and _ends_in_words(tensor, name)]
     name = max(begun, key=len, default=layer)
     return name if name in known else None
+
+
+def _ends_in_words(tensor: str, name: str) -> bool:
+    """Whether a tensor's name is ``name``, or that with more than a number behind it."""
+    return tensor.startswith(name) and not tensor[len(name) :].lstrip("_")[:1].isdigit()

@@ -59,6 +59,25 @@ class Quantizer(Protocol):
         """Read the file back; ``layers`` are the names to attach to what belongs to them."""
 
 
+@runtime_checkable
+class Transparent(Protocol):
+    """What a `Quantizer` may be too: one that reads what its files compute on the way."""
+
+    def activations(self, artifact: Artifact, inputs: Arrays, see: See) -> None:
+        """Run the file over the task's arrays and show each tensor on the way that can be read.
+
+        ``see`` is given each batch of each: its name as in `inspect`, in the order of execution,
+        and its values as floats, those of integers by their scale and zero point; first axis the
+        samples, batches in order. Axes are as `observe` has them for the same tensor. Operator by
+        operator, without what the runtime fuses when it optimizes.
+
+        Raises
+        ------
+        BadInput
+            Where nothing on the way can be read, with the reason.
+        """
+
+
 class Trainer(Protocol):
     """One framework's training, in float or with fake quantization; in a train worker only."""
 

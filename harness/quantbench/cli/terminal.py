@@ -16,6 +16,7 @@ from quantbench.studies import Diagnosis, Matrix, Tuning, changed_versions, comp
 from quantbench.units import ABOUT, number
 
 SHOWN = 4
+WORST = 5
 """Lines of advice for each layer."""
 
 
@@ -78,6 +79,7 @@ def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
         layers = found.ranking(backend, mode)
         if layers:
             console.print(_layers(title, layers))
+    _show_depth(found.depth(backend), console)
     console.print(f"keep_float: [{', '.join(found.keep_float(backend))}]", markup=False)
     for check in guide.checks(found, backend):
         colour = {"good": "green", "bad": "red", "calm": "yellow"}[check.tone]
@@ -93,6 +95,26 @@ def _show_patient(found: Diagnosis, backend: str, console: Console) -> None:
         for line in told[:SHOWN]:
             console.print(f"  try {line}", markup=False)
     console.print()
+
+
+def _show_depth(rows: Sequence[SensitivityRow], console: Console) -> None:
+    """The activations of the whole model that are furthest from float, or why none is known."""
+    known = sorted((row for row in rows if row.status == Status.OK), key=lambda row: row.sqnr_db)
+    if not known:
+        for row in rows:
+            console.print(f"activations: {row.reason}", markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column(
+        f"activations of the whole model, worst {min(WORST, len(known))} of {len(known)}",
+        overflow="fold",
+    )
+    table.add_column("layer", overflow="fold")
+    for name in ("SQNR dB", "RMSE"):
+        table.add_column(name, justify="right")
+    for row in known[:WORST]:
+        table.add_row(row.change, row.layer, f"{row.sqnr_db:.1f}", number(math.sqrt(row.mse)))
+    console.print(table)
 
 
 def _layers(title: str, layers: Sequence[SensitivityRow]) -> Table:

@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 
 from quantbench.report import glossary
 from quantbench.results import Results
-from quantbench.system import read_json, write_atomically
+from quantbench.spec import Status
+from quantbench.system import is_plain, read_json, stored_as, write_atomically
 
 if TYPE_CHECKING:
     from quantbench.studies import Diagnosis
@@ -56,13 +57,20 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
 
 
 def write_diagnosis(found: Diagnosis) -> Path:
-    """Write the page of a diagnosis into its folder; returns its path."""
-    from quantbench.report.sections.diagnosis import COLUMNS, summarise
+    """Write the page of a diagnosis into its folder, and node data of each backend; the page's path."""
+    from quantbench.report.node_data import node_data
+    from quantbench.report.sections.diagnosis import COLUMNS, DEPTH_COLUMNS, summarise
 
     machine = read_json(found.folder / "machine.json")
     page = summarise(found, str(machine.get("cpu") or "not recorded"))
     path = found.folder / "diagnosis.html"
-    write_atomically(path, _page("diagnosis.html.j2", page=page, columns=COLUMNS))
+    text = _page("diagnosis.html.j2", page=page, columns=COLUMNS, depth_columns=DEPTH_COLUMNS)
+    write_atomically(path, text)
+    for backend in found.sensitivity["backend"].unique():
+        known = [row for row in found.depth(str(backend)) if row.status == Status.OK]
+        if known:
+            name = str(backend) if is_plain(str(backend)) else stored_as(str(backend))
+            write_atomically(found.folder / f"node-data-{name}.json", node_data(known))
     return path
 
 

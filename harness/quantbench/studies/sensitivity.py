@@ -48,6 +48,8 @@ from quantbench.spec import (
 )
 from quantbench.stats import FIDELITY, answers, cosine, metric_of, sqnr_db
 from quantbench.steps import read_labels
+from quantbench.studies.depth import MODE as DEPTH
+from quantbench.studies.depth import errors
 from quantbench.studies.variants import ON_TEST, Answer, Source, answer, observed
 from quantbench.system import content_key, locate, machine, write_json
 
@@ -141,6 +143,10 @@ class Diagnosis:
     def parts(self, backend: str, layer: str) -> list[SensitivityRow]:
         """A layer's weights alone, and its activations alone."""
         return self.rows(backend, "part", layer)
+
+    def depth(self, backend: str) -> list[SensitivityRow]:
+        """The errors of the whole model's activations in the order of execution; or why there are none."""
+        return self.rows(backend, DEPTH)
 
     def keep_float(self, backend: str, share: float = 0.5) -> list[str]:
         """The fewest layers that together make ``share`` of the noise, if errors add up."""
@@ -271,8 +277,13 @@ def diagnose(
                 continue
             source = _source(graph, full, method, request)
             found += _Patient(request, source, store, report, full.trial.method).examine()
+            found += [_asked_of(row, request, name) for row in errors(source, store)]
         write_table(store.folder, "sensitivity", found)
     return Diagnosis(request, store.folder, read_table(store.folder, "sensitivity"), refused)
+
+
+def _asked_of(row: SensitivityRow, request: Request, backend: str) -> SensitivityRow:
+    return replace(row, model=request.model, backend=backend, method=request.preset, parts="both")
 
 
 def _check(request: Request) -> None:

@@ -30,6 +30,37 @@ def sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], *, name: str) ->
     return picture(lambda width: _sensitivity(frame, colors, width), title, name)
 
 
+def depth(frame: pd.DataFrame, colors: Mapping[str, str], *, name: str) -> Picture:
+    """SQNR of each layer's output in the whole quantized model, first layer on top, a line per backend.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``layer``, ``backend`` and ``sqnr_db``, in the order of execution.
+    """
+    title = "SQNR of each layer's output in the whole model, a line per backend"
+    return picture(lambda width: _depth(frame, colors, width), title, name)
+
+
+def _depth(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -> Figure:
+    layers = list(dict.fromkeys(frame["layer"]))
+    places = [layers.index(layer) for layer in frame["layer"]]
+    figure = Figure(figsize=(width, 0.8 + 0.2 * len(layers)), dpi=72, layout="constrained")
+    axes = figure.subplots()
+    shapes = markers(list(colors))
+    for backend, own in frame.assign(place=places).groupby("backend", sort=False):
+        axes.plot(
+            own["sqnr_db"], own["place"], color=colors[str(backend)], marker=shapes[str(backend)],
+            markersize=5, linewidth=1.1,
+        )  # fmt: skip
+    room = 0.35 * 72 * width
+    axes.set_yticks(range(len(layers)), [fit(one_line(layer), room) for layer in layers])
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.set_xlabel("SQNR, dB")
+    keys_above(figure, colors, shapes)
+    return figure
+
+
 def _sensitivity(frame: pd.DataFrame, colors: Mapping[str, str], width: float) -> Figure:
     worst = frame.groupby("layer")["sqnr_db"].min().nsmallest(MOST).index
     shown = frame[frame["layer"].isin(worst)]

@@ -6,16 +6,19 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from quantbench.report.drawing.marks import palette
-from quantbench.report.drawing.sensitivity import sensitivity
+from quantbench.report.drawing.sensitivity import depth, sensitivity
 from quantbench.report.drawing.svg import Picture
 from quantbench.results import SensitivityRow
 from quantbench.spec import Status
-from quantbench.studies import MODES, Check, Diagnosis, guide
-from quantbench.units import decibels, one_line, percent, points
+from quantbench.studies import DEPTH, MODES, Check, Diagnosis, guide
+from quantbench.units import decibels, number, one_line, percent, points
 
 MODE_TITLE = {"quantized": "Quantized alone", "kept": "Kept in float alone"}
 COLUMNS = ("SQNR", "Loss", "Agreement", "Error, steps", "Saturated")
+DEPTH_COLUMNS = ("Layer", "SQNR", "Root mean square error", "Cosine")
 _SHOWN_REMEDIES = 5
 
 
@@ -37,11 +40,16 @@ class Patient:
     keep_float: str
     advice: tuple[tuple[str, str, tuple[str, ...]], ...]
     rankings: tuple[Ranking, ...]
+    depth: tuple[tuple[str, tuple[str, ...]], ...]
+    unread: str
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisPage:
-    """The values of the page, formatted; ``pictures``: one for each mode that was asked for."""
+    """The values of the page, formatted; ``pictures``: one for each mode that was asked for.
+
+    ``along``: the errors of the whole model's layers; None where no backend shows them.
+    """
 
     title: str
     model: str
@@ -50,6 +58,7 @@ class DiagnosisPage:
     samples: str
     machine: str
     pictures: tuple[tuple[str, Picture], ...]
+    along: Picture | None
     patients: tuple[Patient, ...]
     agreement: tuple[tuple[str, str, str], ...]
     refused: tuple[tuple[str, str], ...]
@@ -68,6 +77,7 @@ def summarise(found: Diagnosis, machine: str) -> DiagnosisPage:
         samples=f"{samples:,}",
         machine=one_line(machine),
         pictures=tuple(_pictures(found, backends)),
+        along=_along(found, backends),
         patients=tuple(_patient(found, name) for name in backends),
         agreement=tuple((a, b, f"{value:.2f}") for a, b, value in found.agreement()),
         refused=tuple((name, one_line(why, 300)) for name, why in found.refused.items()),
@@ -80,6 +90,13 @@ def _pictures(found: Diagnosis, backends: list[str]) -> Iterator[tuple[str, Pict
         rows = found.sensitivity[found.sensitivity["mode"] == mode].dropna(subset=["sqnr_db"])
         if len(rows):
             yield MODE_TITLE[mode], sensitivity(rows, colors, name=f"sensitivity-{mode}")
+
+
+def _along(found: Diagnosis, backends: list[str]) -> Picture | None:
+    known = found.sensitivity[found.sensitivity["mode"] == DEPTH]
+    known = known[(known["layer"] != "") & np.isfinite(known["sqnr_db"])]
+    rows = known.drop_duplicates(["backend", "layer"])
+    return depth(rows, palette(backends), name="depth") if len(rows) else None
 
 
 def _patient(found: Diagnosis, backend: str) -> Patient:
@@ -101,6 +118,8 @@ def _patient(found: Diagnosis, backend: str) -> Patient:
             for mode in MODES
             if (ranked := found.ranking(backend, mode))
         ),
+        depth=tuple(_activation(row) for row in found.depth(backend) if row.status == Status.OK),
+        unread=next((row.reason for row in found.depth(backend) if row.reason), ""),
     )
 
 
@@ -123,6 +142,15 @@ def _layer(row: SensitivityRow) -> tuple[str, tuple[str, ...]]:
         _known(row.agreement, percent),
         _known(row.error_over_scale, lambda x: f"{x:.2f}"),
         _known(row.saturation, percent),
+    )
+
+
+def _activation(row: SensitivityRow) -> tuple[str, tuple[str, ...]]:
+    return one_line(row.change), (
+        one_line(row.layer),
+        decibels(row.sqnr_db),
+        number(math.sqrt(row.mse)),
+        _known(row.cosine, lambda x: f"{x:.4f}"),
     )
 
 
