@@ -21,6 +21,7 @@ from quantbench.analysis.constraints import (
     size_limit,
 )
 from quantbench.analysis.equivalence import smallest_claim
+from quantbench.analysis.executed_work import Work, other_work
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
 from quantbench.analysis.recommendation import (
     Choice,
@@ -63,6 +64,7 @@ __all__ = [
     "MeasuredTrial",
     "Standing",
     "Standings",
+    "Work",
     "baseline",
     "batch_sizes",
     "causes",
@@ -73,6 +75,7 @@ __all__ = [
     "facts",
     "frame_of",
     "judge",
+    "other_work",
     "pareto",
     "parse_drop",
     "parse_size",

@@ -25,10 +25,14 @@ def explain(
       quantbench explain results/resnet20_cifar10 resnet20/tflite/static-int16x8/cpu-1
     """
     from quantbench.analysis import explain as explain_trial
+    from quantbench.analysis import other_work
     from quantbench.results import load_results
 
-    found = explain_trial(load_results(run), trial)
+    results = load_results(run)
+    found = explain_trial(results, trial)
     out.print(f"{found.trial}: {found.summary}", markup=False, soft_wrap=True)
+    if work := other_work(results).get(found.trial):
+        out.print(work.sentence, markup=False)
     if not found.causes:
         out.print("Nothing that was recorded speaks against its speed.")
     for cause in found.causes:
