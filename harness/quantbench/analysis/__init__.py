@@ -23,6 +23,7 @@ from quantbench.analysis.constraints import (
     size_limit,
 )
 from quantbench.analysis.equivalence import smallest_claim
+from quantbench.analysis.executed_work import Work, other_work
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, LeftOut, judge, left_out, shown
 from quantbench.analysis.measured_causes import MeasuredCause
 from quantbench.analysis.recommendation import (
@@ -78,6 +79,7 @@ __all__ = [
     "Standings",
     "TimeDifference",
     "TypeDifference",
+    "Work",
     "baseline",
     "batch_sizes",
     "causes",
@@ -90,6 +92,7 @@ __all__ = [
     "frame_of",
     "judge",
     "left_out",
+    "other_work",
     "pareto",
     "parse_drop",
     "parse_size",

@@ -18,6 +18,7 @@ from quantbench.analysis import (
     batch_sizes,
     choose,
     frame_of,
+    other_work,
     standings,
     trial_rows,
 )
@@ -143,7 +144,7 @@ def summarise(
     matrices, reasons = support(trials, limits.max_drop)
     runs = provenances(results, page)
     sizes = batch_sizes(results)
-    columns = _columns(sizes, trials, specifications(results))
+    columns = _columns(sizes, trials, _macs_notes(results, trials))
     counts = frame["status"].value_counts() if len(frame) else pd.Series(dtype=int)
     experiment = " + ".join(dict.fromkeys(run.experiment for run in runs))
     return Page(
@@ -193,12 +194,24 @@ def _warnings(results: Results) -> tuple[str, ...]:
 # --- the table of trials -------------------------------------------------------------------------
 
 
+def _macs_notes(results: Results, trials: Sequence[MeasuredTrial]) -> dict[str, tuple[str, ...]]:
+    """What stands under the integer multiply-accumulates of a trial: its file, and its other work."""
+    held, other = specifications(results), other_work(results, trials)
+    return {
+        row.trial: (
+            *((other[row.trial].short,) if row.trial in other else ()),
+            *held.get(row.trial, ()),
+        )
+        for row in trials
+    }
+
+
 def _columns(
     sizes: Sequence[int],
     trials: Sequence[MeasuredTrial],
     held: Mapping[str, tuple[str, ...]],
 ) -> list[tuple[Column, Callable[[MeasuredTrial], Cell]]]:
-    """The columns and how each fills its cell for a trial; ``held``: what the trials' files hold."""
+    """The columns and how each fills its cell for a trial; ``held``: lines of `_macs_notes` by trial."""
     batch = f", batch {sizes[0]}" if len(sizes) > 1 else ""
     energy = (
         Column(
@@ -272,7 +285,8 @@ def _columns(
         (
             Column(
                 "Integer MACs",
-                "share of multiply-accumulates really executed on integers; what the file holds, and "
+                "share of multiply-accumulates really executed on integers; how many more or fewer than the "
+                "reference executes, where its form does other work; what the file holds, and "
                 "≠ where another backend's file of the same method holds something else",
                 "fraction",
             ),

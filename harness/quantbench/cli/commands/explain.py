@@ -41,7 +41,7 @@ def explain(
     import tempfile
 
     from quantbench.analysis import explain as explain_trial
-    from quantbench.analysis import remedies
+    from quantbench.analysis import other_work, remedies
     from quantbench.backend_api import backend
     from quantbench.cli import explaining
     from quantbench.errors import BadInput
@@ -69,6 +69,8 @@ def explain(
             save_profile(results.folder, kept)
             found = explain_trial(results, trial, kept)
         explaining.show(found, kept, out)
+        if work := other_work(results).get(found.trial):
+            out.print(work.sentence, markup=False)
         if try_:
             trials = trials_of(results)
             own, twin = trials[trial], trials[found.reference]

@@ -1,9 +1,11 @@
-"""Bars: the latency and the size of each trial."""
+"""Bars: the latency and the size of each trial; dots on a logarithmic axis where bars would vanish."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import pandas as pd
@@ -11,10 +13,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from quantbench.report.drawing.factors import Dot, differ_much, draw_factors
 from quantbench.report.drawing.marks import arms, trial_name
 from quantbench.report.drawing.style import INK, MUTED, NARROW, fit
 from quantbench.report.drawing.svg import Picture, picture
-from quantbench.units import number, ratio, size
+from quantbench.units import Formatter, number, ratio, size
 
 
 def bars(
@@ -29,45 +32,48 @@ def bars(
     return picture(lambda width: _bars(frame, colors, chosen, width), title, name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """One of the two quantities: of each trial its value, the arms of its interval, and its text."""
+
+    title: str
+    values: list[float]
+    arms: list[list[list[float]] | None]
+    texts: list[str]
+    write: Formatter
+
+
 def _bars(
     frame: pd.DataFrame, colors: Mapping[str, str], chosen: str | None, width: float
 ) -> Figure:
     narrow, count = width == NARROW, len(frame)
     ordered = frame.sort_values(["latency_ms", "size_bytes"], na_position="last")
-    ordered = ordered.assign(key=[str(i) for i in range(count)])
     names = [
-        fit(trial_name(backend, label), 135 if narrow else 200)
+        fit(trial_name(backend, label), 124 if narrow else 200)
         for backend, label in zip(ordered["backend"], ordered["label"], strict=True)
     ]
-    ends = ordered[["latency_ms", "latency_ms_low", "latency_ms_high"]].itertuples(index=False)
-    times = ordered[["latency_ms", "speedup"]].itertuples(index=False)
-    intervals = [arms(value, low, high) for value, low, high in ends]
-    time_texts = [_latency_text(latency_ms, speedup) for latency_ms, speedup in times]
-    size_texts = [_size_text(size_bytes) for size_bytes in ordered["size_bytes"]]
+    hues = [colors[backend] for backend in ordered["backend"]]
     bold = [trial == chosen for trial in ordered["trial"]]
+    references = [bool(known) for known in ordered["is_reference"]]
     height = 0.75 + 0.27 * count
     with mpl.rc_context({"axes.spines.left": True, "axes.spines.bottom": False}):
         shape = (2, 1) if narrow else (1, 2)
         figure = Figure(figsize=(width, height * 2 if narrow else height), layout="constrained")
         figure.set_layout_engine("constrained", w_pad=0.1)
         panels = figure.subplots(*shape)
-        hues = {key: colors[b] for key, b in zip(ordered["key"], ordered["backend"], strict=True)}
-        for axes, metric, title, texts, errors in (
-            (panels[0], "latency_ms", "latency, ms", time_texts, intervals),
-            (panels[1], "size_bytes", "size", size_texts, [None] * count),
-        ):
-            sns.barplot(
-                data=ordered, x=metric, y="key", hue="key", palette=hues, saturation=1, ax=axes,
-                legend=False, errorbar=None, width=0.68,
-            )  # fmt: skip
-            start, scale = _bar_axis(axes, ordered[metric].dropna(), 1.62 if narrow else 1.5)
-            for y, bar in enumerate(zip(ordered[metric], errors, texts, bold, strict=True)):
-                _bar_text(axes, y, start, *bar)
-            axes.set_xlabel("")
-            axes.set_ylabel("")
-            axes.set_title(f"{title} ({scale}less is better)", loc="left", color=MUTED)
+        for axes, panel in zip(panels, _panels(ordered), strict=True):
+            scale = "less is better"
+            if differ_much(panel.values):
+                rows = zip(
+                    panel.values, panel.arms, hues, panel.texts, bold, references, strict=True
+                )
+                room, free = (2.4, 130.0) if narrow else (1.75, 195.0)
+                draw_factors(axes, [Dot(*row) for row in rows], panel.write, room, free)
+                scale = "log" if narrow else "log, less is better"
+            else:
+                _draw_bars(axes, panel, hues, bold, 1.62 if narrow else 1.5)
+            axes.set_title(f"{panel.title} ({scale})", loc="left", color=MUTED)
             axes.tick_params(axis="y", length=0)
-            axes.set_xticks([])
             axes.set_ylim(count - 0.4, -0.6)
             axes.set_yticks(range(count), names)
             for tick, own in zip(axes.get_yticklabels(), bold, strict=True):
@@ -77,34 +83,44 @@ def _bars(
     return figure
 
 
-def _bar_axis(axes: Axes, values: pd.Series[float], room: float) -> tuple[float, str]:
-    """Limit the axis, with ``room`` for texts; returns its left end and a word on its scale.
+def _panels(ordered: pd.DataFrame) -> tuple[_Panel, _Panel]:
+    ends = ordered[["latency_ms", "latency_ms_low", "latency_ms_high"]].itertuples(index=False)
+    times = ordered[["latency_ms", "speedup", "is_reference"]].itertuples(index=False)
+    latencies, sizes = (
+        [float(x) for x in ordered[metric]] for metric in ("latency_ms", "size_bytes")
+    )
+    return (
+        _Panel(
+            "latency, ms", latencies, [arms(*known) for known in ends],
+            [_latency_text(*known) for known in times], "{:g}".format,
+        ),
+        _Panel("size", sizes, [None] * len(sizes), [_size_text(x) for x in sizes], _round_size),
+    )  # fmt: skip
 
-    Bars that differ more than 20-fold would all but vanish beside the longest: they get a
-    logarithmic axis that says so.
-    """
-    positive = values[values > 0]
-    if positive.empty or positive.max() < 20 * positive.min():
-        axes.set_xlim(0, (float(values.max()) if len(values) else 1.0) * room or 1.0)
-        return 0.0, ""
-    left = float(positive.min()) / 2
-    axes.set_xscale("log", nonpositive="clip")
-    axes.set_xlim(left, left * (float(positive.max()) / left) ** room)
-    axes.minorticks_off()
-    return left, "log, "
+
+def _draw_bars(
+    axes: Axes, panel: _Panel, hues: Sequence[str], bold: Sequence[bool], room: float
+) -> None:
+    """A bar per trial from zero, with ``room`` for texts as a multiple of the longest."""
+    keys = [str(i) for i in range(len(hues))]
+    sns.barplot(
+        x=panel.values, y=keys, hue=keys, palette=dict(zip(keys, hues, strict=True)), saturation=1,
+        ax=axes, legend=False, errorbar=None, width=0.68,
+    )  # fmt: skip
+    longest = max((x for x in panel.values if x > 0), default=1.0)
+    axes.set_xlim(0, longest * room)
+    for y, bar in enumerate(zip(panel.values, panel.arms, panel.texts, bold, strict=True)):
+        _bar_text(axes, y, *bar)
+    axes.set_xlabel("")
+    axes.set_ylabel("")
+    axes.set_xticks([])
 
 
 def _bar_text(
-    axes: Axes,
-    y: int,
-    start: float,
-    value: float,
-    error: list[list[float]] | None,
-    text: str,
-    bold: bool,
+    axes: Axes, y: int, value: float, error: list[list[float]] | None, text: str, bold: bool
 ) -> None:
-    """Write what a bar says behind its end, or its error bar's; at ``start`` where there is no bar."""
-    end = start if math.isnan(value) else value
+    """Write what a bar says behind its end, or its error bar's; at zero where there is no bar."""
+    end = 0.0 if math.isnan(value) else value
     if error is not None and not math.isnan(value):
         axes.errorbar([value], [y], xerr=error, fmt="none", color=INK, elinewidth=1, capsize=2)
         end += error[1][0]
@@ -114,12 +130,23 @@ def _bar_text(
     ).set_in_layout(False)  # fmt: skip
 
 
-def _latency_text(latency_ms: float, speedup: float) -> str:
+def _latency_text(latency_ms: float, speedup: float, is_reference: bool) -> str:
     if math.isnan(latency_ms):
         return "not timed"
     text = number(latency_ms)
+    if is_reference:
+        return f"{text}  (reference)"
     return text if math.isnan(speedup) else f"{text}  ({ratio(speedup)})"
 
 
 def _size_text(size_bytes: float) -> str:
     return "unknown" if math.isnan(size_bytes) else size(size_bytes)
+
+
+def _round_size(size_bytes: float) -> str:
+    """A round size, without the zeros behind its point.
+
+    >>> _round_size(1e6), _round_size(3e5)
+    ('1 MB', '300 kB')
+    """
+    return re.sub(r"\.0+ ", " ", size(size_bytes))
