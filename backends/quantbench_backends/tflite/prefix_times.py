@@ -88,7 +88,7 @@ def has_state(path: Path) -> bool:
 
 def part(model: Any, length: int) -> bytes:
     """The content of a file whose graph ends after its first ``length`` operators."""
-    from flatbuffers import Builder  # type: ignore[import-untyped]
+    from flatbuffers import Builder
 
     cut = copy.copy(model)
     graph = copy.copy(model.subgraphs[0])
