@@ -21,9 +21,11 @@ from quantbench.analysis.constraints import (
     size_limit,
 )
 from quantbench.analysis.equivalence import smallest_claim
+from quantbench.analysis.gains import Gain, gains_of, same_runtime
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, judge, shown
 from quantbench.analysis.recommendation import (
     Choice,
+    Judged,
     Standing,
     Standings,
     choose,
@@ -33,9 +35,12 @@ from quantbench.analysis.recommendation import (
     standings,
     unbeaten,
 )
+from quantbench.analysis.resolution import Resolution, resolution
+from quantbench.analysis.seeds import pooled
 from quantbench.analysis.slowdown_causes import baseline, causes, explain, facts
 from quantbench.analysis.trial_table import (
     MeasuredTrial,
+    Pool,
     batch_sizes,
     control,
     frame_of,
@@ -59,8 +64,12 @@ __all__ = [
     "Choice",
     "Constraints",
     "Finding",
+    "Gain",
     "Gate",
+    "Judged",
     "MeasuredTrial",
+    "Pool",
+    "Resolution",
     "Standing",
     "Standings",
     "baseline",
@@ -72,12 +81,16 @@ __all__ = [
     "explain",
     "facts",
     "frame_of",
+    "gains_of",
     "judge",
     "pareto",
     "parse_drop",
     "parse_size",
+    "pooled",
     "recommend",
     "refusal",
+    "resolution",
+    "same_runtime",
     "shown",
     "size_limit",
     "smallest_claim",
