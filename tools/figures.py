@@ -28,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 
+from quantbench.analysis import Gain, same_runtime, trial_rows
 from quantbench.backend_api import registry
 from quantbench.experiment import Experiment
 from quantbench.experiment.expand import trial_of
@@ -59,27 +60,57 @@ BLOCK = re.compile(r"(<!-- figures: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- en
 
 
 def trials(results: Results, model: str = "") -> str:
-    """A Markdown table of every timed trial, fastest first; of one model where one is named."""
+    """A Markdown table of every timed trial, fastest first; of one model where one is named.
+
+    Speed-ups are over the float of the same runtime and graph, then over the fastest float of any
+    framework, then over the reference.
+    """
     known = results.trials.set_index("trial")
     wide = results.measurements.query("metric == 'latency_ms' and value == value")
     wide = wide[(wide["scenario"] != "offline") & (wide["batch_size"] == wide["batch_size"].min())]
     names = [n for n in wide.sort_values("value")["trial"] if model in ("", known.loc[n, "model"])]
     metric = SCORES[registry.task(known.loc[names[0], "task"]).metric]
-    lines = [
-        f"| backend | method | ms | speed-up | {metric} | drop, points | kB | integer MACs |",
-        "|---|---|---|---|---|---|---|---|",
+    batch = int(wide["batch_size"].min())
+    measured = trial_rows(results, batch)
+    own = same_runtime(results, measured, batch)
+    floats = [
+        t for t in names if (known.loc[t, "method"], known.loc[t, "training"]) == ("fp32", "ptq")
     ]
+    fastest = floats[0] if floats else ""
     references = {one.trial for one in results.references}
+    reference = next((t for t in names if t in references), "")
+    over = [t for t in dict.fromkeys((fastest, reference)) if t]
+    titles = [f"over {known.loc[t, 'backend']} {known.loc[t, 'label']}" for t in over]
+    lines = [
+        f"| {' | '.join(['backend', 'method', 'ms', 'in its runtime', *titles, metric])} | drop, points | kB "
+        "| integer MACs |",
+        "|---" * (8 + len(over)) + "|",
+    ]
     for name in names:
         trial = known.loc[name]
-        speed = "reference" if name in references else ratio(results, name)
+        speeds = ["" if name == t else ratio(results, name, t) for t in over]
         lines.append(
             f"| {trial['backend']} | {trial['label']} | {one(results, name, 'latency_ms'):.3f} "
-            f"| {speed} | {one(results, name, 'quality'):.2%} | {drop(results, name)} "
+            f"| {in_runtime(own.get(name))} | {' | '.join(speeds)} "
+            f"| {one(results, name, 'quality'):.2%} | {drop(results, name)} "
             f"| {one(results, name, 'size_bytes') / 1000:.0f} "
             f"| {share(one(results, name, 'integer_macs_fraction'))} |"
         )
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    unlike = [t for t in names if (gain := own.get(t)) is not None and not gain.like]
+    return text + (
+        "\n\\* Its float runs in another graph, e.g. eagerly, and the file is traced.\n"
+        if unlike
+        else ""
+    )
+
+
+def in_runtime(gain: Gain | None) -> str:
+    """A speed-up in the same runtime with its interval; starred where the float runs in another graph."""
+    if gain is None:
+        return ""
+    value, low, high = (times(x) for x in (gain.speedup.value, gain.speedup.low, gain.speedup.high))
+    return f"{value}x [{low}, {high}]" + ("" if gain.like else " *")
 
 
 def share(value: float) -> str:

@@ -55,3 +55,32 @@ def test_pytorch_knows_the_file_that_every_route_leaves_and_no_other_route():
 
     assert {way for ways in declared.values() for way in ways} == set(pytorch_routes.ROUTES)
     assert {(name, way) for name, ways in declared.items() for way in ways} <= left
+
+
+@pytest.mark.parametrize(
+    ("name", "route", "floats", "graph"),
+    [
+        ("pytorch", "eager", False, "traced"),  # its int8 file is an archive of TorchScript
+        ("pytorch", "eager", True, "eager"),
+        ("pytorch", "fx", False, "traced"),
+        ("pytorch", "pt2e", False, "compiled"),
+        ("pytorch", "torchao", False, "eager"),
+        ("pytorch", "torchao-compiled", False, "compiled"),
+        ("pytorch", "bitsandbytes", False, "eager"),
+        ("tflite", "litert-keras", False, "keras"),
+        ("tflite", "litert-torch", True, "litert-torch"),
+        ("onnxruntime", "qoperator", False, ""),
+    ],
+)
+def test_every_route_has_a_float_of_the_graph_that_runs_it(name, route, floats, graph):
+    assert backend(name).graph(route, floats=floats) == graph
+
+
+@pytest.mark.parametrize("name", names("backends"))
+def test_the_float_of_a_graph_is_a_route_of_fp32(name):
+    described = backend(name)
+
+    for method in PRESETS:
+        for route in described.ways(method):
+            axes = preset(method, described.axes(method, {"route": route} if route else {}))
+            assert described.graph(axes.route, floats=axes.is_float) in described.ways("fp32")

@@ -43,6 +43,7 @@ class Invented:
     target: str = "cpu-1"
     energy_j: float | None = None
     per_s: float | None = None  # offline, at batch size 32
+    seed: int | None = None  # of several
 
     @property
     def label(self) -> str:
@@ -50,7 +51,8 @@ class Invented:
 
     @property
     def id(self) -> str:
-        return f"{self.model}/{self.backend}/{self.label}/{self.target}"
+        place = f"{self.model}/{self.backend}/{self.label}/{self.target}"
+        return place if self.seed is None else f"{place}/seed{self.seed}"
 
 
 TYPICAL = (
@@ -214,7 +216,7 @@ def _trial(t: Invented, experiment: str, machine: str) -> dict[str, Any]:
         "threads": 1,
         "isa": "native",
         "kernels": "default",
-        "seed": 0,
+        "seed": t.seed or 0,
         "division": method.division,
         "precision": "preview",
         "machine": machine,

@@ -20,19 +20,20 @@ from quantbench.analysis import (
     Standings,
     batch_sizes,
     choose,
+    gains_of,
     pareto,
     parse_drop,
     parse_size,
     recommend,
-    recommendation,
     size_limit,
     smallest_claim,
     trial_frame,
 )
+from quantbench.analysis.equivalence import claim_of, same_speed
 from quantbench.analysis.trial_table import reference_trial
 from quantbench.errors import BadInput
 from quantbench.results import SAMPLES, Measurement, Results
-from quantbench.stats import Interval
+from quantbench.stats import Interval, Times
 from tests.harness.sample_results import OLD_MACHINE, TYPICAL, Invented, sample_results
 
 FLOAT = Invented("pytorch", "fp32", 1.0, 400_000)
@@ -131,15 +132,105 @@ def test_ties_within_noise_are_named_and_broken_by_size(tmp_path: Path) -> None:
     assert "smallest file of 2" in choice.reason
 
 
-def test_disjoint_intervals_are_no_tie_unless_the_machine_is_noisy(tmp_path: Path) -> None:
-    slower = Invented("tflite", "static-int8", 0.105, 100_000, lost=3, won=2)
-    trials = [FLOAT, FAST, slower]
+@pytest.mark.parametrize(("backend", "tied"), [("pytorch", True), ("tflite", False)])
+def test_disjoint_intervals_are_a_tie_where_a_control_of_their_kind_is_noisy(
+    tmp_path: Path, backend: str, tied: bool
+) -> None:
+    """The control is eager PyTorch's: of two files of LiteRT it says nothing."""
+    fast = Invented(backend, "static-int8", 0.100, 110_000, lost=3, won=2)
+    slower = Invented(backend, "dynamic-int8", 0.105, 100_000, lost=3, won=2)
 
-    (quiet,) = recommend(sample_results(tmp_path / "quiet", trials, noise=0.004))
-    (noisy,) = recommend(sample_results(tmp_path / "noisy", trials, noise=0.03))
+    (quiet,) = recommend(sample_results(tmp_path / "quiet", [FLOAT, fast, slower], noise=0.004))
+    (noisy,) = recommend(sample_results(tmp_path / "noisy", [FLOAT, fast, slower], noise=0.03))
 
-    assert (quiet.trial, quiet.ties) == (FAST.id, ())
-    assert (noisy.trial, noisy.ties) == (slower.id, (FAST.id,))
+    assert (quiet.trial, quiet.ties) == (fast.id, ())
+    assert noisy.ties == ((fast.id,) if tied else ())
+
+
+def rounds_of(**factors: float) -> Times:
+    """Five generations of seven rounds: times by name, around one that drifts, with noise of 0.2 %."""
+    rng = np.random.default_rng(0)
+    return {
+        name: [
+            {r: float(np.log(1e5 * factor * rng.normal(1, 0.002))) for r in range(7)}
+            for _ in range(5)
+        ]
+        for name, factor in factors.items()
+    }
+
+
+def test_two_files_of_litert_that_differ_by_2_percent_are_told_apart_beside_a_noisy_control():
+    """ResNet-20's static and dynamic int8: 1.021 [1.019, 1.024] in rounds, where eager PyTorch varied by 4 %."""
+    static, dynamic, eager = (
+        dataclasses.replace(measured(name, latency_ms=ms), backend=backend, axes=axes)
+        for name, ms, backend, axes in (
+            ("static", 0.1, "tflite", {"scales": "static", "weights": "int8", "route": "keras"}),
+            ("dynamic", 0.1021, "tflite", {"scales": "dynamic", "weights": "int8", "route": "keras"}),
+            ("eager", 2.0, "pytorch", {"scales": "none", "weights": "float32", "route": "eager"}),
+        )
+    )  # fmt: skip
+    noisy = Interval(1.0, 0.96, 1.04)
+    times = rounds_of(static=1.0, dynamic=1.021)
+
+    assert not same_speed(static, dynamic, claim_of(static, dynamic, eager, noisy), times)
+    # 1e-12: rounding of a difference
+    assert claim_of(static, eager, eager, noisy) == pytest.approx(0.08, abs=1e-12)
+    assert claim_of(static, dynamic, None, None) == 0.01
+
+
+def test_a_pair_at_1_27_is_not_the_same_where_one_at_1_22_is_not() -> None:
+    """Trials further apart than 1.25 were judged by intervals that drift had widened, not by rounds."""
+
+    def wide(name: str, ms: float) -> MeasuredTrial:
+        ends = Measurement(value=ms, low=ms / 1.5, high=ms * 1.5)
+        return MeasuredTrial(name, metrics={"latency_ms": ends})
+
+    for factor in (1.22, 1.27):
+        times = rounds_of(a=1.0, b=factor)
+        assert not same_speed(wide("a", 1.0), wide("b", factor), 0.01, times)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 9),
+    st.floats(0, 0.3), st.floats(0, 0.2), st.floats(0, 1.0),
+)  # fmt: skip
+def test_what_is_shifted_further_apart_never_becomes_the_same(
+    seed: int, generations: int, count: int, spread: float, claim: float, further: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    # generations differ as much as rounds do
+    rounds = spread * (rng.normal(size=(generations, 1)) + rng.normal(size=(generations, count)))
+
+    def wide(name: str, ms: float) -> MeasuredTrial:
+        """Its own interval is wide, as where a machine drifts: only the rounds tell."""
+        ends = Measurement(value=ms, low=ms / 1.5, high=ms * 1.5)
+        return MeasuredTrial(name, metrics={"latency_ms": ends})
+
+    side = 1 if np.median(rounds) >= 0 else -1
+
+    def same(shift: float) -> bool:
+        times = {
+            "a": [dict.fromkeys(range(len(g)), 0.0) for g in rounds],
+            "b": [{i: float(x) + side * shift for i, x in enumerate(g)} for g in rounds],
+        }
+        ms = float(np.exp(np.median(rounds) + side * shift))
+        return same_speed(wide("a", 1.0), wide("b", ms), claim, times)
+
+    assert same(0.0) or not same(further)
+
+
+@given(st.floats(0.1, 10), st.floats(0, 0.3), st.floats(0, 0.3), st.floats(1, 3), st.floats(0, 0.2))
+def test_without_rounds_what_is_further_apart_never_becomes_the_same_either(
+    ratio: float, one: float, two: float, further: float, claim: float
+) -> None:
+    def trial(ms: float, width: float) -> MeasuredTrial:
+        ends = Measurement(value=ms, low=ms * (1 - width), high=ms * (1 + width))
+        return MeasuredTrial("t", metrics={"latency_ms": ends})
+
+    away = ratio * further if ratio >= 1 else ratio / further
+    still, near, far = trial(1.0, one), trial(ratio, two), trial(away, two)
+
+    assert same_speed(still, near, claim) or not same_speed(still, far, claim)
 
 
 @pytest.mark.parametrize(("ratio", "tied"), [(1.03, False), (1.005, True)])
@@ -209,26 +300,53 @@ def test_an_empty_run_has_no_choice(tmp_path: Path) -> None:
     assert recommend(sample_results(tmp_path, [])) == []
 
 
-def test_gains_are_against_the_reference_and_the_fastest_floats(tmp_path: Path) -> None:
+def test_gains_are_in_the_same_runtime_first_then_over_the_fastest_float_and_the_reference(
+    tmp_path: Path,
+) -> None:
     results = sample_results(tmp_path, TYPICAL)
 
-    gains = recommendation.gains(results, "digits/tflite/static-int8/cpu-1")
+    gains = gains_of(results, "digits/tflite/static-int8/cpu-1")
 
     assert [gain.reference for gain in gains] == [
-        "digits/pytorch/fp32/cpu-1",
-        "digits/pytorch/fp32+route=compiled/cpu-1",
         "digits/tflite/fp32/cpu-1",
+        "digits/onnxruntime/fp32/cpu-1",
+        "digits/pytorch/fp32/cpu-1",
     ]
-    assert gains[0].speedup.value == pytest.approx(0.982 / 0.0842)
+    assert [gain.versus for gain in gains] == [
+        "in the same runtime", "the fastest float of any framework", "the reference"
+    ]  # fmt: skip
+    assert [gain.own for gain in gains] == [True, False, False]
+    # 1e-6: pytest's own, relative; both are the same division
+    assert gains[0].speedup.value == pytest.approx(0.381 / 0.0842)
     assert gains[0].speedup.low < gains[0].speedup.value < gains[0].speedup.high
 
 
 def test_gains_name_each_float_once(tmp_path: Path) -> None:
     own = Invented("pytorch", "static-int8", 0.3)
 
-    gains = recommendation.gains(sample_results(tmp_path, [FLOAT, own]), own.id)
+    gains = gains_of(sample_results(tmp_path, [FLOAT, own]), own.id)
 
-    assert [gain.versus for gain in gains] == ["the reference"]
+    assert [gain.versus for gain in gains] == [
+        "in the same runtime, the fastest float of any framework, the reference"
+    ]
+
+
+TRACED = Invented("pytorch", "fp32", 0.6, axes={"route": "traced"})
+DYNAMIC = Invented("pytorch", "dynamic-int8", 0.62, axes={"route": "eager"})
+
+
+def test_a_traced_file_is_compared_with_the_traced_float(tmp_path: Path) -> None:
+    gains = gains_of(sample_results(tmp_path, [FLOAT, TRACED, DYNAMIC]), DYNAMIC.id)
+
+    assert [gain.reference for gain in gains] == [TRACED.id, FLOAT.id]
+    assert gains[0].versus.startswith("in the same runtime")
+
+
+def test_where_the_run_has_no_traced_float_the_difference_is_said(tmp_path: Path) -> None:
+    (gain,) = gains_of(sample_results(tmp_path, [FLOAT, DYNAMIC]), DYNAMIC.id)
+
+    assert gain.reference == FLOAT.id
+    assert "which runs eager and this traced: add fp32 with route: traced" in gain.versus
 
 
 def test_a_fine_tuned_float_hides_no_gain_over_the_plain_one(tmp_path: Path) -> None:
@@ -236,9 +354,9 @@ def test_a_fine_tuned_float_hides_no_gain_over_the_plain_one(tmp_path: Path) -> 
     tuned = Invented("tflite", "fp32", 0.39, axes={"training": "finetune"})
     own = Invented("tflite", "static-int8", 0.1)
 
-    gains = recommendation.gains(sample_results(tmp_path, [FLOAT, plain, tuned, own]), own.id)
+    gains = gains_of(sample_results(tmp_path, [FLOAT, plain, tuned, own]), own.id)
 
-    assert [gain.reference for gain in gains] == [FLOAT.id, plain.id]
+    assert [gain.reference for gain in gains] == [plain.id, FLOAT.id]
 
 
 def test_the_reference_is_found_without_the_run_naming_it(tmp_path: Path) -> None:
@@ -328,7 +446,10 @@ def test_a_size_limit_passes_over_what_is_larger(tmp_path: Path) -> None:
 
     assert choice.trial == small.id
     assert [p.reason for p in choice.passed_over] == ["takes 110 kB, more than the 100 kB allowed"]
-    assert choice.reason == "the only measured trial within the allowed loss and size"
+    assert choice.reason == (
+        "the only measured trial within the allowed loss and size, by Holm's correction for 2 losses "
+        "judged"
+    )
 
 
 def test_energy_ties_where_its_windows_overlap_and_the_smaller_file_wins(tmp_path: Path) -> None:
@@ -399,18 +520,18 @@ def measured(name: str, **values: float) -> MeasuredTrial:
 
 @given(
     st.lists(
-        st.tuples(*[st.floats(0.1, 9, allow_nan=False).map(lambda x: round(x, 1))] * 3),
+        st.tuples(*[st.floats(0.1, 9, allow_nan=False).map(lambda x: round(x, 1))] * 4),
         min_size=1, max_size=14, unique=True,
     ),
     st.floats(0, 0.09), st.floats(1, 9e5),
 )  # fmt: skip
 def test_whatever_the_limits_the_best_is_a_contender_and_its_ties_are_known(
-    points: list[tuple[float, float, float]], max_drop: float, max_size: float
+    points: list[tuple[float, float, float, float]], max_drop: float, max_size: float
 ) -> None:
     known = [
         Standing(measured(f"t{i}", latency_ms=ms, size_bytes=1e5 * size, quality=0.9 - loss / 100,
-                          quality_drop=loss / 100, quality_drop_bound=loss / 100), ms)
-        for i, (ms, size, loss) in enumerate(points)
+                          quality_drop=loss / 100, quality_drop_bound=(loss + doubt) / 100), ms)
+        for i, (ms, size, loss, doubt) in enumerate(points)
     ]  # fmt: skip
     known.sort(key=lambda one: (*one.order, one.bound))
     near = lambda a, b: abs(a.value("latency_ms") - b.value("latency_ms")) < 0.5  # noqa: E731

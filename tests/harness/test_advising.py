@@ -33,7 +33,9 @@ def test_advise_says_what_to_ship_and_what_it_costs_in_80_columns(tmp_path: Path
     said = " ".join(text.split())
     assert code == 0
     assert "digits on cpu-1: Ship tflite static-int8" in said
+    assert "4.52× faster 4.52×" in said
     assert "11.7× (11.5 to 11.8×) against pytorch fp32, the reference" in said
+    assert "Resolution: 897 test samples can show a limit of" in said
     assert "at most 0.58 pp (one-sided 95 %), allowed 1 pp" in said
     assert "onnxruntime static-int8 (105 kB)" in said  # the tie
     assert "loses 1.56 points, more than the 1 point allowed" in said
@@ -51,6 +53,9 @@ def test_advise_as_json_holds_the_choice_its_intervals_and_the_pareto_set(tmp_pa
     (wanted,) = recommend(results, limits_of("0.5pp"))
     assert code == 0
     assert choice["trial"] == wanted.trial
+    assert (choice["seed"], choice["seeds"], choice["judged"]) == (0, None, 13)
+    assert choice["resolution"]["samples"] == 897
+    assert choice["resolution"]["needed"] > 897
     assert [row["trial"] for row in choice["pareto"]] == list(wanted.front)
     assert choice["quality_drop"]["low"] <= choice["quality_drop"]["value"]
     assert choice["quality_drop_bound"]["value"] <= 0.005
@@ -130,7 +135,11 @@ def comment(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_comment_has_verdict_front_warnings_failures_and_where_the_report_is(
     comment: str,
 ) -> None:
-    assert "**digits on cpu-1.** Ship tflite static-int8: 11.7× faster, 3.67× smaller" in comment
+    assert (
+        "**digits on cpu-1.** Ship tflite static-int8: 4.52× faster than tflite fp32 (in the same "
+        "runtime), 2.85× faster than onnxruntime fp32 (the fastest float of any framework), 11.7× "
+        "faster than pytorch fp32 (the reference), 3.67× smaller"
+    ) in comment
     assert "| Pareto set | latency |" in comment
     assert "> This is a virtual machine" in comment
     assert "crashed: process ended by signal 4" in comment
@@ -143,7 +152,7 @@ def test_nothing_hostile_is_markup_in_the_comment(tmp_path: Path) -> None:
     prose = re.sub(r"^(`{3,})sh\n.*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
     assert set(re.findall(r"<[^>]*>", prose)) <= {"<sub>", "</sub>"}
     tables = [line for line in prose.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {7}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {8}
     assert HOSTILE[0] not in prose
 
 

@@ -40,6 +40,36 @@ def test_lists_on_axes_are_swept_for_the_backends_named(tmp_path):
     ]
 
 
+DYNAMIC = """\
+models: [digits]
+backends: [pytorch]
+methods: [fp32, dynamic-int8]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        (DYNAMIC, ["digits/pytorch/fp32+route=traced/cpu-1"]),
+        (DYNAMIC + "twins: false\n", []),
+        # nobody compares with a float model that is not listed
+        (DYNAMIC.replace("fp32, ", ""), []),
+        (DYNAMIC.replace("fp32, ", "fp32, {fp32: {route: traced}}, "), []),
+        (DYNAMIC.replace("dynamic-int8", "{fp16: {route: compiled}}"),
+         ["digits/pytorch/fp32+route=compiled/cpu-1"]),
+        (DYNAMIC.replace("pytorch", "tflite"), []),
+        (DYNAMIC.replace("pytorch", "tflite").replace("dynamic-int8", "{dynamic-int8: {route: litert-torch}}"),
+         ["digits/tflite/fp32+route=litert-torch/cpu-1"]),
+    ],
+)  # fmt: skip
+def test_the_plain_twin_of_a_method_in_another_graph_is_added(tmp_path, text, added):
+    listed = load(tmp_path, f"{text.replace('twins: false', '')}twins: false\n")
+
+    experiment = load(tmp_path, text)
+
+    assert [t.id for t in experiment.trials] == [*(t.id for t in listed.trials), *added]
+
+
 def test_only_narrows_by_several_keys(tmp_path):
     experiment = load(tmp_path, GOOD, only=["backend=onnxruntime", "method=fp32"])
 

@@ -109,8 +109,8 @@ def test_the_verdict_names_what_to_ship_and_what_it_costs(typical: str) -> None:
 
     assert "Ship tflite static-int8" in text
     assert "11.7× (11.5 to 11.8×) against pytorch fp32, the reference" in text
-    assert "against pytorch fp32+route=compiled, the fastest float of pytorch" in text
-    assert "against tflite fp32, the fastest float of tflite" in text
+    assert "against tflite fp32, in the same runtime" in text
+    assert "against onnxruntime fp32, the fastest float of any framework" in text
     assert "3.67× smaller than the reference's 371 kB" in text
     assert "98.1 to 99.5 % with 95 % confidence, 897 test samples" in text
     assert "at most 0.58 pp (one-sided 95 %), allowed 1 pp" in text

@@ -28,6 +28,7 @@ from quantbench.analysis import (
     choose,
     parse_drop,
     parse_size,
+    pooled,
     standings,
     trial_rows,
 )
@@ -253,6 +254,21 @@ TIED = (
     Invented("tflite", "fp16", 0.0731, 80_000, lost=9, won=4, model="tied"),
     Invented("tflite", "fp32", 0.0729, 310_000, model="tied", flags=("outputs-differ-at-batch-8",)),
 )  # fmt: skip
+SEEDED = (
+    Invented("pytorch", "fp32", 0.9, 371_204, model="seeded"),
+    *(
+        Invented(backend, method, ms, bytes_, lost=lost, won=2, integer=1.0, model="seeded", seed=seed,
+                 status="crashed" if (backend, seed) == ("onnxruntime", 2) else "ok",
+                 flags=("outputs-differ-at-batch-8",) if (method, seed) == ("fp16", 1) else ())
+        for backend, method, ms, bytes_, losses in (
+            ("tflite", "static-int8", 0.0725, 99_100, (2, 5, 3)),
+            ("tflite", "dynamic-int8", 0.0727, 99_000, (9, 2, 9, 3)),
+            ("onnxruntime", "static-int8", 0.0600, 120_000, (12, 9, 3)),
+            ("tflite", "fp16", 0.0729, 80_000, (2, 2, 4)),
+        )
+        for seed, lost in enumerate(losses)
+    ),
+)  # fmt: skip
 ASK = """
 asked => {
   const form = document.getElementById("limits");
@@ -289,7 +305,9 @@ def grid() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def chooser(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
     folder = tmp_path_factory.mktemp("chooser")
-    results = sample_results(folder / "run", FITTED + OLD_MACHINE + TIED, batch_sizes=(1, 8))
+    results = sample_results(
+        folder / "run", FITTED + OLD_MACHINE + TIED + SEEDED, batch_sizes=(1, 8)
+    )
     return results, write_report(results, folder / "report.html")
 
 
@@ -297,7 +315,7 @@ class Expected:
     """One place by one objective, as Python has it; the facts of a trial are worked out once."""
 
     def __init__(self, results: Results, place: Standings, limits: Constraints) -> None:
-        trials = trial_rows(results, limits.batch_size)
+        trials = pooled(trial_rows(results, limits.batch_size))
         here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
         self.place = place
         self.rows = {row.trial: row for row in here}
@@ -353,6 +371,7 @@ def test_the_form_chooses_exactly_as_advise_does(
     assert len(seen) > 30
     assert any(trial is None for _, trial, _ in seen)
     assert any(ties for _, _, ties in seen)
+    assert sum("/seed" in str(trial) for _, trial, _ in seen) > 3
 
 
 def test_the_command_beside_the_form_is_the_same_question(

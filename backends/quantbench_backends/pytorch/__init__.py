@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantbench.backend_api import Backend
+from quantbench_backends.pytorch import routes
 
 # What PyTorch does where nobody says otherwise. Its int8 kernels take unsigned activations,
 # get_default_qconfig_mapping("x86") calibrates with histograms, get_default_qat_qconfig_mapping
@@ -49,6 +50,7 @@ BACKEND = Backend(
     run_modules=("torch",),
     methods=DEFAULTS,
     routes=ROUTES,
+    graphs={name: route.graph for name, route in routes.ROUTES.items() if route.integers},
     trainer=f"{__name__}.trainer:PyTorchTrainer",
     optional_packages=("bitsandbytes",),
     kinds=("torch", "pt2"),

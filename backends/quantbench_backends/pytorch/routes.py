@@ -52,6 +52,18 @@ class Route:
     operators: str = ""
     packed: bool = False
 
+    @property
+    def graph(self) -> str:
+        """The route of ``fp32`` that runs as a quantized file of this one does.
+
+        An archive of TorchScript is optimized by its executor, as a traced float is; inductor
+        compiles; anything else, a program of torch.export that is not compiled too, is called
+        operator by operator.
+        """
+        if self.compiled:
+            return "compiled"
+        return "traced" if self.integers == SCRIPT else "eager"
+
     def suffix(self, method: Method) -> str:
         """Suffix of the file that ``method`` leaves."""
         return self.floats if method.is_float else self.integers

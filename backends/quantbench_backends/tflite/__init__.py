@@ -35,6 +35,7 @@ BACKEND = Backend(
         },
         "qat-int8": {"route": "keras", "io": "int8"},
     },
+    graphs={"litert-torch": "litert-torch"},
     trainer=f"{__name__}.trainer:KerasTrainer",
     kinds=("keras", "tflite"),
     own=f"{__name__}.user_models",

@@ -24,10 +24,12 @@ from quantbench.analysis.constraints import (
 )
 from quantbench.analysis.equivalence import smallest_claim
 from quantbench.analysis.executed_work import Work, other_work
+from quantbench.analysis.gains import Gain, gains_of, same_runtime
 from quantbench.analysis.gates import DEFAULT, Finding, Gate, LeftOut, judge, left_out, shown
 from quantbench.analysis.measured_causes import MeasuredCause
 from quantbench.analysis.recommendation import (
     Choice,
+    Judged,
     Standing,
     Standings,
     choose,
@@ -38,12 +40,15 @@ from quantbench.analysis.recommendation import (
     unbeaten,
 )
 from quantbench.analysis.remedies import Remedy, remedies
+from quantbench.analysis.resolution import Resolution, resolution
 from quantbench.analysis.retimed_changes import with_retimed
+from quantbench.analysis.seeds import pooled
 from quantbench.analysis.slowdown_causes import Explanation, baseline, causes, explain, facts
 from quantbench.analysis.time_changes import TIMED_METRICS
 from quantbench.analysis.time_differences import TimeDifference, TypeDifference
 from quantbench.analysis.trial_table import (
     MeasuredTrial,
+    Pool,
     batch_sizes,
     control,
     frame_of,
@@ -70,11 +75,15 @@ __all__ = [
     "Constraints",
     "Explanation",
     "Finding",
+    "Gain",
     "Gate",
+    "Judged",
     "LeftOut",
     "MeasuredCause",
     "MeasuredTrial",
+    "Pool",
     "Remedy",
+    "Resolution",
     "Standing",
     "Standings",
     "TimeDifference",
@@ -90,15 +99,19 @@ __all__ = [
     "explain",
     "facts",
     "frame_of",
+    "gains_of",
     "judge",
     "left_out",
     "other_work",
     "pareto",
     "parse_drop",
     "parse_size",
+    "pooled",
     "recommend",
     "refusal",
     "remedies",
+    "resolution",
+    "same_runtime",
     "shown",
     "size_limit",
     "smallest_claim",

@@ -7,20 +7,19 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from quantbench.analysis.float_twins import kind
 from quantbench.analysis.trial_table import MeasuredTrial
+from quantbench.results import TrialRow
 from quantbench.spec import Scenario
 from quantbench.stats import (
     Interval,
     Times,
     bursts,
-    exp_interval,
     log_times,
     paired,
     rounds_interval,
 )
 
-NEAR = 1.25
-"""Trials whose values differ by more are told apart without a look at their rounds."""
 SMALLEST_CLAIM = 0.01
 """No difference in time under 1 %, or under twice the A/A half-width, is called a difference."""
 OVERLAP: Mapping[str, tuple[str, ...]] = {
@@ -51,6 +50,24 @@ def round_times(samples: pd.DataFrame, batch_size: float | None, *, offline: boo
     return log_times(bursts(samples[timed & (samples["batch_size"] == batch_size)]))
 
 
+def claim_of(
+    a: MeasuredTrial, b: MeasuredTrial, control: TrialRow | None, aa: Interval | None
+) -> float:
+    """The relative difference in time below which two trials are the same.
+
+    Parameters
+    ----------
+    control : TrialRow or None
+        The trial that was timed twice.
+    aa : Interval or None
+        Its A/A control. It speaks of its own kind of artifact alone, one backend's run one way:
+        what eager PyTorch varies by says nothing of two files of LiteRT. Of a pair without a
+        control of its kind, `SMALLEST_CLAIM` and the pair's own rounds decide.
+    """
+    kinds = {kind(a), kind(b)}
+    return smallest_claim(aa if control is not None and kind(control) in kinds else None)
+
+
 def same_speed(
     a: MeasuredTrial,
     b: MeasuredTrial,
@@ -63,24 +80,24 @@ def same_speed(
     Parameters
     ----------
     claim : float
-        Smaller relative differences are called none (`smallest_claim`).
+        Smaller relative differences are called none (`claim_of`).
     times : Times, optional
         Of the rounds in which both were timed. Their ratio, paired by round, then decides: they
-        are the same where its interval holds 1.
+        are the same where its interval, which knows the spread between generations, holds 1.
     metric : str
         Latency, or a throughput.
+
+    What is further apart, all else equal, is never the same where the nearer is not.
 
     Without rounds they can be told apart where their intervals are disjoint: those of the speed-up
     over the same reference, or of the metric where a speed-up is missing. That is a stricter
     demand than a 5 % test: a tie may be called where the rounds would show a small difference.
     """
-    x, y = a.value(metric), b.value(metric)
-    if max(x, y) >= NEAR * min(x, y):
-        times = None
     pairs = paired(times, a.trial, b.trial) if times else []
     if pairs:
-        ratio = exp_interval(rounds_interval(pairs))
-        return abs(ratio.value - 1) <= claim or not ratio.excludes(1.0)
+        ratio = rounds_interval(pairs)
+        return abs(ratio.value) <= math.log1p(claim) or not ratio.excludes(0.0)
+    x, y = a.value(metric), b.value(metric)
     if max(x, y) <= (1 + claim) * min(x, y):
         return True
     return any_overlap(a, b, OVERLAP[metric])

@@ -1,4 +1,4 @@
-"""Recommendation: which trial to ship, the Pareto front, and what a choice gains; pure functions."""
+"""Recommendation: which trial to ship, and the Pareto front; pure functions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from functools import cache
 import pandas as pd
 
 from quantbench.analysis.constraints import OBJECTIVES, Constraints, drop_limit, size_limit
-from quantbench.analysis.equivalence import any_overlap, round_times, same_speed, smallest_claim
-from quantbench.analysis.trial_table import MeasuredTrial, batch_sizes, control, trial_rows
+from quantbench.analysis.equivalence import any_overlap, claim_of, round_times, same_speed
+from quantbench.analysis.seeds import OUTPUTS_DIFFER, pooled
+from quantbench.analysis.trial_table import MeasuredTrial, batch_sizes, control_row, trial_rows
 from quantbench.errors import BadInput, did_you_mean
-from quantbench.results import Measurement, Results, rows
-from quantbench.spec import Scenario, Status
-from quantbench.stats import Interval, Times
+from quantbench.results import Results, TrialRow, trial_row
+from quantbench.spec import Status
+from quantbench.stats import Interval, Loss, Times, shown_within
 from quantbench.units import size
 
-OUTPUTS_DIFFER = "outputs-differ"
 WITHOUT_LIMITS = Constraints(max_drop=math.inf)
+SAME_SIZE = 0.01
+"""Files whose sizes differ by no more are of one size."""
+HOLM = ", by Holm's correction for {} losses judged"
+"""Ends the reason of a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,19 @@ class Choice:
         What the objective was measured at; None where each trial counts at its own best.
     ties : tuple of str
         Allowed trials that cannot be told from the best within noise; ``trial`` is the smallest
-        of them and itself not listed.
+        of them, or of those within 1 % of the smallest the one whose loss has the least bound, and
+        itself not listed.
     passed_over : tuple of PassedOver
         Measured trials ahead of ``trial`` that are not allowed, best first.
     allowed : tuple of str
         The trials that qualified, best by the objective first.
     front : tuple of str
         Those of them that no other one beats in both the objective and quality, in that order.
+    judged : int
+        How many losses were judged together.
+
+    Of trials that differ by seed alone, one stands for all (`quantbench.analysis.seeds.pooled`); the
+    others are named nowhere here.
     """
 
     model: str
@@ -62,16 +72,7 @@ class Choice:
     passed_over: tuple[PassedOver, ...] = ()
     allowed: tuple[str, ...] = ()
     front: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """Speed-up of a trial over one float trial; ``versus`` says in words which one that is."""
-
-    reference: str
-    versus: str
-    speedup: Interval
-    verdict: str
+    judged: int = 0
 
 
 # --- the Pareto front ----------------------------------------------------------------------------
@@ -123,27 +124,62 @@ def unbeaten(costs: Sequence[tuple[float, ...]]) -> list[bool]:
 # --- what is allowed -----------------------------------------------------------------------------
 
 
-def refusal(row: MeasuredTrial, limits: Constraints) -> str | None:
-    """Why a measured trial may not be shipped, or None.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The losses of several trials against one limit, judged together (`quantbench.stats.shown_within`).
 
-    The loss is judged by its one-sided 95 % upper bound, so that too few test samples speak
-    against a trial, not for it.
+    Parameters
+    ----------
+    count : int
+        How many were judged; the one that losses are relative to is not.
+    level : int
+        By how many the 5 % was shared where the others were not shown to be within the limit.
+    within : frozenset of str
+        The trials whose loss is.
     """
+
+    count: int
+    level: int
+    within: frozenset[str]
+
+    @classmethod
+    def of(cls, trials: Iterable[MeasuredTrial], max_drop: float) -> Judged:
+        """Of the trials that may be shipped and have a loss."""
+        known = {
+            row.trial: loss
+            for row in trials
+            if _broken(row) is None and (loss := row.loss) is not None
+        }
+        sure = frozenset(name for name, loss in known.items() if loss.certain)
+        judged = {name: loss for name, loss in known.items() if name not in sure}
+        shown = shown_within(list(judged.values()), max_drop)
+        within = (name for name, is_so in zip(judged, shown.within, strict=True) if is_so)
+        return cls(len(judged), shown.level, sure | frozenset(within))
+
+
+def _broken(row: MeasuredTrial) -> str | None:
+    """Why a trial is not what it says, or None."""
     if row.status != Status.OK:
         return f"its status is {row.status}"
     if {OUTPUTS_DIFFER, f"{OUTPUTS_DIFFER}-at-batch-{row.batch_size}"} & set(row.flags):
         return "the outputs that were timed differ from those that were scored"
-    bound, drop = row.value("quality_drop_bound"), row.value("quality_drop")
-    if math.isnan(bound):
+    return None
+
+
+def refusal(row: MeasuredTrial, limits: Constraints, judged: Judged | None = None) -> str | None:
+    """Why a measured trial may not be shipped, or None.
+
+    The loss is judged by its one-sided upper bound, so that too few test samples speak against a
+    trial, not for it: the one of 95 %, or of ``judged`` together with others.
+    """
+    judged = judged or Judged.of([row], limits.max_drop)
+    if broken := _broken(row):
+        return broken
+    loss = row.loss
+    if loss is None:
         return "its loss of quality was not measured"
-    if bound > limits.max_drop:
-        limit = drop_limit(limits.max_drop)
-        if math.isnan(drop) or drop > limits.max_drop:
-            return f"loses {100 * drop:.2f} points, more than the {limit} allowed"
-        return (
-            f"measured loss {100 * drop:.2f} points, but the test samples cannot rule out "
-            f"{100 * bound:.2f} (limit {limit})"
-        )
+    if row.trial not in judged.within:
+        return _too_much(loss, limits.max_drop, judged)
     if limits.max_size_bytes is None:
         return None
     own, limit = row.value("size_bytes"), size_limit(limits.max_size_bytes)
@@ -154,6 +190,22 @@ def refusal(row: MeasuredTrial, limits: Constraints) -> str | None:
         if own <= limits.max_size_bytes
         else f"takes {size(own)}, more than the {limit} allowed"
     )
+
+
+def _too_much(loss: Loss, max_drop: float, judged: Judged) -> str:
+    limit, over = drop_limit(max_drop), mean_of(loss)
+    if loss.value > max_drop:
+        return f"loses {100 * loss.value:.2f} points{over}, more than the {limit} allowed"
+    among = "" if judged.count < 2 else f", judged with {judged.count} trials"
+    return (
+        f"measured loss {100 * loss.value:.2f} points{over}, but the test samples cannot rule out "
+        f"{100 * loss.bound(judged.level):.2f} (limit {limit}{among})"
+    )
+
+
+def mean_of(loss: Loss) -> str:
+    """Whether a loss is a mean, in words that follow it."""
+    return f" over {loss.seeds} seeds" if loss.seeds > 1 else ""
 
 
 # --- the choice ----------------------------------------------------------------------------------
@@ -169,12 +221,17 @@ class Standing:
     @property
     def order(self) -> tuple[float, float, float]:
         """What standings are sorted by: of equals, the smaller one, then the faster one."""
-        return (self.cost, _last(self.row.value("size_bytes")), _last(self.row.value("latency_ms")))
+        return (self.cost, self.size, _last(self.row.value("latency_ms")))
 
     @property
     def bound(self) -> float:
-        """The most that it may lose, by its one-sided 95 % bound."""
-        return self.row.value("quality_drop_bound")
+        """The most that it may lose, by its one-sided 95 % bound; infinite where that is not known."""
+        return _last(self.row.value("quality_drop_bound"))
+
+    @property
+    def size(self) -> float:
+        """Bytes; infinite where they are not known."""
+        return _last(self.row.value("size_bytes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +257,18 @@ class Standings:
     places: tuple[Standing, ...]
     same: Callable[[MeasuredTrial, MeasuredTrial], bool] = field(repr=False)
 
+    def judged(self, limits: Constraints) -> Judged:
+        """The losses of all of them together."""
+        return Judged.of((one.row for one in self.places), limits.max_drop)
+
     def contenders(self) -> dict[str, tuple[str, ...]]:
         """Each trial that is the best under some limits, with the ones behind it that tie with it.
 
         Whatever the limits, what `choose` takes is among these: no trial beats them in the
-        objective, loss and size at once.
+        objective, size and the bounds of the loss at every confidence at once.
         """
         fit = [one for one in self.places if refusal(one.row, WITHOUT_LIMITS) is None]
-        best = unbeaten([(*one.order, one.bound) for one in fit])
+        best = unbeaten([(*one.order, *_doubt(one.row)) for one in fit])
         return {
             one.row.trial: tuple(
                 other.row.trial for other in fit[i + 1 :] if self.same(one.row, other.row)
@@ -215,6 +276,13 @@ class Standings:
             for i, one in enumerate(fit)
             if best[i]
         }
+
+
+def _doubt(row: MeasuredTrial) -> tuple[float, ...]:
+    """What is lower in every place has a lower bound of its loss at every confidence."""
+    loss = row.loss or Loss(math.inf, math.inf, math.inf)
+    # Student's t of fewer seeds is wider
+    return (loss.centre, loss.error, loss.between, -loss.seeds if loss.between else -math.inf)
 
 
 def _last(value: float) -> float:
@@ -234,8 +302,10 @@ def standings(
     sizes, wanted = batch_sizes(results), OBJECTIVES[objective]
     at_best = objective == "throughput" and batch_size is None
     batch = batch_size if batch_size is not None else (sizes[0] if sizes else None)
-    trials = trial_rows(results, batch)
-    others = [trial_rows(results, size) for size in sizes[1:]] if at_best else []
+    trials, *others = (
+        [row for row in pooled(trial_rows(results, size)) if row.is_candidate]
+        for size in (batch, *(sizes[1:] if at_best else ()))
+    )
 
     @cache
     def times(size: float, offline: bool) -> Times:
@@ -253,8 +323,8 @@ def standings(
             )
         sign = -1 if wanted.largest else 1
         known = [Standing(row, sign * row.value(metric)) for row in here if row.of(metric).known]
-        known.sort(key=lambda one: (*one.order, _last(one.bound)))
-        same = _same(results, model, target, metric, times)
+        known.sort(key=lambda one: (*one.order, one.bound))
+        same = _same(results, here, metric, times)
         yield Standings(model, target, objective, None if at_best else batch, tuple(known), same)
 
 
@@ -269,26 +339,44 @@ def _at_best(trials: Iterable[MeasuredTrial], metric: str) -> list[MeasuredTrial
 
 
 def _same(
-    results: Results, model: str, target: str, metric: str, times: Callable[[float, bool], Times]
+    results: Results,
+    here: Sequence[MeasuredTrial],
+    metric: str,
+    times: Callable[[float, bool], Times],
 ) -> Callable[[MeasuredTrial, MeasuredTrial], bool]:
     """Whether two trials of a place tie by ``metric``: paired by round where they share rounds."""
     offline = metric.startswith("offline")
 
     @cache
-    def claim(batch: float) -> float:
+    def controlled(batch: float) -> tuple[TrialRow | None, Interval | None]:
         where = {"offline": True} if offline else {"batch_size": int(batch)}
-        return smallest_claim(control(results, model, target, **where))
+        known = control_row(results, here[0].model, here[0].target, **where)
+        return (
+            (None, None)
+            if known is None
+            else (trial_row(results.trials, known.trial), known.interval)
+        )
 
     def same(a: MeasuredTrial, b: MeasuredTrial) -> bool:
-        equal = a.value(metric) == b.value(metric)
         if metric == "size_bytes":
-            return equal
+            return same_size(a.value(metric), b.value(metric))
+        equal = a.value(metric) == b.value(metric)
         if metric == "energy_net_j" or not (offline or a.batch_size == b.batch_size):
             return equal or any_overlap(a, b, (metric,))
         batch = 0 if offline else a.batch_size or 0
-        return same_speed(a, b, claim(batch), times(batch, offline), metric)
+        claim = claim_of(a, b, *controlled(batch))
+        return same_speed(a, b, claim, times(batch, offline), metric)
 
     return same
+
+
+def same_size(a: float, b: float) -> bool:
+    """Whether two sizes differ by no more than `SAME_SIZE`.
+
+    >>> same_size(309_000.0, 310_000.0), same_size(309_000.0, 313_000.0)
+    (True, False)
+    """
+    return max(a, b) <= (1 + SAME_SIZE) * min(a, b)
 
 
 def recommend(results: Results, limits: Constraints | None = None) -> list[Choice]:
@@ -321,25 +409,30 @@ def recommend(results: Results, limits: Constraints | None = None) -> list[Choic
 def choose(place: Standings, limits: Constraints) -> Choice:
     """What to ship of the trials of one model on one target; their objective is that of ``limits``.
 
-    The best by the objective of those that are allowed, or the smallest of those that tie with it.
+    The best by the objective of those that are allowed, or the smallest of those that tie with it;
+    of files of that size the one whose loss has the least bound.
     """
-    judged = [(one, refusal(one.row, limits)) for one in place.places]
+    together = place.judged(limits)
+    judged = [(one, refusal(one.row, limits, together)) for one in place.places]
     allowed = [one for one, refused in judged if refused is None]
     if not allowed:
         return Choice(
             place.model, place.target, None, _why_none(place, limits), place.batch_size,
             passed_over=tuple(PassedOver(one.row.trial, str(why)) for one, why in judged),
+            judged=together.count,
         )  # fmt: skip
     best = allowed[0]
     equal = [one for one in allowed if one is best or place.same(best.row, one.row)]
+    least = min(one.size for one in equal)
+    small = [one for one in equal if same_size(one.size, least)]
     # the first of them in the order of the standings
-    chosen = min(equal, key=lambda one: _last(one.row.value("size_bytes")))
+    chosen = min(small, key=lambda one: one.bound)
     front = unbeaten([(one.cost, -one.row.value("quality")) for one in allowed])
     return Choice(
         place.model,
         place.target,
         chosen.row.trial,
-        _why(limits, len(allowed), len(equal)),
+        _why(limits, len(allowed), len(equal), len(small), together.count),
         place.batch_size,
         ties=tuple(one.row.trial for one in equal if one is not chosen),
         passed_over=tuple(
@@ -349,16 +442,22 @@ def choose(place: Standings, limits: Constraints) -> Choice:
         ),
         allowed=tuple(one.row.trial for one in allowed),
         front=tuple(one.row.trial for one, unbeat in zip(allowed, front, strict=True) if unbeat),
+        judged=together.count,
     )
 
 
-def _why(limits: Constraints, allowed: int, equal: int) -> str:
+def _why(limits: Constraints, allowed: int, equal: int, small: int, judged: int) -> str:
+    together = HOLM.format(judged) if judged > 1 else ""
     if allowed == 1:
-        return f"the only measured trial within {limits.limits}"
-    if equal > 1:
-        by = "the lowest latency" if limits.objective == "size" else "the smallest file"
-        return f"{by} of {equal} that {limits.wanted.tie} of {allowed} within {limits.limits}"
-    return f"{limits.wanted.best} of {allowed} trials within {limits.limits}"
+        return f"the only measured trial within {limits.limits}{together}"
+    if equal == 1:
+        return f"{limits.wanted.best} of {allowed} trials within {limits.limits}{together}"
+    by = "the smallest file of"
+    if small > 1:
+        by = f"the least bound of loss of {small} files of one size, of"
+    if small == equal:
+        by = "the least bound of loss of"
+    return f"{by} {equal} that {limits.wanted.tie} of {allowed} within {limits.limits}{together}"
 
 
 def _why_none(place: Standings, limits: Constraints) -> str:
@@ -368,62 +467,3 @@ def _why_none(place: Standings, limits: Constraints) -> str:
     if limits.objective == "energy":
         return "no trial has an energy: this run did not measure it"
     return "no trial was measured to the end"
-
-
-def gains(
-    results: Results,
-    trial: str,
-    batch_size: int | None = None,
-    trials: Sequence[MeasuredTrial] | None = None,
-) -> list[Gain]:
-    """Speed-ups of ``trial`` over the reference, and over the fastest fp32 that people could use.
-
-    Those are the fastest fp32 of the reference's backend (traced, compiled...) and the fastest of
-    the trial's own backend; only speed-ups that were measured, each float trial once.
-
-    Parameters
-    ----------
-    batch_size : int, optional
-        The smallest that was timed by default.
-    trials : sequence of MeasuredTrial, optional
-        Those of its model and target at that batch size, where they are known.
-    """
-    batch = batch_size if batch_size is not None else next(iter(batch_sizes(results)), None)
-    by_name = {row.trial: row for row in trials or trial_rows(results, batch)}
-    mine = by_name.get(trial)
-    if mine is None:
-        raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, by_name)}")
-    floats = [
-        row
-        for row in by_name.values()
-        if (row.model, row.target) == (mine.model, mine.target)
-        # no speed-up is relative to a fine-tuned float: it is another model
-        and (row.method, row.training, row.status) == ("fp32", "ptq", Status.OK)
-        and row.of("latency_ms").known
-    ]
-    measured = results.measurements
-    measured = measured[(measured["trial"] == trial) & (measured["metric"] == "speedup")]
-    speedups = {
-        row.reference: row
-        for row in rows(Measurement, measured)
-        if row.batch_size == batch and row.scenario != Scenario.OFFLINE and row.known
-    }
-
-    def fastest(backend: str) -> str | None:
-        own = [row for row in floats if row.backend == backend]
-        best = min(own, key=lambda row: row.value("latency_ms"), default=None)
-        return best.trial if best else None
-
-    wanted: dict[str, str] = {}
-    reference = by_name.get(mine.reference)
-    if reference is not None:
-        wanted[reference.trial] = "the reference"
-        if quickest := fastest(reference.backend):
-            wanted.setdefault(quickest, f"the fastest float of {reference.backend}")
-    if own := fastest(mine.backend):
-        wanted.setdefault(own, f"the fastest float of {mine.backend}")
-    return [
-        Gain(name, versus, found, speedups[name].verdict)
-        for name, versus in wanted.items()
-        if name != trial and name in speedups and (found := speedups[name].interval)
-    ]

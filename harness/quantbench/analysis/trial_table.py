@@ -12,7 +12,7 @@ import pandas as pd
 
 from quantbench.results import Measurement, Results, TrialRow, rows
 from quantbench.spec import Scenario, Spread
-from quantbench.stats import Interval
+from quantbench.stats import Interval, Loss
 from quantbench.units import METRICS as SPECS
 
 TIMED = "timed"
@@ -58,6 +58,28 @@ def reference_trial(
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Trials that differ by seed alone, and so are one candidate (`quantbench.analysis.seeds`).
+
+    Parameters
+    ----------
+    pick : str
+        The trial that stands for all of them.
+    losses : mapping
+        The loss of each seed that was judged.
+    left_out : int
+        How many may not be shipped, or have no loss.
+    loss : Loss or None
+        Over the seeds that were judged; None where none was.
+    """
+
+    pick: str
+    losses: Mapping[int, float]
+    left_out: int
+    loss: Loss | None
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredTrial(TrialRow):
     """A trial with what was measured of it at one batch size.
 
@@ -69,11 +91,29 @@ class MeasuredTrial(TrialRow):
         The trial that ``speedup`` is relative to; empty where there is none.
     metrics : mapping
         The measurement of each of `METRICS` that it has.
+    pool : Pool or None
+        The trials that differ from it by seed alone, itself among them, where they are pooled.
     """
 
     batch_size: int | None = None
     reference: str = ""
     metrics: Mapping[str, Measurement] = field(default_factory=dict, repr=False)
+    pool: Pool | None = field(default=None, repr=False)
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be chosen: another seed does not stand for it."""
+        return self.pool is None or self.pool.pick == self.trial
+
+    @property
+    def loss(self) -> Loss | None:
+        """What it loses, over the seeds that it stands for; None where that was not measured."""
+        if self.pool is not None and self.is_candidate:
+            return self.pool.loss
+        drop, bound = self.of("quality_drop"), self.value("quality_drop_bound")
+        if math.isnan(bound):
+            return None
+        return Loss.of(Interval(drop.value, drop.low, drop.high), bound)
 
     @property
     def is_reference(self) -> bool:
@@ -242,6 +282,19 @@ def control(
 
     Of the smallest batch size by default; ``offline``: of each at its best, whatever its size.
     """
+    found = control_row(results, model, target, batch_size, offline=offline)
+    return None if found is None else found.interval
+
+
+def control_row(
+    results: Results,
+    model: str,
+    target: str,
+    batch_size: int | None = None,
+    *,
+    offline: bool = False,
+) -> Measurement | None:
+    """The row of `control`, which names the trial that was timed twice."""
     here = {
         t.trial for t in rows(TrialRow, results.trials) if (t.model, t.target) == (model, target)
     }
@@ -251,5 +304,5 @@ def control(
     for row in rows(Measurement, controls):
         same = offline or batch is None or row.batch_size == batch
         if row.trial in here and (row.scenario == Scenario.OFFLINE) == offline and same:
-            return row.interval
+            return row
     return None

@@ -38,6 +38,9 @@ class Backend:
         Distribution names that single routes need, which are refused without them.
     kinds : tuple of str
         What it reads of a user's own models: keys of a ``model`` in an experiment file.
+    graphs : mapping
+        Route of a quantized method -> the ``fp32`` route whose graph runs its artifact, where that
+        is not the default one: like is compared with like.
     own : str
         The module that does it, with ``outputs(source, folder)`` and the builders of forms.
     """
@@ -54,6 +57,7 @@ class Backend:
     routes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     optional_packages: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    graphs: Mapping[str, str] = field(default_factory=dict)
     own: str = ""
 
     @property
@@ -65,6 +69,13 @@ class Backend:
         """Every route of a preset, the default one first."""
         usual = self.methods.get(preset, {}).get("route", "")
         return tuple(dict.fromkeys((usual, *self.routes.get(preset, {}))))
+
+    def graph(self, route: str, *, floats: bool) -> str:
+        """The ``fp32`` route whose graph runs what ``route`` leaves; ``floats``: of a float method."""
+        if floats and route in self.routes.get("fp32", {}):
+            return route
+        usual: str = self.methods.get("fp32", {}).get("route", "")
+        return self.graphs.get(route, usual)
 
     def axes(self, preset: str, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The axes of a preset here: the defaults, those of the chosen route, what is chosen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,12 @@ from quantbench.analysis import (
     Choice,
     Constraints,
     MeasuredTrial,
-    recommendation,
+    Pool,
+    Resolution,
+    gains_of,
+    pooled,
+    resolution,
+    standings,
     trial_rows,
 )
 from quantbench.report import verdict
@@ -34,7 +40,8 @@ MEASURED = (
 def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: Console) -> None:
     """Print each choice with its gains and costs, the Pareto set, ties, and what was passed over."""
     out.print(verdict.rule(limits), markup=False)
-    trials = trial_rows(results, limits.batch_size)
+    trials = pooled(trial_rows(results, limits.batch_size))
+    resolutions = _resolutions(results, limits)
     for choice in choices:
         here = [t for t in trials if (t.model, t.target) == (choice.model, choice.target)]
         rows = {row.trial: row for row in here}
@@ -48,12 +55,14 @@ def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: 
             out.print(_facts(verdict.facts(results, row, here, limits, choice.batch_size)))
             out.print()
             out.print(_pareto(choice, rows, limits))
+        if said := verdict.resolution_sentence(resolutions[choice.model, choice.target]):
+            out.print(f"\n{said}", markup=False)
         if choice.ties:
             tied = ", ".join(
                 f"{verdict.name(rows[t])} ({verdict.shown(rows[t], 'size_bytes', size)})"
                 for t in choice.ties
             )
-            out.print(f"\nWithin noise as good, but larger or equal: {tied}.", markup=False)
+            out.print(f"\nAs good within noise: {tied}.", markup=False)
         if choice.passed_over:
             out.print()
             out.print(_passed_over(choice, rows, limits))
@@ -61,6 +70,14 @@ def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: 
             command = verdict.export_command(results, str(choice.trial), row.backend)
             out.print(f"\nexport: {command}", markup=False, soft_wrap=True)
     out.print(f"\n{verdict.CAVEAT}", markup=False, style="dim")
+
+
+def _resolutions(results: Results, limits: Constraints) -> dict[tuple[str, str], Resolution | None]:
+    """What the test samples of each model and target can tell of losses."""
+    return {
+        (place.model, place.target): resolution(place, limits.max_drop)
+        for place in standings(results, limits.objective, limits.batch_size)
+    }
 
 
 def _facts(facts: Sequence[verdict.Fact]) -> Table:
@@ -119,7 +136,8 @@ def _passed_over(choice: Choice, rows: Mapping[str, MeasuredTrial], limits: Cons
 
 def to_json(results: Results, limits: Constraints, choices: Sequence[Choice]) -> dict[str, Any]:
     """The same as plain values; what was not measured is null."""
-    rows = {row.trial: row for row in trial_rows(results, limits.batch_size)}
+    rows = {row.trial: row for row in pooled(trial_rows(results, limits.batch_size))}
+    resolutions = _resolutions(results, limits)
     return {
         "run": verdict.run_folder(results.folder),
         "constraints": {
@@ -130,7 +148,13 @@ def to_json(results: Results, limits: Constraints, choices: Sequence[Choice]) ->
             "target": limits.target,
             "model": limits.model,
         },
-        "choices": [_choice(results, choice, rows) for choice in choices],
+        "choices": [
+            {
+                **_choice(results, choice, rows),
+                "resolution": _plain(resolutions[choice.model, choice.target]),
+            }
+            for choice in choices
+        ],
         "caveat": verdict.CAVEAT,
     }
 
@@ -141,6 +165,7 @@ def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial])
         "target": choice.target,
         "trial": choice.trial,
         "reason": choice.reason,
+        "judged": choice.judged,
         "batch_size": choice.batch_size,
         "ties": list(choice.ties),
         "pareto": [{"trial": trial, **_measured(rows[trial])} for trial in choice.front],
@@ -150,10 +175,12 @@ def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial])
     if choice.trial is None:
         return found
     row = rows[choice.trial]
-    gains = recommendation.gains(results, choice.trial, choice.batch_size, list(rows.values()))
+    gains = gains_of(results, choice.trial, choice.batch_size, list(rows.values()))
     return {
         **found,
         **_measured(row),
+        "seed": row.seed,
+        "seeds": None if row.pool is None else _seeds(row.pool),
         "significance": next(iter(verdict.significance(row)), None),
         "gains": [
             {
@@ -166,6 +193,15 @@ def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial])
         ],
         "export": verdict.export_command(results, choice.trial, row.backend),
     }
+
+
+def _plain(found: Resolution | None) -> dict[str, Any] | None:
+    return None if found is None else {**dataclasses.asdict(found), "possible": found.possible}
+
+
+def _seeds(pool: Pool) -> dict[str, Any]:
+    """The losses of the seeds that a choice stands for, and how many of them may not be shipped."""
+    return {"losses": {str(s): x for s, x in pool.losses.items()}, "left_out": pool.left_out}
 
 
 def _measured(row: MeasuredTrial) -> dict[str, Any]:

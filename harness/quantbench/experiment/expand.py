@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from quantbench.backend_api import registry
+from quantbench.backend_api import as_is, registry
 from quantbench.errors import BadInput, did_you_mean
 from quantbench.experiment import user_model
 from quantbench.experiment.reader import SELECTORS, MethodEntry, Read, Reader
@@ -247,7 +247,37 @@ def _expand(read: Read, methods: Sequence[MethodEntry], reader: Reader) -> tuple
                 if trial.id in trials:
                     reader.problem(entry.line, f"trial '{trial.id}' is listed twice")
                 trials[trial.id] = trial
+    if file.twins:
+        trials |= _twins(list(trials.values()))
     return tuple(trials.values())
+
+
+def _twins(trials: Sequence[Trial]) -> dict[str, Trial]:
+    """The plain float models that trials are to be compared with and that nobody has listed.
+
+    Where a backend's float model is listed, but runs in another graph than a method of the file does
+    (eagerly, and the method is traced), a ratio of the two mixes what quantization gives with what the
+    graph does.
+    """
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        backend = registry.backend(trial.backend)
+        place = (trial.model, trial.backend, trial.target)
+        plain = [
+            other
+            for other in (*trials, *found.values())
+            if (other.model, other.backend, other.target) == place
+            and (other.method.name, other.method.training) == ("fp32", "ptq")
+        ]
+        wanted = backend.graph(trial.method.route, floats=trial.method.is_float)
+        graphs = {backend.graph(other.method.route, floats=True) for other in plain}
+        if plain and trial.method.name != as_is.PRESET and wanted not in graphs:
+            twin = trial_of(
+                trial.model, trial.backend, "fp32", {"route": wanted}, trial.target,
+                seed=plain[0].seed,
+            )  # fmt: skip
+            found[twin.id] = twin
+    return found
 
 
 def _beside(read: Read, trials: Sequence[Trial], reader: Reader) -> tuple[Published, ...]:

@@ -122,6 +122,7 @@ class ExperimentFile(_Strict):
     recipe: dict[str, Any] = {}
     reference: dict[str, str] = {}
     limits: LimitsEntry = LimitsEntry()
+    twins: bool = True
     quality_margin: float = Field(default=0.01, gt=0, lt=1)
     valid_sqnr_db: float = 3.0
     published: list[PublishedEntry] = []

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from quantbench.analysis import Constraints, MeasuredTrial, choose, standings, trial_rows
+from quantbench.analysis import (
+    Constraints,
+    Gain,
+    MeasuredTrial,
+    choose,
+    pooled,
+    same_runtime,
+    standings,
+    trial_rows,
+)
 from quantbench.report import mlperf, verdict
 from quantbench.report.glossary import STATUS_MEANING
 from quantbench.report.provenance import listed
 from quantbench.results import Results, parts
 from quantbench.spec import FAILURES
-from quantbench.units import milliseconds, one_line, place_name, ratio, size
+from quantbench.units import MISSING, milliseconds, one_line, place_name, ratio, size
 
 MOST = 8
 """Rows of the Pareto set, and trials that failed, of one model and target."""
@@ -31,13 +40,15 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
     lines = [f"## quantbench: {' + '.join(escaped(e) for e in dict.fromkeys(experiments))}", ""]
     if not trials:
         lines += ["No trial in this run.", ""]
+    own = same_runtime(results, trials, trials[0].batch_size if trials else None)
+    candidates = pooled(trial_rows(results, limits.batch_size))
     for place in standings(results, limits.objective, limits.batch_size):
         choice = choose(place, limits)
-        here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
+        here = [t for t in candidates if (t.model, t.target) == (place.model, place.target)]
         rows = {row.trial: row for row in here}
         row = rows[choice.trial] if choice.trial else None
         name = escaped(place_name(place.model, place.target))
-        spoken = verdict.in_short(row, verdict.reference_row(row, here)) if row is not None else ""
+        spoken = verdict.in_short(results, row, here, choice.batch_size) if row is not None else ""
         said = f"{escaped(verdict.headline(row))}{f': {spoken}' if spoken else ''}"
         lines += [
             f"**{name}.** {said}.",
@@ -46,10 +57,10 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
             "",
         ]
         if choice.front:
-            lines += [*_table([rows[trial] for trial in choice.front], choice.trial), ""]
+            lines += [*_table([rows[trial] for trial in choice.front], choice.trial, own), ""]
         if choice.ties:
             tied = ", ".join(escaped(verdict.with_size(rows[trial])) for trial in choice.ties)
-            lines += [f"As good within noise, but not smaller: {tied}.", ""]
+            lines += [f"As good within noise: {tied}.", ""]
         if row is not None:
             command = verdict.export_command(results, str(choice.trial), row.backend)
             lines += [*_fenced(command), ""]
@@ -62,14 +73,18 @@ def brief(results: Results, limits: Constraints | None = None, report: str = "")
     return "\n".join(lines)
 
 
-def _table(front: Sequence[MeasuredTrial], chosen: str | None) -> Iterator[str]:
-    yield "| Pareto set | latency | speed-up | quality | loss at most | size |"
-    yield "|---|--:|--:|--:|--:|--:|"
+def _table(
+    front: Sequence[MeasuredTrial], chosen: str | None, own: Mapping[str, Gain]
+) -> Iterator[str]:
+    """``own``: the speed-up of trials in their own runtime."""
+    yield "| Pareto set | latency | in its runtime | over the reference | quality | loss at most | size |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
     for row in front[:MOST]:
         name = escaped(verdict.name(row))
         cells = (
             f"**{name}**" if row.trial == chosen else name,
             verdict.shown(row, "latency_ms", milliseconds),
+            ratio(own[row.trial].speedup.value) if row.trial in own else MISSING,
             "reference" if row.is_reference else verdict.shown(row, "speedup", ratio),
             verdict.shown(row, "quality", verdict.quality_writer(row)),
             verdict.shown(row, "quality_drop_bound", verdict.loss_writer(row)),
@@ -77,7 +92,7 @@ def _table(front: Sequence[MeasuredTrial], chosen: str | None) -> Iterator[str]:
         )
         yield f"| {' | '.join(cells)} |"
     if len(front) > MOST:
-        yield f"| and {len(front) - MOST} more | | | | | |"
+        yield f"| and {len(front) - MOST} more | | | | | | |"
 
 
 def _fenced(command: str) -> tuple[str, str, str]:

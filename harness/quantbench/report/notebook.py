@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from quantbench.analysis import Choice, MeasuredTrial, recommend, trial_rows, unbeaten
+from quantbench.analysis import (
+    Choice,
+    MeasuredTrial,
+    gains_of,
+    pooled,
+    recommend,
+    trial_rows,
+    unbeaten,
+)
 from quantbench.results import SHOWN_AS_HTML, Results
 from quantbench.units import (
     MISSING,
@@ -27,9 +35,9 @@ _HEADINGS = ("trial", "latency", "speed-up", "quality", "loss", "size")
 
 def notebook(results: Results) -> str:
     """A run as HTML without scripts: what to ship, how many trials did what, and the Pareto front."""
-    trials = trial_rows(results)
+    trials = [row for row in pooled(trial_rows(results)) if row.is_candidate]
     choices = recommend(results) if trials else []
-    sentences = [_sentence(trials, choice) for choice in choices[:MOST]]
+    sentences = [_sentence(results, trials, choice) for choice in choices[:MOST]]
     if len(choices) > MOST:
         sentences.append(f"{len(choices) - MOST} more models and targets.")
     front = _front(trials, choices)
@@ -50,17 +58,21 @@ def notebook(results: Results) -> str:
     return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
 
 
-def _sentence(trials: Sequence[MeasuredTrial], choice: Choice) -> str:
+def _sentence(results: Results, trials: Sequence[MeasuredTrial], choice: Choice) -> str:
     """What to ship in one place, what it gains and what it costs."""
     place = place_name(choice.model, choice.target)
     if choice.trial is None:
         return f"{place}: nothing to ship; {choice.reason}."
     row = next(row for row in trials if row.trial == choice.trial)
-    speed = row.value("speedup")
-    gained = "" if math.isnan(speed) else f", {ratio(speed)} the speed of the reference"
+    seed = "" if row.pool is None else f", seed {row.seed}"
+    gains = gains_of(results, row.trial, trials=trials)
+    gained = "".join(
+        f", {ratio(gain.speedup.value)} the speed of {_label(gain.reference, trials)} ({gain.versus})"
+        for gain in gains
+    )
     drop = row.value("quality_drop")
     lost = "" if math.isnan(drop) else f", loss {loss_writer(row.of('quality').unit)(drop)}"
-    return f"{place}: ship {_name(row)}{gained}{lost}; {choice.reason}."
+    return f"{place}: ship {_name(row)}{seed}{gained}{lost}; {choice.reason}."
 
 
 def _front(trials: Sequence[MeasuredTrial], choices: Sequence[Choice]) -> list[tuple[str, ...]]:
@@ -85,6 +97,10 @@ def _row(row: MeasuredTrial, several: bool) -> tuple[str, ...]:
     )  # fmt: skip
     values = (to(row.value(metric)) if row.of(metric).known else MISSING for metric, to in pairs)
     return (f"{where}{_name(row)}", *values)
+
+
+def _label(trial: str, trials: Sequence[MeasuredTrial]) -> str:
+    return next((_name(row) for row in trials if row.trial == trial), one_line(trial, 80))
 
 
 def _name(row: MeasuredTrial) -> str:

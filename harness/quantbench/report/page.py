@@ -19,6 +19,8 @@ from quantbench.analysis import (
     choose,
     frame_of,
     other_work,
+    pooled,
+    same_runtime,
     standings,
     trial_rows,
 )
@@ -137,10 +139,11 @@ def summarise(
     """
     limits = limits or Constraints()
     trials = trial_rows(results)
+    candidates = pooled(trials)
     frame = frame_of(results, trials)
     places = list(standings(results, limits.objective))
     choices = [choose(place, limits) for place in places]
-    shown = cards(results, trials, frame, places, limits)
+    shown = cards(results, candidates, frame, places, limits)
     matrices, reasons = support(trials, limits.max_drop)
     runs = provenances(results, page)
     sizes = batch_sizes(results)
@@ -163,7 +166,7 @@ def summarise(
         limit=verdict.points_limit(limits.max_drop),
         verdict=sentence(shown),
         cards=shown,
-        choosing=choosing(results, trials, limits) if trials else {},
+        choosing=choosing(results, candidates, limits) if trials else {},
         matrices=matrices,
         reasons=reasons,
         heatmaps=heatmaps(trials, reasons),
@@ -247,7 +250,8 @@ def _columns(
         (
             Column(
                 f"Speed-up{batch}",
-                "time of the reference over time of this trial, paired in rounds",
+                "time of the reference over time of this trial, paired in rounds; below it over the "
+                "float of the same runtime and graph, which is what quantization gives",
                 "ratio",
             ),
             _speedup_cell,
@@ -357,9 +361,14 @@ def _table_rows(
     states = {trial: state for card in found_cards for trial, state in card.states.items()}
     others = {batch: {row.trial: row for row in trial_rows(results, batch)} for batch in sizes[1:]}
     seeds = len({row.seed for row in trials}) > 1
+    own = same_runtime(results, trials, sizes[0] if sizes else None)
+    labels = {row.trial: row.label for row in trials}
     found = []
     for row in trials:
         cells = [fill(row) for _, fill in columns]
+        if (gain := own.get(row.trial)) is not None:
+            against = f"{ratio(gain.speedup.value)} over {one_line(labels[gain.reference])}"
+            cells[1] = _lines_under(cells[1], (f"{against}, {gain.versus}",))
         for batch in sizes[1:]:
             other = others[batch][row.trial]
             cells[0] = _more(cells[0], batch, other, "latency_ms", milliseconds)

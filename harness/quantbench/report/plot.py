@@ -20,6 +20,7 @@ from quantbench.analysis import (
     LARGEST_DROP,
     Choice,
     Constraints,
+    pooled,
     recommend,
     trial_frame,
     trial_rows,
@@ -47,6 +48,8 @@ def tradeoff(
 ) -> Axes:
     """Quality against latency, a mark per trial, with the Pareto front and the allowed loss.
 
+    Of trials that differ by seed alone, the median by loss is drawn.
+
     Raises
     ------
     BadInput
@@ -56,7 +59,8 @@ def tradeoff(
     from quantbench.report.drawing.tradeoff import draw_tradeoff
 
     frame, choice = _place(results, model, target, max_drop)
-    timed = frame.dropna(subset=["latency_ms", "quality"])
+    candidates = [row.trial for row in pooled(trial_rows(results)) if row.is_candidate]
+    timed = frame[frame["trial"].isin(candidates)].dropna(subset=["latency_ms", "quality"])
     if timed.empty:
         raise BadInput(f"no trial of {choice.model} on {choice.target} was timed and scored")
     colors, shapes = _looks(frame)

@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantbench.analysis import Constraints, MeasuredTrial, recommendation, size_limit
+from quantbench.analysis import (
+    Constraints,
+    Gain,
+    MeasuredTrial,
+    Resolution,
+    gains_of,
+    recommendation,
+    size_limit,
+)
 from quantbench.results import Results, parts
 from quantbench.spec import Verdict
 from quantbench.units import (
@@ -31,8 +39,8 @@ from quantbench.units import (
 SUFFIXES: Mapping[str, str] = {"onnxruntime": ".onnx", "tflite": ".tflite"}
 
 CAVEAT = (
-    "Losses are judged by the upper end of their one-sided 95 % interval on the test samples of this "
-    "run, times by rounds in which both trials ran on this machine. Other data or another machine may "
+    "Losses are judged together, by the upper ends of one-sided 95 % intervals on the test samples of "
+    "this run, times by rounds in which both trials ran on this machine. Other data or another machine may "
     "rank differently."
 )
 
@@ -53,9 +61,10 @@ def headline(row: MeasuredTrial | None) -> str:
         return "Nothing to ship"
     if row.is_reference:
         return f"Keep the float reference, {name(row)}"
+    seed = f", seed {row.seed}" if row.pool is not None else ""
     if row.method == "fp32":
-        return f"Ship the float model in {name(row)}"
-    return f"Ship {name(row)}"
+        return f"Ship the float model in {name(row)}{seed}"
+    return f"Ship {name(row)}{seed}"
 
 
 def rule(limits: Constraints) -> str:
@@ -152,18 +161,16 @@ def _throughput_fact(row: MeasuredTrial, reference: MeasuredTrial | None, at_bes
 def speed_fact(
     results: Results, row: MeasuredTrial, trials: Sequence[MeasuredTrial], batch: int | None
 ) -> Fact:
-    """The speed-ups over the reference and the fastest floats, and the latency."""
-    gains = recommendation.gains(results, row.trial, batch, trials)
+    """The speed-ups: in the same runtime, over the fastest float, over the reference; and the latency."""
+    gains = gains_of(results, row.trial, batch, trials)
     by_name = {other.trial: other for other in trials}
     lines = []
     for gain in gains:
         ends = span(gain.speedup, ratio)
-        against = by_name.get(gain.reference)
-        other = name(against) if against else one_line(gain.reference)
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
         about = ABOUT if not ends else ""
         measured = f"{about}{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
-        lines.append(f"{measured} against {other}, {gain.versus}{verdict}")
+        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{verdict}")
     latency = row.interval("latency_ms")
     if latency is not None:
         ends = span(latency, milliseconds)
@@ -173,9 +180,22 @@ def speed_fact(
         value = "the reference" if row.is_reference else MISSING
         return Fact("Speed", value, tuple(lines))
     first = gains[0].speedup.value
-    if first >= 1:
-        return Fact("Speed", f"{ratio(first)} faster", tuple(lines), "good")
-    return Fact("Speed", f"{ratio(1 / first)} slower", tuple(lines), "bad")
+    return Fact("Speed", faster(first), tuple(lines), "good" if first >= 1 else "bad")
+
+
+def faster(times: float) -> str:
+    """How many times faster, or slower.
+
+    >>> faster(4.0), faster(0.5)
+    ('4.00× faster', '2.00× slower')
+    """
+    return f"{ratio(times)} faster" if times >= 1 else f"{ratio(1 / times)} slower"
+
+
+def _against(gain: Gain, trials: Mapping[str, MeasuredTrial]) -> str:
+    """The name of the float trial of a gain."""
+    known = trials.get(gain.reference)
+    return name(known) if known else one_line(gain.reference)
 
 
 def size_fact(row: MeasuredTrial, reference: MeasuredTrial | None) -> Fact:
@@ -228,11 +248,12 @@ def loss_fact(row: MeasuredTrial, limits: Constraints) -> Fact:
     if row.is_reference:
         return Fact("Loss", "none", ("it is the reference",))
     lines = []
+    over = "" if row.loss is None else recommendation.mean_of(row.loss)
     if ends := span(drop, write):
-        lines.append(f"{ends} with 95 % confidence")
+        lines.append(f"{ends} with 95 % confidence{over}")
     allowed = f"{100 * limits.max_drop:g} pp"
     lines.append(f"at most {write(bound)} (one-sided 95 %), allowed {allowed}")
-    lines += significance(row)
+    lines += [*significance(row), *seeds_line(row)]
     value = f"gains {write(-drop.value)}" if drop.high < 0 else write(drop.value)
     return Fact("Loss", value, tuple(lines), "good" if bound <= limits.max_drop else "bad")
 
@@ -247,13 +268,35 @@ def significance(row: MeasuredTrial) -> tuple[str, ...]:
     return ("a real loss, within what is allowed",) if drop.low > 0 else ()
 
 
-def in_short(row: MeasuredTrial, reference: MeasuredTrial | None) -> str:
-    """Gains and costs of a chosen trial in half a sentence; empty for the reference."""
+def seeds_line(row: MeasuredTrial) -> tuple[str, ...]:
+    """Which seed a trial is, of those that it stands for, and how the others fared."""
+    if row.pool is None:
+        return ()
+    known, left = row.pool.losses, row.pool.left_out
+    out = f"; {left} more may not be shipped" if left else ""
+    others = sorted(loss for seed, loss in known.items() if seed != row.seed)
+    if not others:
+        return (f"seed {row.seed}, the only one that may be shipped{out}",)
+    ends = [f"{100 * loss:.2f}".replace("-", "−") for loss in (others[0], others[-1])]
+    lose = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+    return (f"seed {row.seed}, the median of {len(known)}; the others lose {lose} points{out}",)
+
+
+def in_short(
+    results: Results, row: MeasuredTrial, trials: Sequence[MeasuredTrial], batch: int | None
+) -> str:
+    """Gains and costs of a chosen trial in half a sentence, each with what it is over; empty for the reference.
+
+    Parameters are those of `speed_fact`.
+    """
+    reference = reference_row(row, trials)
     if row.is_reference or reference is None:
         return ""
-    said = []
-    if (times := row.value("speedup")) > 0:
-        said.append(f"{ratio(times)} faster" if times >= 1 else f"{ratio(1 / times)} slower")
+    by_name = {other.trial: other for other in trials}
+    said = [
+        f"{faster(gain.speedup.value)} than {_against(gain, by_name)} ({gain.versus})"
+        for gain in gains_of(results, row.trial, batch, trials)
+    ]
     own, theirs = row.value("size_bytes"), reference.value("size_bytes")
     if own > 0 and theirs > 0:
         said.append(smaller(theirs / own))
@@ -287,6 +330,37 @@ def run_folder(folder: Path) -> str:
     with contextlib.suppress(ValueError):
         folder = folder.resolve().relative_to(Path.cwd().resolve())
     return str(folder)
+
+
+def resolution_sentence(found: Resolution | None) -> str:
+    """What the test samples can tell of losses, and how many the limit would take; empty where nothing is known."""
+    if found is None:
+        return ""
+    together = "" if found.judged < 2 else f", {found.judged} judged together"
+    first = (
+        f"Resolution: {found.samples} test samples can show a limit of {_points(found.shown)} points "
+        f"for a method that loses nothing{together} (in 4 runs of 5)"
+    )
+    if found.needed is None:
+        return f"{first}; a limit of 0 can never be shown."
+    limit = points_limit(found.limit)
+    if not found.possible and found.never is not None:
+        return (
+            f"{first}, and never {limit}: {_points(found.never)} points are the least, though no "
+            f"answer changes. About {found.needed} samples would do."
+        )
+    if found.needed > found.samples:
+        return f"{first}; {limit} would take about {found.needed} samples."
+    return f"{first}; {limit} takes about {found.needed}."
+
+
+def _points(share: float) -> str:
+    """A loss in points, rounded up: no smaller limit is promised.
+
+    >>> _points(0.01151), _points(0.25)
+    ('1.16', '25')
+    """
+    return f"{math.ceil(round(1e4 * share, 6)) / 100:g}"
 
 
 # --- words of a row ------------------------------------------------------------------------------

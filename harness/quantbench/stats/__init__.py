@@ -1,6 +1,15 @@
-"""Statistics: intervals, tests and verdicts, paired rounds, quality per sample."""
+"""Statistics: intervals, tests and verdicts, paired rounds, quality per sample, losses of many at once."""
 
 from quantbench.stats import calibration_error
+from quantbench.stats.losses import (
+    Loss,
+    critical,
+    least_limit,
+    over_losses,
+    resolvable,
+    samples_needed,
+    shown_within,
+)
 from quantbench.stats.paired_rounds import Times, bursts, log_times, paired
 from quantbench.stats.quality_metrics import (
     FIDELITY,
@@ -39,6 +48,7 @@ __all__ = [
     "UNITS",
     "Fidelity",
     "Interval",
+    "Loss",
     "Outcome",
     "PairedDrop",
     "Parity",
@@ -48,13 +58,19 @@ __all__ = [
     "bursts",
     "calibration_error",
     "cosine",
+    "critical",
     "difference_interval",
     "exp_interval",
     "kl_divergence",
+    "least_limit",
     "log_times",
     "metric_of",
+    "over_losses",
     "paired",
     "parity",
+    "resolvable",
     "rounds_interval",
+    "samples_needed",
+    "shown_within",
     "sqnr_db",
 ]

@@ -38,8 +38,10 @@ def advise(
     """Say which trial to ship under your limits, what it gains and costs, and how sure that is.
 
     The best by the objective among the trials whose loss is surely small
-    enough; what ties with it within noise is named, and the smallest file of
-    those is chosen. The form in the report's page computes the same. Exit
+    enough, all judged together (Holm); what ties with it within noise is named,
+    and the smallest file of those is chosen, of files of one size (1 %) the one
+    whose loss has the least bound. Trials that differ by seed alone are one
+    candidate. Says which limit the test samples can show. The form in the report's page computes the same. Exit
     code 1 where no trial qualifies for some model and target.
 
     [bold]Examples[/bold]

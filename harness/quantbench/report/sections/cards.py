@@ -10,6 +10,7 @@ import pandas as pd
 from quantbench.analysis import (
     Choice,
     Constraints,
+    Judged,
     MeasuredTrial,
     Standings,
     choose,
@@ -35,9 +36,9 @@ MOST_DRAWN = 160
 """Trials in all figures of a page; the models and targets after that are in the table alone."""
 STATES = (
     "recommended", "as good within noise", "on the front", "allowed", "too large",
-    "may lose too much", "loses too much", "not to be shipped", "not measured",
+    "may lose too much", "loses too much", "not to be shipped", "another seed", "not measured",
 )  # fmt: skip
-"""What a choice makes of a trial, best first."""
+"""What a choice makes of a trial, best first; another seed stands for one that differs by seed alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,21 @@ def cards(
     Parameters
     ----------
     trials, frame
-        All of the run at the smallest batch size; the same as a frame.
+        All of the run at the smallest batch size, seeds pooled; the same as a frame, with what was
+        measured of each.
     places : sequence of Standings
         By the objective of ``limits``.
     """
     found, left = [], MOST_DRAWN
+    candidates = {row.trial for row in trials if row.is_candidate}
+    drawn = frame[frame["trial"].isin(candidates)]
     for index, place in enumerate(places):
-        here = frame[(frame["model"] == place.model) & (frame["target"] == place.target)]
+        here = drawn[(drawn["model"] == place.model) & (drawn["target"] == place.target)]
         pictures, used, said = _pictures(frame, here, place, limits, index, left)
         left -= used
         own = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
+        if (seeds := sum(not row.is_candidate for row in own)) and any(pictures):
+            said += f" {seeds} trials differ from those drawn by their seed alone."
         found.append(_card(results, own, place, limits, pictures, said))
     return tuple(found)
 
@@ -108,7 +114,7 @@ def _card(
     if row is not None:
         facts = verdict.facts(results, row, here, limits, choice.batch_size)
         command = verdict.export_command(results, row.trial, row.backend)
-        spoken = verdict.in_short(row, verdict.reference_row(row, here))
+        spoken = verdict.in_short(results, row, here, choice.batch_size)
     return Card(
         model=place.model,
         target=place.target,
@@ -138,22 +144,29 @@ def states(
     place: Standings, choice: Choice, rows: dict[str, MeasuredTrial], limits: Constraints
 ) -> dict[str, str]:
     """What the choice makes of each trial, in the words of `STATES`."""
-    measured = {one.row.trial: one.row for one in place.places}
-    return {trial: _state(trial, measured.get(trial), choice, limits) for trial in rows}
+    measured, judged = {one.row.trial: one.row for one in place.places}, place.judged(limits)
+    return {
+        trial: _state(trial, measured.get(trial), choice, limits, judged)
+        if row.is_candidate
+        else "another seed"
+        for trial, row in rows.items()
+    }
 
 
-def _state(trial: str, row: MeasuredTrial | None, choice: Choice, limits: Constraints) -> str:
+def _state(
+    trial: str, row: MeasuredTrial | None, choice: Choice, limits: Constraints, judged: Judged
+) -> str:
     if row is None:
         return "not measured"
     if trial == choice.trial:
         return "recommended"
     if trial in choice.ties:
         return "as good within noise"
-    if recommendation.refusal(row, limits) is None:
+    if recommendation.refusal(row, limits, judged) is None:
         return "on the front" if trial in choice.front else "allowed"
     if recommendation.refusal(row, recommendation.WITHOUT_LIMITS) is not None:
         return "not to be shipped"
-    if row.value("quality_drop_bound") <= limits.max_drop:
+    if trial in judged.within:
         return "too large"
     return "loses too much" if row.value("quality_drop") > limits.max_drop else "may lose too much"
 
@@ -227,7 +240,7 @@ def noise_sentence(aa: Interval | None, sessions: int) -> str:
     ends = span(aa, "{:.3f}".format)
     return (
         f"the reference timed against itself: ratio {aa.value:.3f}{f' ({ends})' if ends else ''}; "
-        f"differences in time under {percent(smallest_claim(aa))} are not called differences; "
+        f"differences to it under {percent(smallest_claim(aa))} are not called differences; "
         + (
             f"intervals of time are of {sessions} sessions"
             if sessions > 1

@@ -20,6 +20,7 @@ from quantbench.analysis import (
     Standing,
     Standings,
     batch_sizes,
+    pooled,
     recommendation,
     refusal,
     standings,
@@ -28,6 +29,7 @@ from quantbench.analysis import (
 from quantbench.report import verdict
 from quantbench.report.sections.cards import MOST_PASSED, STATES
 from quantbench.results import Results, parts
+from quantbench.stats import critical
 from quantbench.units import size
 
 ALLOWED = ", allowed "
@@ -42,7 +44,7 @@ def choosing(
     Parameters
     ----------
     trials : sequence of MeasuredTrial
-        All of the run, at the smallest batch size.
+        All of the run, at the smallest batch size, seeds pooled.
     limits : Constraints
         What the page shows without the form.
     """
@@ -53,7 +55,7 @@ def choosing(
     cards: dict[int, dict[str, Any]] = {}
     for objective, batch in [*wanted, ("throughput", None)] if sizes else [("size", None)]:
         asked = dataclasses.replace(limits, objective=objective, batch_size=batch)
-        at = trials if batch in (None, *sizes[:1]) else trial_rows(results, batch)
+        at = trials if batch in (None, *sizes[:1]) else pooled(trial_rows(results, batch))
         found = list(standings(results, objective, batch))
         if any(place.places for place in found):
             views[f"{objective}/{batch or ''}"] = [
@@ -78,6 +80,12 @@ def choosing(
             for (model, target), own in places.items()
         ],
         "trials": [_trial(row) for row in trials],
+        "critical": _critical(
+            trials,
+            max((len(view["order"]) for found in views.values() for view in found), default=0),
+        ),
+        "holm": recommendation.HOLM,
+        "sameSize": 1 + recommendation.SAME_SIZE,
         "views": views,
         "cards": cards,
     }
@@ -89,16 +97,30 @@ def _rule(objective: str) -> str:
     return text[: text.index(" loses no more")]
 
 
+def _critical(trials: Sequence[MeasuredTrial], most: int) -> dict[int, list[float]]:
+    """By degrees of freedom of the seeds (0: a normal error), what bounds of 5 % / 1, / 2... need."""
+    losses = [loss for row in trials if row.is_candidate and (loss := row.loss) is not None]
+    freedoms = dict.fromkeys((0, *(loss.seeds - 1 for loss in losses if loss.between)))
+    return {
+        freedom: [critical(level, freedom) for level in range(1, most + 1)] for freedom in freedoms
+    }
+
+
 def _trial(row: MeasuredTrial) -> dict[str, Any]:
-    drop, bound = row.value("quality_drop"), row.value("quality_drop_bound")
+    bound, loss = row.value("quality_drop_bound"), row.loss
     return {
         "trial": row.trial,
         "name": verdict.name(row),
-        "drop": _known(drop),
+        # what bounds at any confidence are made of; null where the loss is not known
+        "loss": None
+        if loss is None
+        else [loss.value, loss.centre, loss.error, loss.between, loss.seeds - 1],
+        "over": "" if loss is None else recommendation.mean_of(loss),
+        "other": not row.is_candidate,
         "bound": _known(bound),
         "size": _known(row.value("size_bytes")),
         "quality": _known(row.value("quality")),
-        "dropText": f"{100 * drop:.2f}",
+        "dropText": "" if loss is None else f"{100 * loss.value:.2f}",
         "boundText": f"{100 * bound:.2f}",
         "sizeText": verdict.shown(row, "size_bytes", size),
     }
@@ -126,7 +148,7 @@ def _view(
         texts[numbers[trial]] = {
             "facts": [_fact(fact) for fact in first],
             "rate": [_fact(fact) for fact in rate] if asked.objective == "latency" else [],
-            "spoken": verdict.in_short(row, reference),
+            "spoken": verdict.in_short(results, row, here, place.batch_size),
         }
         cards.setdefault(
             numbers[trial],
@@ -151,12 +173,12 @@ def _view(
 
 
 def _chosen(ties: Mapping[str, tuple[str, ...]], known: Mapping[str, Standing]) -> Iterator[str]:
-    """Every trial that a choice may fall on: a best one, or a smaller one that ties with it."""
+    """Every trial that a choice may fall on: a best one, or one that ties with it and is not larger."""
     for best, same in ties.items():
         yield best
         for other in same:
-            own, least = (known[name].row.value("size_bytes") for name in (other, best))
-            if not own >= least:
+            own, least = known[other].size, known[best].size
+            if own < least or recommendation.same_size(own, least):
                 yield other
 
 

@@ -31,16 +31,55 @@
 
   // --- the choice -------------------------------------------------------------------------------
 
+  // the one-sided upper bound of a loss, where `level` bounds share the 5 %; the operations and their
+  // order are those of harness/quantbench/stats/losses.py, so that no bit differs
+  const boundOf = (number, level) => {
+    const [, centre, error, between, freedom] = data.trials[number].loss;
+    const samples = data.critical[0][level - 1] * error;
+    const seeds = between ? data.critical[freedom][level - 1] * between : 0;
+    return centre + Math.sqrt(samples * samples + seeds * seeds);
+  };
+
+  // whose loss is within the limit, all judged together (Holm)
+  const judge = (view, limits) => {
+    const fit = (view?.order ?? []).filter((number) => !view.refused[number]);
+    const certain = (number) => !data.trials[number].loss[2] && !data.trials[number].loss[3];
+    const judged = fit.filter((number) => !certain(number));
+    const most = (number) => {
+      let low = 0;
+      let high = judged.length;
+      while (low < high) {
+        const middle = Math.floor((low + high + 1) / 2);
+        if (boundOf(number, middle) <= limits.drop) low = middle;
+        else high = middle - 1;
+      }
+      return low;
+    };
+    const levels = new Map(judged.map((number) => [number, most(number)]));
+    const within = new Set(fit.filter(certain));
+    let left = judged.length;
+    for (const number of [...judged].sort((a, b) => levels.get(b) - levels.get(a))) {
+      if (levels.get(number) < left) break;
+      within.add(number);
+      left -= 1;
+    }
+    return { count: judged.length, level: Math.max(left, 1), within };
+  };
+
   // why a measured trial may not be shipped, or nothing
-  const refusal = (number, refused, limits) => {
+  const refusal = (number, refused, limits, judged) => {
     const trial = data.trials[number];
     if (refused) return refused;
-    if (trial.bound > limits.drop) {
+    if (!judged.within.has(number)) {
       const limit = dropLimit(limits.drop);
-      return trial.drop === null || trial.drop > limits.drop
-        ? `loses ${trial.dropText} points, more than the ${limit} allowed`
-        : `measured loss ${trial.dropText} points, but the test samples cannot rule out ` +
-            `${trial.boundText} (limit ${limit})`;
+      if (trial.loss[0] > limits.drop)
+        return `loses ${trial.dropText} points${trial.over}, more than the ${limit} allowed`;
+      const among = judged.count < 2 ? "" : `, judged with ${judged.count} trials`;
+      const bound = (100 * boundOf(number, judged.level)).toFixed(2);
+      return (
+        `measured loss ${trial.dropText} points${trial.over}, but the test samples cannot rule out ` +
+        `${bound} (limit ${limit}${among})`
+      );
     }
     if (limits.size === null) return "";
     if (trial.size === null) return "its size is not known";
@@ -73,36 +112,47 @@
       : "no trial was measured to the end";
   };
 
-  const whyThis = (allowed, equal, limits) => {
+  const whyThis = (allowed, equal, small, judged, limits) => {
     const wanted = data.objectives[limits.objective];
-    if (allowed === 1) return `the only measured trial within ${withinLimits(limits)}`;
-    if (equal === 1) return `${wanted.best} of ${allowed} trials within ${withinLimits(limits)}`;
-    const by = limits.objective === "size" ? "the lowest latency" : "the smallest file";
-    return `${by} of ${equal} that ${wanted.tie} of ${allowed} within ${withinLimits(limits)}`;
+    const end = `within ${withinLimits(limits)}${judged > 1 ? data.holm.replace("{}", judged) : ""}`;
+    if (allowed === 1) return `the only measured trial ${end}`;
+    if (equal === 1) return `${wanted.best} of ${allowed} trials ${end}`;
+    const by =
+      small === equal
+        ? "the least bound of loss of"
+        : small > 1
+          ? `the least bound of loss of ${small} files of one size, of`
+          : "the smallest file of";
+    return `${by} ${equal} that ${wanted.tie} of ${allowed} ${end}`;
   };
 
   // what to ship of one model on one target; `view` holds its trials, best by the objective first
   const choose = (view, limits) => {
     const order = view?.order ?? [];
     const costs = new Map(order.map((number, place) => [number, view.costs[place]]));
-    const reasons = new Map(order.map((n) => [n, refusal(n, view.refused[n], limits)]));
+    const judged = judge(view, limits);
+    const reasons = new Map(order.map((n) => [n, refusal(n, view.refused[n], limits, judged)]));
     const allowed = order.filter((number) => !reasons.get(number));
     const passedOver = (ahead) => order.filter((n) => reasons.get(n) && ahead(n));
     if (!allowed.length) {
       const reason = whyNone(order.length, limits);
-      return { chosen: null, reason, ties: [], front: [], allowed, reasons, passed: passedOver(() => true) };
+      return { chosen: null, reason, ties: [], front: [], allowed, reasons, judged, passed: passedOver(() => true) };
     }
     const same = new Set(view.ties[allowed[0]] ?? []);
     const equal = allowed.filter((number, place) => place === 0 || same.has(number));
     const size = (number) => data.trials[number].size ?? Infinity;
-    const chosen = equal.reduce((best, number) => (size(number) < size(best) ? number : best));
+    const least = Math.min(...equal.map(size));
+    const small = equal.filter((number) => size(number) <= data.sameSize * least);
+    const bound = (number) => data.trials[number].bound ?? Infinity;
+    const chosen = small.reduce((best, number) => (bound(number) < bound(best) ? number : best));
     return {
       chosen,
-      reason: whyThis(allowed.length, equal.length, limits),
+      reason: whyThis(allowed.length, equal.length, small.length, judged.count, limits),
       ties: equal.filter((number) => number !== chosen),
       front: frontOf(allowed, costs),
       allowed,
       reasons,
+      judged,
       passed: passedOver((number) => costs.get(number) < costs.get(chosen)),
     };
   };
@@ -110,13 +160,14 @@
   // what the choice makes of a trial: a place in data.states
   const stateOf = (number, view, choice, limits) => {
     const trial = data.trials[number];
-    if (!choice.reasons.has(number)) return 8;
+    if (trial.other) return 8;
+    if (!choice.reasons.has(number)) return 9;
     if (number === choice.chosen) return 0;
     if (choice.ties.includes(number)) return 1;
     if (!choice.reasons.get(number)) return choice.front.includes(number) ? 2 : 3;
     if (view.refused[number]) return 7;
-    if (trial.bound <= limits.drop) return 4;
-    return trial.drop > limits.drop ? 6 : 5;
+    if (choice.judged.within.has(number)) return 4;
+    return trial.loss[0] > limits.drop ? 6 : 5;
   };
 
   // --- the form ---------------------------------------------------------------------------------
@@ -317,7 +368,7 @@
         (!limits.model || limits.model === place.model) && (!limits.target || limits.target === place.target);
       for (const part of all(`[data-place="${index}"]`)) show(part, asked);
       if (!asked) {
-        for (const number of place.trials) states.set(number, 9);
+        for (const number of place.trials) states.set(number, data.states.length);
         return;
       }
       const view = views[index];
