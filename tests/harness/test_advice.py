@@ -150,13 +150,14 @@ def test_disjoint_intervals_are_a_tie_where_a_control_of_their_kind_is_noisy(
 def rounds_of(**factors: float) -> Times:
     """Five generations of seven rounds: times by name, around one that drifts, with noise of 0.2 %."""
     rng = np.random.default_rng(0)
-    return {
+    rounds = {
         name: [
             {r: float(np.log(1e5 * factor * rng.normal(1, 0.002))) for r in range(7)}
             for _ in range(5)
         ]
         for name, factor in factors.items()
     }
+    return Times(rounds, (0,) * 5)
 
 
 def test_two_files_of_litert_that_differ_by_2_percent_are_told_apart_beside_a_noisy_control():
@@ -209,10 +210,13 @@ def test_what_is_shifted_further_apart_never_becomes_the_same(
     side = 1 if np.median(rounds) >= 0 else -1
 
     def same(shift: float) -> bool:
-        times = {
-            "a": [dict.fromkeys(range(len(g)), 0.0) for g in rounds],
-            "b": [{i: float(x) + side * shift for i, x in enumerate(g)} for g in rounds],
-        }
+        times = Times(
+            {
+                "a": [dict.fromkeys(range(len(g)), 0.0) for g in rounds],
+                "b": [{i: float(x) + side * shift for i, x in enumerate(g)} for g in rounds],
+            },
+            (0,) * len(rounds),
+        )
         ms = float(np.exp(np.median(rounds) + side * shift))
         return same_speed(wide("a", 1.0), wide("b", ms), claim, times)
 

@@ -171,6 +171,7 @@ def test_nothing_is_written_outside_the_cache_and_the_results(experiment_file, f
 # --- read from the source ---
 
 PARTS = {
+    "quantbench.report.html: f'node-data-{name}.json'": "plain, or its hash",
     "quantbench.runs.interleaved_timing: f'generation-{generation.number:03d}'": "a number",
     "quantbench.execution.process: f'{stem}.json'": "letters, digits and a hash",
     "quantbench.execution.process: f'{stem}.log'": "letters, digits and a hash",
