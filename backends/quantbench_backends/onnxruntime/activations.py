@@ -12,8 +12,6 @@ from quantbench.backend_api import Artifact, See
 from quantbench.errors import BadInput
 from quantbench.spec import Array, Arrays, encode
 from quantbench_backends.onnx_files import form, graph, in_order, quantization_parameters
-from quantbench_backends.onnx_files.graph import Graph
-from quantbench_backends.onnx_files.quantization_parameters import Scale
 from quantbench_backends.onnxruntime.calibration import Batches
 from quantbench_backends.onnxruntime.methods import CALIBRATION_BATCH
 from quantbench_backends.onnxruntime.observe import groups, with_outputs
@@ -48,7 +46,9 @@ def activations(artifact: Artifact, inputs: Arrays, see: See) -> None:
                 see(name, _floats(values, shown[name]))
 
 
-def _readable(found: Graph, known: dict[str, Scale]) -> Iterator[tuple[str, Scale | None]]:
+def _readable(
+    found: graph.Graph, known: dict[str, quantization_parameters.Scale]
+) -> Iterator[tuple[str, quantization_parameters.Scale | None]]:
     """Computed tensors in the order of execution, integers with their scale.
 
     Of a float that is rounded only what it is rounded to, after DequantizeLinear where there is one.
@@ -66,7 +66,7 @@ def _readable(found: Graph, known: dict[str, Scale]) -> Iterator[tuple[str, Scal
                 yield name, scale
 
 
-def _element(found: Graph, name: str) -> int:
+def _element(found: graph.Graph, name: str) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(found.free[name].dtype))
 
 
@@ -77,7 +77,7 @@ def _stored(artifact: Artifact, model: ModelProto, inputs: Arrays) -> Arrays:
     return {own: encode(inputs[task.name], task, stored) for own, task, stored in specs}
 
 
-def _floats(values: Array, scale: Scale | None) -> Array:
+def _floats(values: Array, scale: quantization_parameters.Scale | None) -> Array:
     if scale is None:
         return values.astype(np.float32)
     (step,), (zero,) = scale.scale, scale.zero_point or (0,)
