@@ -193,7 +193,7 @@ def test_the_section_counts_what_a_trial_lost_and_won(page: Page) -> None:
     shown = page.section("confusion")[0]
 
     names = [name for name, _ in shown.rates]
-    assert names[0] == "onnxruntime static-int8"  # what is recommended
+    assert names[0] == "tflite static-int8"  # what is recommended
     assert "onnxruntime static-int8+granularity=per-tensor" in names
     # all wrong answers are the next class: 19 lost by the worst, over ten classes
     rows = dict(shown.rates)["onnxruntime static-int8+granularity=per-tensor"]
