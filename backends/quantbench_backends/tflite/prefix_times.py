@@ -30,6 +30,8 @@ def prefix_times(
     seconds: float,
     operations: Sequence[Operation],
     kernels: str,
+    *,
+    alone: bool,
 ) -> tuple[TimedOperation, ...]:
     """See `quantbench.backend_api.protocol.Profiler.profile`.
 
@@ -39,6 +41,8 @@ def prefix_times(
         An interpreter of a file's content, with the target's settings.
     arrays : mapping
         Inputs as the file stores them, by their places among its tensors.
+    alone : bool
+        Whether one thread computes: then a part's time is its processor time, if that is less.
 
     Raises
     ------
@@ -60,9 +64,10 @@ def prefix_times(
     ):
         for place, interpreter in enumerate(parts):
             for _ in range(CALLS):
-                before = time.perf_counter_ns()
+                before, busy = time.perf_counter_ns(), time.process_time_ns()
                 interpreter.invoke()
-                durations[place].append(time.perf_counter_ns() - before)
+                busy, wall = time.process_time_ns() - busy, time.perf_counter_ns() - before
+                durations[place].append(min(wall, busy) if alone else wall)
         rounds += 1
     until = [0.0, *(midmean(one) for one in durations)]
     nodes = [n for n in parts[-1]._get_ops_details() if n["op_name"] != "DELEGATE"]

@@ -112,6 +112,7 @@ class LiteRTRuntime:
             return prefix_times.prefix_times(
                 artifact.path, lambda content: _opened(target, model_content=content),
                 dict(zip(indices, arrays, strict=True)), seconds, operations, own,
+                alone=target.threads == 1,
             )  # fmt: skip
         with ProfiledModel(artifact.path, mode, target.threads, shapes, indices) as model:
             return profile(model, arrays, seconds, operations, own)

@@ -29,7 +29,7 @@ class Tried:
     faster : Interval or None
         How many times faster than the trial it is tried against; None where it was not timed.
     against_float : Interval or None
-        How many times faster than the float twin.
+        How many times faster than the float twin; None where it is that itself.
     reason : str
         Why it was not timed.
     """
@@ -80,7 +80,7 @@ def attempt(
             at_hand = rebuilt(results, [trial, reference, other], folder / str(len(told)), reporter)
             faster = ratio(at_hand, other.id, trial.id, reporter=reporter)
             against = (
-                Interval(1.0, 1.0, 1.0)
+                None
                 if other.id == reference.id
                 else ratio(at_hand, other.id, reference.id, reporter=reporter)
             )
