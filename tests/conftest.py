@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # machines are shared: how long an example takes says nothing of the code
 settings.register_profile("quantbench", deadline=None)
 settings.load_profile("quantbench")
+
+# inductor must not run what it compiled under another cap of the instruction set
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    str(
+        Path(tempfile.gettempdir())
+        / f"quantbench-tests-inductor-{os.getuid()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'native')}"
+    ),
+)
 
 LONGEST = (
     "test_tutorial.py", "test_own_models.py", "test_models.py", "test_runner.py", "test_recovery.py",

@@ -766,3 +766,13 @@ def test_pt2e_is_compiled_and_frozen_or_refused(monkeypatch):
     assert "saturate without VNNI" in RUNTIME.refuse(Target("avx2", isa="avx2"), method)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset({"avx2"}))
     assert "use route: fx" in RUNTIME.refuse(CPU, method)
+
+
+def test_what_is_compiled_for_one_instruction_set_is_not_run_under_another():
+    """With a cache in common, capped code ran uncapped and aborted, or gave outputs that are no numbers."""
+    folders = {
+        isa: RUNTIME.environment(Target("cpu", isa=isa))["TORCHINDUCTOR_CACHE_DIR"]
+        for isa in ("native", "avx2")
+    }
+
+    assert folders["native"] != folders["avx2"]

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,6 +63,9 @@ class PyTorchRuntime:
             # more would start a pool of compiler processes as soon as inductor is imported
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "TORCHINDUCTOR_FREEZING": "1",
+            # inductor runs what it compiled under another cap of the instruction set, and aborts or
+            # computes NaN (torch 2.13): what it keeps is kept for each
+            "TORCHINDUCTOR_CACHE_DIR": compiled_folder(target.isa),
             **(AVX2_CAPS if target.isa == "avx2" else {}),
         }
 
@@ -103,6 +107,11 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
     flags = (line.partition(":")[2] for line in text.splitlines() if line.startswith("flags"))
     return frozenset(next(flags, "").split())
+
+
+def compiled_folder(isa: str) -> str:
+    """Where inductor keeps what it compiled for an instruction set."""
+    return str(Path(tempfile.gettempdir()) / f"quantbench-inductor-{os.getuid()}-{isa}")
 
 
 def _check_environment(target: Target) -> None:
