@@ -63,7 +63,7 @@ def test_dry_run_shows_trials_refusals_and_time_and_runs_nothing(tmp_path):
     )  # fmt: skip
 
     assert found.returncode == 0
-    assert "digits/tflite/static-int8/cpu-1" in found.stdout
+    assert "digits-mobilenet/tflite/static-int8/cpu-1" in found.stdout
     assert "no bfloat16" in " ".join(found.stdout.split())
     assert "5 trials, 4 to run, 1 unsupported" in " ".join(found.stdout.split())
     assert not (tmp_path / "r").exists()

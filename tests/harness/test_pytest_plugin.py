@@ -106,7 +106,7 @@ def test_collecting_imports_no_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
 
-    assert "digits[onnxruntime-static-int8-cpu-1]" in done.stdout
+    assert "digits-mobilenet[onnxruntime-static-int8-cpu-1]" in done.stdout
     imported = done.stdout.splitlines()[-1].split()
     assert not set(imported) & frozenset().union(*FRAMEWORKS.values())
 

@@ -13,7 +13,8 @@ from quantbench.cli.consoles import out
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (newest run).")],
     trial: Annotated[
-        str, typer.Argument(help="The trial's name, e.g. digits/tflite/static-int8/cpu-1.")
+        str,
+        typer.Argument(help="The trial's name, e.g. digits-mobilenet/tflite/static-int8/cpu-1."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the file.")],
 ) -> None:
@@ -21,7 +22,7 @@ def export(
 
     [bold]Example[/bold]
 
-      quantbench export results/quickstart digits/tflite/static-int8/cpu-1 -o digits.tflite
+      quantbench export results/quickstart digits-mobilenet/tflite/static-int8/cpu-1 -o digits.tflite
     """
     from quantbench.runs import export as export_trial
 
