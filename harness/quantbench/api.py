@@ -52,9 +52,10 @@ def run(
     QuantbenchError
         For a bad experiment or an unwritable results folder; a trial's failure is a row instead.
     """
+    from quantbench.analysis import to_confirm
     from quantbench.report import write_report
 
     return runner.run(
         experiment, results=results, fresh=fresh, again=again, seed=seed, only=only, command=command,
-        reporter=reporter, write_report=write_report,
+        reporter=reporter, write_report=write_report, choose=to_confirm,
     )  # fmt: skip

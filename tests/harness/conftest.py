@@ -59,6 +59,7 @@ def experiment_file(fakery: Path):
             "models": "[fake]",
             "backends": "[fakery]",
             "methods": methods,
+            "confirm": "false",
             "precision": "{name: test, generations: 1, max_generations: 1, rounds: 6, "
             "warmup_s: 0.01, burst_ms: 1.0, memory_processes: 1}",
             **more,

@@ -14,6 +14,7 @@ from quantbench.analysis.compare import (
     changes,
     common,
 )
+from quantbench.analysis.confirmation import confirmed_latency, to_confirm
 from quantbench.analysis.constraints import (
     LARGEST_DROP,
     OBJECTIVES,
@@ -95,6 +96,7 @@ __all__ = [
     "changes",
     "choose",
     "common",
+    "confirmed_latency",
     "control",
     "explain",
     "facts",
@@ -116,6 +118,7 @@ __all__ = [
     "size_limit",
     "smallest_claim",
     "standings",
+    "to_confirm",
     "trial_frame",
     "trial_rows",
     "unbeaten",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantbench.analysis.float_twins import is_plain, twin
 from quantbench.analysis.trial_table import MeasuredTrial, batch_sizes, trial_rows
@@ -18,6 +18,7 @@ class Gain:
     """Speed-up of a trial over one float trial; ``versus`` says in words which one that is.
 
     ``own``: it is the float of the same runtime; ``like``: it runs in the same graph there, too.
+    ``confirmed``: the speed-up as both were timed again after the trial was chosen, where they were.
     """
 
     reference: str
@@ -26,6 +27,12 @@ class Gain:
     verdict: str
     own: bool = False
     like: bool = False
+    confirmed: Interval | None = None
+
+    @property
+    def quoted(self) -> Interval:
+        """The speed-up that may be quoted: the confirmed one, where there is one."""
+        return self.confirmed or self.speedup
 
 
 def gains_of(
@@ -52,7 +59,14 @@ def gains_of(
     if mine is None:
         raise BadInput(f"no trial '{trial}'.{did_you_mean(trial, by_name)}")
     here = [t for t in by_name.values() if (t.model, t.target) == (mine.model, mine.target)]
-    return _gains(mine, here, measured_speedups(results, batch, trial))
+    again = measured_speedups(results, batch, trial, "confirmed_speedup")
+    found = _gains(mine, here, measured_speedups(results, batch, trial))
+    return [
+        replace(gain, confirmed=row.interval)
+        if (row := again.get((trial, gain.reference)))
+        else gain
+        for gain in found
+    ]
 
 
 def same_runtime(
@@ -77,11 +91,11 @@ Speedups = Mapping[tuple[str, str], Measurement]
 
 
 def measured_speedups(
-    results: Results, batch_size: int | None, trial: str | None = None
+    results: Results, batch_size: int | None, trial: str | None = None, metric: str = "speedup"
 ) -> Speedups:
     """The speed-ups at a batch size; of one trial where it is named."""
     measured = results.measurements
-    measured = measured[measured["metric"] == "speedup"]
+    measured = measured[measured["metric"] == metric]
     if trial is not None:
         measured = measured[measured["trial"] == trial]
     return {

@@ -188,6 +188,9 @@ def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial])
                 "versus": gain.versus,
                 "speedup": _ends(gain.speedup.value, gain.speedup.low, gain.speedup.high),
                 "verdict": gain.verdict,
+                "confirmed": None
+                if gain.confirmed is None
+                else _ends(gain.confirmed.value, gain.confirmed.low, gain.confirmed.high),
             }
             for gain in gains
         ],

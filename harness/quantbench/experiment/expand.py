@@ -41,6 +41,7 @@ class Experiment:
     ``models``: those that the file describes itself, by name.
     ``offline``: each artifact is timed once more at that of ``batch_sizes`` which suits it best.
     ``sessions``: how often the timing is done, each time apart from the last.
+    ``confirm``: what would be recommended is timed again after that.
     ``published``: figures of others that the report shows beside those of the trials.
     """
 
@@ -60,6 +61,7 @@ class Experiment:
     models: Mapping[str, Model] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     sessions: int = 1
+    confirm: bool = True
 
     @classmethod
     def of(
@@ -125,6 +127,7 @@ class Experiment:
             models=read.own,
             published=published,
             sessions=file.sessions,
+            confirm=file.confirm,
         )
 
 

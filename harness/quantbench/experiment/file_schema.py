@@ -123,6 +123,7 @@ class ExperimentFile(_Strict):
     reference: dict[str, str] = {}
     limits: LimitsEntry = LimitsEntry()
     twins: bool = True
+    confirm: bool = True
     quality_margin: float = Field(default=0.01, gt=0, lt=1)
     valid_sqnr_db: float = 3.0
     published: list[PublishedEntry] = []

@@ -121,11 +121,14 @@ def _float_route(cell: Cell) -> str:
 def estimate_seconds(experiment: Experiment, runnable: int) -> tuple[float, float]:
     """Rough seconds of building and scoring, and of timing, for a dry run.
 
-    From the protocol: a start of about 1 s and a burst per round for each artifact; 8 s a build.
+    From the protocol: a start of about 1 s and a burst per round for each artifact; 8 s a build. Of what
+    is confirmed there is a choice, its control and up to three float trials for each model and target.
     """
     precision = experiment.precision
     per_artifact = precision.generations * (
         1.0 + precision.warmup_s + precision.rounds * 1.1 * precision.burst_ms / 1000
     )
     timed = len(experiment.batch_sizes) * experiment.sessions
-    return runnable * 8.0, runnable * timed * per_artifact
+    places = len({(trial.model, trial.target.name) for trial in experiment.trials})
+    again = min(5 * places, runnable) if experiment.confirm else 0
+    return runnable * 8.0, (runnable * timed + again) * per_artifact

@@ -67,7 +67,7 @@ def _sentence(results: Results, trials: Sequence[MeasuredTrial], choice: Choice)
     seed = "" if row.pool is None else f", seed {row.seed}"
     gains = gains_of(results, row.trial, trials=trials)
     gained = "".join(
-        f", {ratio(gain.speedup.value)} the speed of {_label(gain.reference, trials)} ({gain.versus})"
+        f", {ratio(gain.quoted.value)} the speed of {_label(gain.reference, trials)} ({gain.versus})"
         for gain in gains
     )
     drop = row.value("quality_drop")

@@ -14,12 +14,14 @@ from quantbench.analysis import (
     Gain,
     MeasuredTrial,
     Resolution,
+    confirmed_latency,
     gains_of,
     recommendation,
     size_limit,
 )
 from quantbench.results import Results, parts
 from quantbench.spec import Verdict
+from quantbench.stats import Interval
 from quantbench.units import (
     ABOUT,
     MISSING,
@@ -43,6 +45,8 @@ CAVEAT = (
     "this run, times by rounds in which both trials ran on this machine. Other data or another machine may "
     "rank differently."
 )
+
+CONFIRMED = "confirmed: these times were taken again after the choice, in fresh processes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +170,37 @@ def speed_fact(
     by_name = {other.trial: other for other in trials}
     lines = []
     for gain in gains:
-        ends = span(gain.speedup, ratio)
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
-        about = ABOUT if not ends else ""
-        measured = f"{about}{ratio(gain.speedup.value)}{f' ({ends})' if ends else ''}"
-        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{verdict}")
+        measured = _with_ends(gain.quoted, ratio)
+        first = f"; {ratio(gain.speedup.value)} when it was chosen" if gain.confirmed else ""
+        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{first}{verdict}")
     latency = row.interval("latency_ms")
-    if latency is not None:
+    again = confirmed_latency(results, row.trial, batch)
+    if again is not None and again.interval is not None:
+        text = shown(row, "latency_ms", milliseconds)
+        lines.append(
+            f"{_with_ends(again.interval, milliseconds)} per inference; {text} when it was chosen"
+        )
+        lines.append(CONFIRMED)
+    elif latency is not None:
         ends = span(latency, milliseconds)
         text = shown(row, "latency_ms", milliseconds)
         lines.append(f"{text} per inference{f' ({ends})' if ends else ''}")
+        if gains and len(trials) > len(gains) + 1:
+            lines.append(
+                f"not confirmed: not timed again after it was chosen of {len(trials)} trials"
+            )
     if not gains:
         value = "the reference" if row.is_reference else MISSING
         return Fact("Speed", value, tuple(lines))
-    first = gains[0].speedup.value
+    first = gains[0].quoted.value
     return Fact("Speed", faster(first), tuple(lines), "good" if first >= 1 else "bad")
+
+
+def _with_ends(interval: Interval, write: Formatter) -> str:
+    """A value with its interval in brackets; ``about`` where it has none."""
+    ends = span(interval, write)
+    return f"{write(interval.value)} ({ends})" if ends else f"{ABOUT}{write(interval.value)}"
 
 
 def faster(times: float) -> str:
@@ -294,7 +314,7 @@ def in_short(
         return ""
     by_name = {other.trial: other for other in trials}
     said = [
-        f"{faster(gain.speedup.value)} than {_against(gain, by_name)} ({gain.versus})"
+        f"{faster(gain.quoted.value)} than {_against(gain, by_name)} ({gain.versus})"
         for gain in gains_of(results, row.trial, batch, trials)
     ]
     own, theirs = row.value("size_bytes"), reference.value("size_bytes")

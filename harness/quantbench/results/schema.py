@@ -71,7 +71,7 @@ TRIALS = pa.schema(
 MEASUREMENTS = pa.schema(
     [
         ("trial", pa.string()),
-        # artifact, score, seeds, memory, start, energy; single-stream, multi-stream, offline
+        # artifact, score, seeds, memory, start, energy; single-stream, multi-stream, offline, confirmation
         ("scenario", pa.string()),
         ("batch_size", pa.int64()),
         ("metric", pa.string()),
@@ -132,7 +132,8 @@ FIDELITY = pa.schema(
 READINGS = pa.schema(
     [
         ("trial", pa.string()),
-        # memory, energy; single-stream, multi-stream, offline; start: load and first inference too
+        # memory, energy; single-stream, multi-stream, offline, confirmation; start: load and first
+        # inference too
         ("scenario", pa.string()),
         ("batch_size", pa.int64()),
         ("session", pa.int64()),  # of the clock phase, from 0; 0 of all that is read outside of it

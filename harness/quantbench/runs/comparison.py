@@ -27,19 +27,25 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is timed interleaved: all at one batch size, or each at its best where ``offline``."""
+    """What is timed interleaved: all at one batch size, or each at its best where ``offline``.
+
+    ``confirms``: at one batch size, after something of it was chosen by its time.
+    """
 
     model: str
     target: Target
     contenders: tuple[Contender, ...]
     reference: str
     offline: bool = False
+    confirms: bool = False
 
     @property
     def scenario(self) -> Scenario:
         """One sample a call, several, or each at its best."""
         if self.offline:
             return Scenario.OFFLINE
+        if self.confirms:
+            return Scenario.CONFIRMATION
         several = max(self.batch_sizes.values()) > 1
         return Scenario.MULTI_STREAM if several else Scenario.SINGLE_STREAM
 
@@ -60,8 +66,10 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """Unique among those of a model on a target: ``batch8``, ``offline``."""
-        return Scenario.OFFLINE if self.offline else f"batch{self.contenders[0].batch_size}"
+        """Unique among those of a model on a target: ``batch8``, ``offline``, ``confirmation``."""
+        if self.offline or self.confirms:
+            return self.scenario
+        return f"batch{self.contenders[0].batch_size}"
 
     @property
     def control(self) -> str:

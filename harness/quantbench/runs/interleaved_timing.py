@@ -164,8 +164,13 @@ def run_generation(
 
 
 def end_to_end_rounds(comparison: Comparison, precision: Precision) -> int:
-    """How many rounds of whole calls a generation has; none offline, where samples wait for a batch."""
-    return 0 if comparison.offline else max(1, precision.rounds // ROUNDS_PER_END_TO_END)
+    """How many rounds of whole calls a generation has; none offline, where samples wait for a batch.
+
+    None where a choice by the time of inference is confirmed.
+    """
+    if comparison.offline or comparison.confirms:
+        return 0
+    return max(1, precision.rounds // ROUNDS_PER_END_TO_END)
 
 
 @contextlib.contextmanager

@@ -69,6 +69,7 @@ def run(
     command: str = "",
     reporter: Reporter | None = None,
     write_report: Callable[[Results, Path], object] | None = None,
+    choose: Callable[[Results], Sequence[Sequence[str]]] | None = None,
 ) -> Results:
     """Run an experiment, or continue an interrupted run of it; a finished one is only read.
 
@@ -87,6 +88,9 @@ def run(
         As in `Experiment.load`; only with a path.
     write_report
         Writes the run's page to a path; it is called where the page is missing or not of this run.
+    choose
+        Says of a run that is timed what of it is chosen, and the float trials that it is quoted
+        against, by name. These are timed again: the best of many by a noisy time is quoted too fast.
 
     Returns
     -------
@@ -126,6 +130,9 @@ def run(
             timing = context.timing()
             compared = [*timing.comparisons(), *timing.offline()]
             description |= assembly.write(context.experiment, cells, store, compared)
+            if choose is not None and experiment.confirm:
+                again = _confirm(context, choose(load_results(store.folder, run=description)))
+                description |= assembly.write(experiment, cells, store, [*compared, *again])
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
         # what the file says beside what decides the run may have changed since
@@ -335,6 +342,14 @@ def _time(
             )  # fmt: skip
         except NotComparable as error:
             context.reporter.say(f"{comparison.id}: {error}")
+
+
+def _confirm(context: Context, chosen: Sequence[Sequence[str]]) -> list[Comparison]:
+    """Time what was chosen again, in processes that took no part in the choice."""
+    comparisons = context.timing().confirmations(chosen)
+    if left := _left(context, comparisons, 0):
+        _time(context, "confirm", left, 0)
+    return comparisons
 
 
 def _energy(context: Context) -> None:

@@ -59,6 +59,21 @@ class Timing:
                 found.append(replace(self._comparison(known), offline=True))
         return found
 
+    def confirmations(self, chosen: Sequence[Sequence[str]]) -> list[Comparison]:
+        """What was chosen in each place with the float trials that it is quoted against, by name.
+
+        At the smallest batch size, by which is chosen. Places of which nothing may be timed are left out.
+        """
+        found = []
+        for cells in self._by_place().values():
+            names = {name for group in chosen for name in group}
+            main = reference([cell.trial for cell in cells], self.experiment.reference).id
+            here = [cell for cell in cells if cell.trial.id in {*names, main}]
+            if any(cell.trial.id in names for cell in here):
+                sizes = [(cell, min(self.experiment.batch_sizes)) for cell in here]
+                found.append(replace(self._comparison(sizes), confirms=True))
+        return found
+
     def _by_place(self) -> dict[tuple[str, str], list[Cell]]:
         """The cells of each model on each target."""
         places: dict[tuple[str, str], list[Cell]] = {}

@@ -117,6 +117,7 @@ class Scenario(StrEnum):
     One sample a call; several; as many a call as is best for throughput. How each differs from the
     scenario of that name: docs/measuring.md. ``end-to-end`` is of samples
     alone: calls with binding and reading, in rounds of their own beside those of one of the three.
+    ``confirmation``: one sample a call, timed again after it was chosen.
     """
 
     ARTIFACT = "artifact"
@@ -127,6 +128,7 @@ class Scenario(StrEnum):
     START = "start"
     ENERGY = "energy"
     END_TO_END = "end-to-end"
+    CONFIRMATION = "confirmation"
     SINGLE_STREAM = "single-stream"
     MULTI_STREAM = "multi-stream"
     OFFLINE = "offline"

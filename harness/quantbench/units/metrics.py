@@ -216,6 +216,8 @@ _SPECS = (
     MetricSpec("latency_p99_ms", "ms", "the same of the 99th percentile", TIMED, _LESS, Spread.BOUND, milliseconds, None, "latency_p99_ms"),
     MetricSpec("throughput_per_s", "1/s", "samples a second", TIMED, _MORE, _CI, per_second, None, "throughput_per_s", wish=Wish("throughput", "the one of the highest throughput", "tie for the highest throughput", "Higher throughput")),
     MetricSpec("speedup", "ratio", "time of a float trial over this one's, paired in rounds; a row for each float trial of the comparison", TIMED, _MORE, _CI, ratio, Change.PERCENT, "speedup", heat=Heat("speed-up", "speed-up over the float reference")),
+    MetricSpec("confirmed_ms", "ms", "median time of an inference call of what was chosen, timed again after that", (Scenario.CONFIRMATION,), _LESS, _CI, milliseconds),
+    MetricSpec("confirmed_speedup", "ratio", "time of a float trial over that of what was chosen, both timed again after that", (Scenario.CONFIRMATION,), _MORE, _CI, ratio),
     MetricSpec("end_to_end_ms", "ms", "median time of a call with binding its inputs and reading its outputs, from rounds of its own", TIMED[:2], _LESS, _CI, milliseconds, None, "end_to_end_ms"),
     MetricSpec("cpu_s_per_inference", "s", "processor time of a sample, of the timed calls alone", TIMED, _LESS, None, seconds),
     MetricSpec("cpu_share", "ratio", "processor time over wall time of the same calls: 1 for one busy thread", TIMED, None, None, ratio),

@@ -28,6 +28,7 @@ from quantbench.results import (
 from quantbench.runs.assembly.artifacts import artifacts, histograms, sizes
 from quantbench.runs.assembly.calibration import calibration, drawn_again
 from quantbench.runs.assembly.latency import (
+    confirmed,
     energy,
     overall_reference,
     recounted,
@@ -168,13 +169,15 @@ def derived(
     tuple
         Rows of ``measurements``, and the reference of each comparison.
     """
-    timed = timed_of(results)
+    every = timed_of(results)
+    timed = [one for one in every if not one.comparison.confirms]
     times = [(one, timing(one)) for one in timed]
     measured = [
         *quality(results, margin),
         *_scoring(results),
         *start_up(results),
         *(row for _, found in times for row in found),
+        *(row for one in every if one.comparison.confirms for row in confirmed(one)),
         *energy(results),
     ]
     references = [

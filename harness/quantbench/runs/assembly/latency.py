@@ -66,14 +66,15 @@ def timed_of(results: Results) -> list[Timed]:
     samples, readings = results.samples, results.readings
     ends = samples[samples["scenario"] == Scenario.END_TO_END]
     samples = samples[samples["scenario"] != Scenario.END_TO_END]
-    readings = readings[readings["scenario"].isin(TIMED)]
+    readings = readings[readings["scenario"].isin((*TIMED, Scenario.CONFIRMATION))]
     found: dict[tuple[str, str, str], dict[str, int]] = {}
     columns = ["trial", "scenario", "batch_size"]
     seen = pd.concat([samples[columns], readings[columns]]).drop_duplicates()
     for name, scenario, batch in seen.itertuples(index=False, name=None):
         trial = name.removesuffix(CONTROL)
         if trial in trials.index:
-            last = scenario if scenario == Scenario.OFFLINE else f"batch{int(batch)}"
+            alone = scenario in (Scenario.OFFLINE, Scenario.CONFIRMATION)
+            last = scenario if alone else f"batch{int(batch)}"
             place = (str(trials.at[trial, "model"]), str(trials.at[trial, "target"]), last)
             found.setdefault(place, {})[name] = int(batch)
     timed = []
@@ -86,6 +87,7 @@ def timed_of(results: Results) -> list[Timed]:
             model, Target(target),
             tuple(Contender(n, None, names[n], _is_float(trials, n)) for n in ordered),
             control.removesuffix(CONTROL), offline=last == Scenario.OFFLINE,
+            confirms=last == Scenario.CONFIRMATION,
         )  # fmt: skip
         generations = _generations(comparison, samples, readings, ends)
         timed.append(Timed(comparison, generations, precision, bool(len(readings))))
@@ -103,7 +105,7 @@ def _generations(
     """What each generation observed, put together from the tables; ``ends``: the end-to-end samples."""
     sizes = comparison.batch_sizes
     own = samples[(samples["scenario"] == comparison.scenario) & _of(samples, sizes)]
-    if len(ends) and not comparison.offline:
+    if len(ends) and not (comparison.offline or comparison.confirms):
         own = pd.concat([own, ends[_of(ends, sizes)]])
     read = readings[(readings["scenario"] == comparison.scenario) & _of(readings, sizes)]
     found = []
@@ -155,6 +157,19 @@ def _spent(told: Mapping[str, tuple[float, str | None]]) -> Spent | None:
 def _failure(text: str) -> tuple[str, str]:
     status, _, reason = text.partition(BETWEEN)
     return status, reason
+
+
+CONFIRMED: Mapping[str, str] = {"latency_ms": "confirmed_ms", "speedup": "confirmed_speedup"}
+"""Metrics of what was timed again after it was chosen, by what they are there."""
+
+
+def confirmed(timed: Timed) -> list[Measurement]:
+    """Time and speed-ups of what was chosen, from rounds that took no part in the choice."""
+    return [
+        replace(row, metric=CONFIRMED[row.metric], verdict="")
+        for row in timing(timed)
+        if row.metric in CONFIRMED
+    ]
 
 
 def timing(timed: Timed) -> list[Measurement]:
