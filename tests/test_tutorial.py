@@ -215,7 +215,7 @@ def test_calibrators_clip_as_the_text_says(facts):
 def test_the_trials_behave_as_the_text_says(facts):
     backends = ("pytorch", "tflite", "onnxruntime")
 
-    assert facts["status"] == {"ok": 15, "simulated": 2}
+    assert facts["status"] == {"ok": 16, "simulated": 2}
     for backend in backends:
         assert facts["integer"][f"digits/{backend}/static-int8/cpu-1"] == 1
         for method in ("dynamic-int8", "static-int8"):

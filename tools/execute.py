@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-NOTEBOOK = Path(__file__).with_name("tutorial.ipynb")
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
 LIMIT_S = 840
 """Of one cell."""
 

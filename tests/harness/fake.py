@@ -34,6 +34,7 @@ from quantbench.backend_api import (
 )
 from quantbench.errors import BadInput
 from quantbench.spec import (
+    CONFIRMATION,
     Arrays,
     Data,
     Method,
@@ -80,10 +81,15 @@ def form() -> np.ndarray:
 
 
 def load(split: str) -> Samples:
-    rng = np.random.default_rng({"calibration": 1, "test": 2, "train": 3}[split])
-    count = {"calibration": 32, "test": 300, "train": 128}[split]
+    rng = np.random.default_rng({"calibration": 1, "test": 2, "train": 3, CONFIRMATION: 4}[split])
+    count = {"calibration": 32, "test": 300, "train": 128, CONFIRMATION: 200}[split]
     x = rng.normal(size=(count, 16)).astype(np.float32)
     return Samples({"x": x}, (x @ form()).argmax(axis=1))
+
+
+def load_again(split: str) -> Samples:
+    """The same, where the test samples stand for those that confirm as well."""
+    return load("test" if split == CONFIRMATION else split)
 
 
 class FakeQuantizer:

@@ -9,14 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quantbench.analysis import confirmed_latency, gains_of, to_confirm, trial_rows
+from quantbench.analysis import confirmed, gains_of, to_confirm, trial_rows
+from quantbench.backend_api import registry
+from quantbench.errors import BadInput
+from quantbench.experiment import user_data
 from quantbench.report import verdict
 from quantbench.results import Measurement, Results
 from quantbench.results.rows import as_columns
 from quantbench.runs import Reporter, assembly, runner
-from quantbench.spec import Spread
+from quantbench.spec import CONFIRMATION, SPLITS, Spread
 from quantbench.stats import rounds_interval
 from quantbench.stats.paired_rounds import Times, paired
+from quantbench.steps import prepare_data
+from quantbench.system import locate
+from tests.harness import fake
+from tests.harness.conftest import install
 from tests.harness.sample_results import sample_results
 
 FULL, INT8 = "fake/fakery/fp32/cpu-1", "fake/fakery/static-int8/cpu-1"
@@ -95,6 +102,67 @@ def test_several_generations_of_one_session_say_this_session(experiment_file, fa
     assert known["spread"] == Spread.SESSION
 
 
+# --- on samples that took no part in the choice ---
+
+
+@pytest.fixture
+def spare(monkeypatch, fakery, experiment_file):
+    """The fake task with a split to confirm with; the experiment that asks for it."""
+    task = replace(fake.TASK, splits=(*SPLITS, CONFIRMATION))
+    install(
+        monkeypatch, fakery, backends={"fakery": fake.BACKEND}, models={"fake": fake.MODEL},
+        tasks={"fake-task": task},
+    )  # fmt: skip
+    return experiment_file("[fp32, static-int8, fp16]", confirm="true")
+
+
+def test_the_choice_alone_is_scored_on_samples_that_took_no_part(spare, fakery):
+    found = run(spare, fakery)
+
+    known = found.measurements.query("scenario == 'confirmation'").set_index("metric")
+    lost = found.measurements.query("metric == 'quality_drop'").set_index("trial")
+    assert known.loc["confirmed_drop", "trial"] == INT8
+    assert known.loc["confirmed_drop", "n"] == 200
+    assert lost.loc[INT8, "n"] == 300
+    full, own = (
+        found.predictions.query("trial == @name")["outcome"].to_numpy()
+        for name in (f"{INT8}@confirmation{FULL}", f"{INT8}@confirmation")
+    )
+    # the fake's float model is right by the definition of its labels
+    assert full.all()
+    assert known.loc["confirmed_quality", "value"] == own.mean()
+    assert known.loc["confirmed_drop", "value"] == pytest.approx(1 - own.mean())
+    assert known.loc["confirmed_drop_bound", "value"] > known.loc["confirmed_drop", "value"]
+    assert assembly.changes(found, assembly.assemble(found.folder)) == []
+
+
+def test_samples_that_were_tested_cannot_confirm(fakery, tmp_path):
+    model = fake.MODEL.to_json()
+    known = {"load": "tests.harness.fake:load_again", "model": model}
+    tested = tmp_path / "tested"
+    prepare_data.write(**known, splits=["calibration", "test"], folder=str(tested))
+
+    with pytest.raises(BadInput, match="300 confirmation samples are also test samples"):
+        prepare_data.write(
+            **known, splits=[CONFIRMATION], folder=str(tmp_path / "more"), apart=str(tested)
+        )
+
+
+def test_ones_own_arrays_may_have_samples_to_confirm_with(tmp_path):
+    draw = np.random.default_rng(0)
+    arrays = {
+        f"{name}_{split}": draw.normal(size=(8, 4)) if name == "x" else np.zeros(8, int)
+        for name in "xy"
+        for split in ("calibration", "test", CONFIRMATION)
+    }
+    np.savez(tmp_path / "data.npz", **arrays)
+
+    found = registry.task(user_data.task_locator({"arrays": "data.npz"}, tmp_path))
+
+    assert found.splits == ("calibration", "test", CONFIRMATION)
+    assert np.array_equal(locate(found.load)(CONFIRMATION).inputs["x"], arrays[f"x_{CONFIRMATION}"])
+
+
 # --- what is said ---
 
 
@@ -122,7 +190,7 @@ def test_both_numbers_are_said_and_the_confirmed_one_leads(tmp_path):
 
     (gain,) = (g for g in gains_of(known, trial) if g.confirmed)
     assert (gain.quoted.value, gain.speedup.value) == (2.5, first)
-    assert confirmed_latency(known, trial, 1).value == 0.4
+    assert confirmed(known, trial, "confirmed_ms").value == 0.4
     told = verdict.speed_fact(known, row, trial_rows(known), 1)
     assert verdict.CONFIRMED in told.lines
     assert any(line.startswith("2.50× (2.25 to 2.75×) against") for line in told.lines), told.lines

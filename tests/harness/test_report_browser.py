@@ -317,7 +317,7 @@ class Expected:
     def __init__(self, results: Results, place: Standings, limits: Constraints) -> None:
         trials = pooled(trial_rows(results, limits.batch_size))
         here = [t for t in trials if (t.model, t.target) == (place.model, place.target)]
-        self.place = place
+        self.place, self.results = place, results
         self.rows = {row.trial: row for row in here}
         self.known = functools.cache(
             lambda trial: verdict.facts(results, self.rows[trial], here, limits, place.batch_size)
@@ -325,7 +325,7 @@ class Expected:
 
     def facts(self, row: MeasuredTrial, limits: Constraints) -> list[verdict.Fact]:
         *others, _ = self.known(row.trial)
-        return [*others, verdict.loss_fact(row, limits)]
+        return [*others, verdict.loss_fact(self.results, row, limits)]
 
 
 def test_the_form_chooses_exactly_as_advise_does(

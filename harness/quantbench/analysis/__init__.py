@@ -14,7 +14,7 @@ from quantbench.analysis.compare import (
     changes,
     common,
 )
-from quantbench.analysis.confirmation import confirmed_latency, to_confirm
+from quantbench.analysis.confirmation import confirmed, to_confirm
 from quantbench.analysis.constraints import (
     LARGEST_DROP,
     OBJECTIVES,
@@ -96,7 +96,7 @@ __all__ = [
     "changes",
     "choose",
     "common",
-    "confirmed_latency",
+    "confirmed",
     "control",
     "explain",
     "facts",

@@ -26,13 +26,11 @@ def to_confirm(results: Results) -> list[tuple[str, ...]]:
     return found
 
 
-def confirmed_latency(
-    results: Results, trial: str, batch_size: int | None = None
-) -> Measurement | None:
-    """The time of a call of ``trial``, timed again after it was chosen; None where it was not."""
+def confirmed(results: Results, trial: str, metric: str) -> Measurement | None:
+    """A measurement of ``trial`` after it was chosen: ``confirmed_ms``, ``_quality``, ``_drop``...
+
+    None where it was not chosen or its task has no samples for it.
+    """
     known = results.measurements
-    known = known[(known["metric"] == "confirmed_ms") & (known["trial"] == trial)]
-    return next(
-        (row for row in rows(Measurement, known) if row.known and row.batch_size == batch_size),
-        None,
-    )
+    known = known[(known["metric"] == metric) & (known["trial"] == trial)]
+    return next((row for row in rows(Measurement, known) if row.known), None)

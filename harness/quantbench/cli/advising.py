@@ -18,6 +18,7 @@ from quantbench.analysis import (
     MeasuredTrial,
     Pool,
     Resolution,
+    confirmed,
     gains_of,
     pooled,
     resolution,
@@ -35,6 +36,8 @@ MEASURED = (
     "size_bytes", "quality", "quality_drop", "quality_drop_bound", "agreement",
 )  # fmt: skip
 """The metrics of a trial in JSON, each with its interval."""
+CONFIRMED = ("confirmed_ms", "confirmed_quality", "confirmed_drop", "confirmed_drop_bound")
+"""Those of a choice that were measured again after it, null where they were not."""
 
 
 def show(results: Results, limits: Constraints, choices: Sequence[Choice], out: Console) -> None:
@@ -194,6 +197,12 @@ def _choice(results: Results, choice: Choice, rows: Mapping[str, MeasuredTrial])
             }
             for gain in gains
         ],
+        "confirmed": {
+            metric: None
+            if (again := confirmed(results, choice.trial, metric)) is None
+            else _ends(again.value, again.low, again.high)
+            for metric in CONFIRMED
+        },
         "export": verdict.export_command(results, choice.trial, row.backend),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from quantbench.errors import BadInput, DataMissing, did_you_mean
-from quantbench.spec import SPLITS, Array, Samples, Task, TensorSpec
+from quantbench.spec import CONFIRMATION, SPLITS, Array, Samples, Task, TensorSpec
 from quantbench.stats import FIDELITY, METRICS
 from quantbench.system import locate, locator
 
@@ -22,6 +22,7 @@ KINDS = ("arrays", "parquet", "imagefolder", "python", "noise")
 CALIBRATION = 1024
 """Training samples that calibrate where no others are given; the rest trains."""
 CHANNELS = (1, 3, 4)
+KNOWN_SPLITS = (*SPLITS, CONFIRMATION)
 
 
 def task_locator(entry: Mapping[str, Any], folder: Path) -> str:
@@ -140,7 +141,8 @@ class _Source:
             shape = (None, *array.shape[1:])
             specs.append(TensorSpec(name, shape, str(array.dtype), self._layout(shape)))
         splits = [s for s in SPLITS if s in self.known.splits or s == "calibration"]
-        return tuple(specs), labels is not None, tuple(splits)
+        again = [CONFIRMATION] if CONFIRMATION in self.known.splits else []
+        return tuple(specs), labels is not None, (*splits, *again)
 
     def _layout(self, shape: tuple[int | None, ...]) -> str:
         if "layout" in self.given:
@@ -152,7 +154,7 @@ class _Source:
         return "NHWC" if shape[3] in CHANNELS else ""
 
     def load(self, split: str) -> Samples:
-        """One split of `SPLITS`."""
+        """One of `KNOWN_SPLITS`."""
         given = self.known.splits
         shared = split in ("train", "calibration") and "calibration" not in given
         if split in given and not shared:
@@ -193,7 +195,7 @@ def _arrays(given: Mapping[str, Any]) -> _Splits:
         version = _stamp(path)
         with _opened(path) as content:
             names = list(content.files)
-    splits = tuple(s for s in SPLITS if any(n.endswith(f"_{s}") for n in names))
+    splits = tuple(s for s in KNOWN_SPLITS if any(n.endswith(f"_{s}") for n in names))
     if not splits:
         raise BadInput(
             f"{path} holds {', '.join(names) or 'nothing'}; call the arrays x_test, y_test, "
@@ -245,14 +247,14 @@ def _parquet(given: Mapping[str, Any]) -> _Splits:
             return {"x": _images(given, (io.BytesIO(v.as_py()) for v in values))}, labels
         return {"x": np.stack([np.asarray(v, np.float32) for v in values.to_pylist()])}, labels
 
-    splits = tuple(split for split in SPLITS if split in tables)
+    splits = tuple(split for split in KNOWN_SPLITS if split in tables)
     return _Splits(splits, read, _stamp(*(Path(p) for p in tables.values())))
 
 
 def _imagefolder(given: Mapping[str, Any]) -> _Splits:
     """``SPLIT/CLASS/*.png`` (or .jpg...); the classes are numbered in the order of their names."""
     root = Path(given["imagefolder"])
-    splits = tuple(split for split in SPLITS if (root / split).is_dir())
+    splits = tuple(split for split in KNOWN_SPLITS if (root / split).is_dir())
     if not splits:
         raise BadInput(f"{root} has no folder test; expected {root}/test/CLASS/IMAGE.png")
     classes = sorted(p.name for p in (root / "test").iterdir() if p.is_dir())

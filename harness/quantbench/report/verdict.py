@@ -14,7 +14,7 @@ from quantbench.analysis import (
     Gain,
     MeasuredTrial,
     Resolution,
-    confirmed_latency,
+    confirmed,
     gains_of,
     recommendation,
     size_limit,
@@ -113,7 +113,7 @@ def facts(
         speed_fact(results, row, trials, batch),
         size_fact(row, reference),
         quality_fact(row, reference),
-        loss_fact(row, limits),
+        loss_fact(results, row, limits),
     )
 
 
@@ -172,11 +172,11 @@ def speed_fact(
     for gain in gains:
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
         measured = _with_ends(gain.quoted, ratio)
-        first = f"; {ratio(gain.speedup.value)} when it was chosen" if gain.confirmed else ""
-        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{first}{verdict}")
+        before = f"; {ratio(gain.speedup.value)} when it was chosen" if gain.confirmed else ""
+        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{before}{verdict}")
     latency = row.interval("latency_ms")
-    again = confirmed_latency(results, row.trial, batch)
-    if again is not None and again.interval is not None:
+    again = confirmed(results, row.trial, "confirmed_ms")
+    if again is not None and again.interval is not None and again.batch_size == batch:
         text = shown(row, "latency_ms", milliseconds)
         lines.append(
             f"{_with_ends(again.interval, milliseconds)} per inference; {text} when it was chosen"
@@ -259,7 +259,7 @@ def quality_fact(row: MeasuredTrial, reference: MeasuredTrial | None) -> Fact:
     return Fact("Quality", shown(row, "quality", write), tuple(lines))
 
 
-def loss_fact(row: MeasuredTrial, limits: Constraints) -> Fact:
+def loss_fact(results: Results, row: MeasuredTrial, limits: Constraints) -> Fact:
     """The loss of quality, the most it can be, and whether it is one at all."""
     write = loss_writer(row)
     drop, bound = row.interval("quality_drop"), row.value("quality_drop_bound")
@@ -273,9 +273,23 @@ def loss_fact(row: MeasuredTrial, limits: Constraints) -> Fact:
         lines.append(f"{ends} with 95 % confidence{over}")
     allowed = f"{100 * limits.max_drop:g} pp"
     lines.append(f"at most {write(bound)} (one-sided 95 %), allowed {allowed}")
-    lines += [*significance(row), *seeds_line(row)]
+    lines += [*significance(row), *_confirmed_loss(results, row), *seeds_line(row)]
     value = f"gains {write(-drop.value)}" if drop.high < 0 else write(drop.value)
     return Fact("Loss", value, tuple(lines), "good" if bound <= limits.max_drop else "bad")
+
+
+def _confirmed_loss(results: Results, row: MeasuredTrial) -> tuple[str, ...]:
+    """What a choice loses on samples that took no part in it, where its task has such."""
+    drop, bound = (
+        confirmed(results, row.trial, f"confirmed_drop{which}") for which in ("", "_bound")
+    )
+    if drop is None or bound is None:
+        return ()
+    write = loss_writer(row)
+    return (
+        f"confirmed: {write(drop.value)}, at most {write(bound.value)}, on {drop.n} samples that took "
+        "no part in the choice",
+    )
 
 
 def significance(row: MeasuredTrial) -> tuple[str, ...]:

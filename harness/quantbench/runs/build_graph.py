@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,15 +27,16 @@ from quantbench.errors import BadArtifact, QuantbenchError
 from quantbench.execution import Ending, LocalExecutor, Resources, Step, StepGraph
 from quantbench.experiment import Cell, Experiment, float_form, parity_cell
 from quantbench.runs.reporter import Reporter
-from quantbench.runs.states import Built, Compared, Form, Scored, Weighed
+from quantbench.runs.states import Built, Compared, Confirmed, Form, Scored, Weighed
 from quantbench.runs.store import Store
-from quantbench.spec import RECIPE, Model, Status, Task
+from quantbench.spec import CONFIRMATION, RECIPE, Model, Status, Task
 from quantbench.stats import PARITY_LIMIT, PARITY_SAMPLES, Parity, parity, sqnr_db
 from quantbench.steps import SUMMARY, build, prepare_data, score
 from quantbench.steps.build import read_record
 from quantbench.system import ENVIRONMENT, entry, file_sha256, link_folder, locate, read_json
 
-SPLITS = ["calibration", "test"]
+TEST = "test"
+SPLITS = ["calibration", TEST]
 _OF_WEIGHTS = ("weights", "granularity", "group_size", "symmetric_weights", "int4_weights")
 _CRASH_HINT = (
     "the framework's own code crashed on this model and method; leave the method out, "
@@ -76,6 +77,52 @@ class BuildGraph:
             on_start=lambda job: self.reporter.step(job.name),
             on_news=lambda job, text: self.reporter.news(job.name, text),
         )
+
+    def confirm(self, names: Collection[str]) -> None:
+        """Score trials of those names again, where their task has samples that took no part so far."""
+        cells = [
+            cell for cell in self.cells
+            if cell.trial.id in names and CONFIRMATION in registry.task(cell.model.task).splits
+            and self.store.done(Confirmed, cell.trial.id) is None
+        ]  # fmt: skip
+        floats = {cell.model.name: self._reference(cell.model.name) for cell in cells}
+        steps: dict[str, Step] = {}
+        for cell in cells:
+            model, known = cell.model, _identity(cell.model)
+            task = registry.task(model.task)
+            for one in (floats[model.name], cell):
+                made = (
+                    self._data(model, task, SPLITS), self._data(model, task, [CONFIRMATION]),
+                    *self._artifact(one, task, known), self._scores(one, CONFIRMATION),
+                )  # fmt: skip
+                steps |= {step.name: step for step in made}
+        self.reporter.phase("confirm", len(cells))
+        self._graph = StepGraph(steps.values())
+        self._graph.execute(
+            LocalExecutor(self.store.logs), on_start=lambda job: self.reporter.step(job.name)
+        )
+        for cell in cells:
+            self.store.put(cell.trial.id, self._confirmed(cell, floats[cell.model.name]))
+            self.reporter.done(
+                f"{cell.trial.id}: scored on samples that took no part in the choice"
+            )
+
+    def _reference(self, model: str) -> Cell:
+        """The cell of the float form that a model's trials are judged by."""
+        compared = self.store.get(Compared, model)
+        assert compared is not None  # noqa: S101 - its trials were scored
+        forms = (cell for cell in self._of(model) if float_form(cell) == compared.reference)
+        return parity_cell(next(forms))
+
+    def _confirmed(self, cell: Cell, full: Cell) -> Confirmed:
+        data = f"data {cell.model.name} {CONFIRMATION}"
+        names = (data, *(_score(one, CONFIRMATION) for one in (cell, full)))
+        endings = [self._graph.done[name].ending for name in names]
+        failed = [ending for ending in endings if ending.status != Status.OK]
+        if failed:
+            return Confirmed(Status(failed[0].status), failed[0].reason, failed[0].again)
+        score, reference = (self._folder(name).name for name in names[1:])
+        return Confirmed(Status.OK, score=score, reference=reference, data=str(self._folder(data)))
 
     def _open(self, cell: Cell) -> bool:
         """Whether the cell still has to be built or scored, also because the cache was emptied."""
@@ -133,18 +180,18 @@ class BuildGraph:
             yield replace(self._scores(cell), settle=partial(self._scored, cell))
 
     def _data(self, model: Model, task: Task, splits: Sequence[str]) -> Step:
-        """The splits, written once for all that read them; ``train`` apart from calibration and test."""
-        train = list(splits) == ["train"]
+        """The splits, written once for all that read them; others apart from calibration and test."""
+        more = "" if list(splits) == SPLITS else f" {splits[0]}"
         prepared = [model.preprocess] if model.preprocess else []
         return Step(
-            f"data {model.name}{' train' if train else ''}", "data", prepare_data.write,
+            f"data {model.name}{more}", "data", prepare_data.write,
             arguments={"load": task.load, "model": model.to_json(), "splits": list(splits)},
             identity={
                 "load": task.load, "version": task.version, "splits": list(splits),
                 "preprocess": model.preprocess, "shift": model.shift,
                 "inputs": [spec.to_json() for spec in model.inputs],
             },
-            beside={"apart": f"data {model.name}"} if train else {},
+            beside={"apart": f"data {model.name}"} if more else {},
             source=(task.load, *prepared), packages=("numpy",),
             resources=self._resources(self.experiment.limits.build_s),
         )  # fmt: skip
@@ -228,20 +275,21 @@ class BuildGraph:
             resources=self._resources(limits.build_s), complete=_intact, content=_content,
         )  # fmt: skip
 
-    def _scores(self, cell: Cell) -> Step:
+    def _scores(self, cell: Cell, split: str = TEST) -> Step:
         """Outputs depend on the artifact, the runtime, the target and the CPU, not on its clock."""
         runtime: Runtime = locate(cell.backend.runtime)()
         target = replace(cell.trial.target, affinity=())  # nor on which CPU it is
         size = self.experiment.batch_sizes[0]
-        asked = {"runtime": cell.backend.runtime, "batch_size": size, "split": "test"}
+        asked = {"runtime": cell.backend.runtime, "batch_size": size, "split": split}
+        more = "" if split == TEST else f" {split}"
         return Step(
-            _score(cell), "scores", score.score,
+            _score(cell, split), "scores", score.score,
             arguments={**asked, "target": target.to_json()},
             identity={
                 **asked, "machine": [self.machine["cpu"], self.machine["isa"]],
                 "target": {k: v for k, v in target.to_json().items() if k != "name"},
             },
-            inputs={"artifact": _build(cell), "data": f"data {cell.model.name}"},
+            inputs={"artifact": _build(cell), "data": f"data {cell.model.name}{more}"},
             source=(cell.backend.runtime,),
             packages=("numpy", *cell.backend.run_packages, *cell.backend.optional_packages),
             resources=self._resources(self.experiment.limits.score_s, runtime.environment(target)),
@@ -429,8 +477,8 @@ def _build(cell: Cell) -> str:
     return f"build {cell.trial.id}"
 
 
-def _score(cell: Cell) -> str:
-    return f"score {cell.trial.id}"
+def _score(cell: Cell, split: str = TEST) -> str:
+    return f"score {cell.trial.id}" + ("" if split == TEST else f" {split}")
 
 
 def _reads(cell: Cell, data: str, **made: str) -> tuple[dict[str, str], dict[str, str]]:

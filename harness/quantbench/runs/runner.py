@@ -89,7 +89,7 @@ def run(
     write_report
         Writes the run's page to a path; it is called where the page is missing or not of this run.
     choose
-        Says of a run that is timed what of it is chosen, and the float trials that it is quoted
+        Says of a run that is timed what of it is chosen, and then the float trials that it is quoted
         against, by name. These are timed again: the best of many by a noisy time is quoted too fast.
 
     Returns
@@ -131,8 +131,8 @@ def run(
             compared = [*timing.comparisons(), *timing.offline()]
             description |= assembly.write(context.experiment, cells, store, compared)
             if choose is not None and experiment.confirm:
-                again = _confirm(context, choose(load_results(store.folder, run=description)))
-                description |= assembly.write(experiment, cells, store, [*compared, *again])
+                confirmed = _confirm(context, choose(load_results(store.folder, run=description)))
+                description |= assembly.write(experiment, cells, store, [*compared, *confirmed])
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
         # what the file says beside what decides the run may have changed since
@@ -345,7 +345,14 @@ def _time(
 
 
 def _confirm(context: Context, chosen: Sequence[Sequence[str]]) -> list[Comparison]:
-    """Time what was chosen again, in processes that took no part in the choice."""
+    """Score and time what was chosen again, on samples and in processes that took no part in the choice.
+
+    ``chosen``: of each place the choice, then what it is quoted against.
+    """
+    names = {trials[0] for trials in chosen if trials}
+    BuildGraph(
+        context.experiment, list(context.cells), context.store, context.machine, context.reporter
+    ).confirm(names)
     comparisons = context.timing().confirmations(chosen)
     if left := _left(context, comparisons, 0):
         _time(context, "confirm", left, 0)

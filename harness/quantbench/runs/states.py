@@ -94,6 +94,21 @@ class Scored(State):
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed(State):
+    """A trial after it was scored again on samples that took no part in the choice.
+
+    ``score``, ``reference``: keys of its outputs and of the float reference's; ``data``: folder of
+    the samples.
+    """
+
+    PHASE: ClassVar[str] = "confirm"
+
+    score: str = ""
+    reference: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Started(State):
     """A trial after starting: what each fresh process told (`quantbench.steps.startup.start`)."""
 

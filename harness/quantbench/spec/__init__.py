@@ -30,7 +30,7 @@ from quantbench.spec.status import (
     Verdict,
 )
 from quantbench.spec.target import Target, presets, target_warnings
-from quantbench.spec.task import SPLITS, Data, Draw, Samples, Task
+from quantbench.spec.task import CONFIRMATION, SPLITS, Data, Draw, Samples, Task
 from quantbench.spec.tensor import (
     Array,
     Arrays,
@@ -48,6 +48,7 @@ from quantbench.spec.trial import Limits, Trial
 __all__ = [
     "AS_IS",
     "AXES",
+    "CONFIRMATION",
     "FAILURES",
     "LISTS",
     "NAME",

@@ -10,6 +10,8 @@ import numpy as np
 from quantbench.spec.tensor import Array, Arrays, TensorSpec
 
 SPLITS = ("train", "calibration", "test")
+CONFIRMATION = "confirmation"
+"""A split that a task may have beside `SPLITS`: samples that take no part in a choice, and confirm it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,14 @@ class Task:
         A name in `quantbench.stats.quality_metrics.METRICS`, ``fidelity`` where there are no labels, or the locator
         of a function ``(outputs, labels) -> float [n]``, more is better.
     load : str
-        Locator of ``(split: str) -> Samples`` for train, calibration and test. Raises `DataMissing`.
+        Locator of ``(split: str) -> Samples`` for each of ``splits``. Raises `DataMissing`.
     version : str
         Part of every cache key: changes whenever ``load`` returns other arrays.
     classes : tuple of str
         Class names by label, empty where there are none.
     splits : tuple of str
-        The splits there are; without ``train`` nothing can be trained.
+        The splits there are; without ``train`` nothing can be trained. With `CONFIRMATION` what is
+        recommended is scored again on samples that took no part in the choice.
     transductive : bool
         One graph, whose test nodes' inputs are seen while training and calibrating, but never
         their labels: the splits share their inputs, and nothing is compared.

@@ -12,7 +12,17 @@ import numpy as np
 
 from quantbench.backend_api import registry
 from quantbench.errors import BadInput
-from quantbench.spec import Array, Data, Draw, Model, Samples, Shift, open_arrays, save_arrays
+from quantbench.spec import (
+    CONFIRMATION,
+    Array,
+    Data,
+    Draw,
+    Model,
+    Samples,
+    Shift,
+    open_arrays,
+    save_arrays,
+)
 from quantbench.system import filling, locate
 
 LABELS = "labels.npy"
@@ -73,7 +83,7 @@ def _shifted(inputs: dict[str, Array], model: Model, split: str) -> dict[str, Ar
     if not model.shift:
         return inputs
     shift = Shift.read(model.shift)
-    if split == "test" or (split == "calibration" and shift.recalibrated):
+    if split in ("test", CONFIRMATION) or (split == "calibration" and shift.recalibrated):
         layouts = {spec.name: spec.layout for spec in registry.task(model.task).inputs}
         return {name: shift.apply(array, layouts[name]) for name, array in inputs.items()}
     return inputs

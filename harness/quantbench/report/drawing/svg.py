@@ -114,7 +114,12 @@ def _unique_ids(text: str, name: str, labels: Mapping[str, Markup]) -> str:
     )
 
 
-_USE = r'<use xlink:href="[^"]+" x="[^"]+" y="[^"]+" style='
+_RUNS = (
+    r'<use xlink:href="[^"]+" x="[^"]+" y="[^"]+" style="([^"]+)"/>',
+    r'<path d="[^"]+"(?: clip-path="[^"]+")? style="([^"]+)"/>',
+    r'<text style="([^"]+)"[^>]*>[^<]*</text>',
+)
+"""Elements that take their style from a group, where several of one style follow each other."""
 
 
 def _shorter(text: str) -> str:
@@ -123,13 +128,40 @@ def _shorter(text: str) -> str:
     text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag.group()), text)
     # the style sheet has the page's own font; no rotation, no paint and empty groups show nothing
     text = re.sub(r" font-family: [^;]+;| transform=\"rotate\(-?0 [^)]*\)\"", "", text)
-    text = re.sub(r'<path d="[^"]*" style="fill: none"/>\n|<g/>\n', "", text)
+    text = re.sub(r'<path d="[^"]*" style="fill: none"/>\n|<g/>\n|<defs>\n</defs>\n', "", text)
+    text = re.sub(r'(?<= d=")[^"]+', lambda path: _short_path(path.group()), text)
+    text = re.sub(
+        r'(?<= style=")[^"]+', lambda style: re.sub(r"([:;]) ", r"\1", style.group()), text
+    )
     for _ in range(2):
         text = re.sub(r"<g>\n(<text [^>]*>[^<]*</text>)\n</g>", r"\1", text)
-    return re.sub(
-        rf'{_USE}"([^"]+)"/>(?:\s*{_USE}"\1"/>)+',
-        lambda run: (
-            f'<g style="{run.group(1)}">' + re.sub(r' style="[^"]+"/>', "/>", run.group()) + "</g>"
-        ),
-        text,
-    )
+        text = re.sub(r"<g>\n</g>\n", "", text)
+    for one in _RUNS:
+        again = one.replace('([^"]+)', r"\1")
+        text = re.sub(rf"{one}(?:\s*{again})+", _one_style, text)
+    return text
+
+
+def _one_style(run: re.Match[str]) -> str:
+    """A run of elements in a group that has their style."""
+    told = f' style="{run.group(1)}"'
+    return f"<g{told}>{run.group().replace(told, '')}</g>"
+
+
+def _short_path(path: str) -> str:
+    r"""The same path without blanks that say nothing, its level and upright lines by their one end.
+
+    >>> _short_path("M 1 2 \nL 3 2 \nL 3 4.5 \nL 1 4.5 \nz")
+    'M1 2H3V4.5H1z'
+    """
+    written, last = [], ["", ""]
+    for command, told in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+        numbers = told.split()
+        short = command + " ".join(numbers)
+        if command == "L" and numbers[1] == last[1]:
+            short = f"H{numbers[0]}"
+        elif command == "L" and numbers[0] == last[0]:
+            short = f"V{numbers[1]}"
+        written.append(short)
+        last = numbers[-2:] or ["", ""]
+    return "".join(written)

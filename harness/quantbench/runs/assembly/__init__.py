@@ -143,6 +143,8 @@ def _same(one: Measurement, other: Measurement) -> bool:
 
 def _shown(row: Measurement) -> str:
     value = f"{row.value:.6g}" if row.known else "nothing"
+    if not (math.isnan(row.low) and math.isnan(row.high)):
+        value += f" [{row.low:.6g}, {row.high:.6g}]"
     return f"{value} ({row.verdict})" if row.verdict else value
 
 

@@ -21,9 +21,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.results import FIDELITY as FIDELITY_TABLE
 from quantbench.results import PREDICTIONS, Measurement, Results, TrialRow, rows
 from quantbench.runs.assembly.trial_state import View, bounds
-from quantbench.runs.states import Compared
+from quantbench.runs.states import Compared, Confirmed
 from quantbench.runs.store import Store
-from quantbench.spec import RECIPE, Array, Scenario, Verdict
+from quantbench.spec import CONFIRMATION, RECIPE, Array, Scenario, Status, Verdict
 from quantbench.stats import (
     FIDELITY,
     STATISTICS,
@@ -47,6 +47,8 @@ TARGETS = (0.99, 0.999)
 """Shares of the float score to keep, as MLPerf Inference asks for."""
 SIMULATED = "@simulated"
 """Stands after a trial's name at what its fake-quantized model answered."""
+CONFIRMED = "@confirmation"
+"""Stands after a trial's name at its answers to samples that took no part in the choice."""
 _OF_OTHERS = ("flips", "brier_rise")
 """Metrics that mean nothing of the reference itself."""
 _SOMETIMES = {"worst": float, "best": float, "confidence": np.float32, "brier": np.float32}
@@ -114,11 +116,27 @@ def judge(views: Sequence[View], store: Store) -> tuple[dict[str, Judged], pa.Ta
             outputs = store.outputs.read(entry("simulations", view.built.simulation))
             fake = _outcome(judged, full[first], outputs[first], labels)
             predictions.append(_predictions(f"{view.id}{SIMULATED}", fake))
+        if (again := store.done(Confirmed, view.id)) is not None and again.status == Status.OK:
+            predictions += _confirmation(view.id, judged, first, again, store)
     return (
         models,
         pa.concat_tables(predictions) if predictions else PREDICTIONS.empty_table(),
         pa.concat_tables(fidelities) if fidelities else FIDELITY_TABLE.empty_table(),
     )
+
+
+def _confirmation(
+    trial: str, judged: Judged, first: str, again: Confirmed, store: Store
+) -> list[pa.Table]:
+    """Answers of a trial and of its float reference to samples that took no part in the choice."""
+    labels = read_labels(Path(again.data), CONFIRMATION)
+    full, own = (
+        store.outputs.read(entry("scores", key))[first] for key in (again.reference, again.score)
+    )
+    return [
+        _predictions(f"{trial}{CONFIRMED}{of}", _outcome(judged, full, outputs, labels))
+        for of, outputs in (("", own), (judged.full, full))
+    ]
 
 
 def _float(view: View, views: Sequence[View], store: Store) -> tuple[Judged, dict[str, Array]]:
@@ -184,13 +202,17 @@ def _table(schema: pa.Schema, columns: Mapping[str, Any], count: int) -> pa.Tabl
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A trial as the tables have it: its row, its answers, and how near it is to the float model."""
+    """A trial as the tables have it: its row, its answers, and how near it is to the float model.
+
+    ``again``: the answers of the float reference and its own to samples that took no part in the choice.
+    """
 
     row: TrialRow
     judged: Judged
     own: Outcome
     fidelity: Fidelity | None
     fake: Outcome | None
+    again: tuple[Outcome, Outcome] | None = None
 
     @property
     def id(self) -> str:
@@ -221,6 +243,7 @@ def quality(results: Results, margin: float) -> list[Measurement]:
             measured += _drop(row, full, scored.own, scored.judged.full, margin, scored.judged.unit)
         if scored.own.classes and (scored.fidelity is None or scored.fidelity.kl is not None):
             measured += _classification(row if itself else against, full, scored.own)
+        measured += _on_others(row, scored, margin)
     return [*measured, *_against_controls(known, margin)]
 
 
@@ -235,10 +258,12 @@ def _known(results: Results) -> tuple[dict[str, Scored], dict[str, Outcome]]:
         if judged is None or name not in samples:
             continue
         fake = samples.get(f"{name}{SIMULATED}")
+        again, other = (samples.get(f"{name}{CONFIRMED}{of}") for of in ("", judged.full))
         known[name] = Scored(
             row, judged,
             _read(samples[name], judged), _near(near.get(name)),
             None if fake is None else _read(fake, judged),
+            None if again is None or other is None else (_read(other, judged), _read(again, judged)),
         )  # fmt: skip
     floats = {
         judged.full: _read(samples[judged.full], judged)
@@ -361,6 +386,19 @@ def _drop(
         replace(against, metric="quality_drop_bound", value=drop.upper),
         replace(against, metric="quality_p", unit="probability", value=drop.p),
     ]  # fmt: skip
+
+
+def _on_others(row: Measurement, scored: Scored, margin: float) -> Iterator[Measurement]:
+    """What was chosen loses on samples that took no part in the choice."""
+    if scored.again is None:
+        return
+    full, own = scored.again
+    row = replace(row, scenario=Scenario.CONFIRMATION, n=len(own.outcome))
+    unit = scored.judged.unit
+    yield replace(row, **_score_interval(own), metric="confirmed_quality", unit=unit)
+    for found in _drop(row, full, own, scored.judged.full, margin, unit):
+        if found.metric in ("quality_drop", "quality_drop_bound"):
+            yield replace(found, metric=found.metric.replace("quality", "confirmed"))
 
 
 def _tie_rule(drop: float, own: Outcome) -> str:

@@ -13,7 +13,7 @@ from quantbench.experiment import Cell, float_form
 from quantbench.results import Measurement
 from quantbench.runs.states import Built, Compared, Form, Scored
 from quantbench.runs.store import Store
-from quantbench.spec import TIMED, Scenario, Spread, Status
+from quantbench.spec import TIMED, Spread, Status
 from quantbench.stats import Interval
 from quantbench.system import entry
 from quantbench.units import spread_of
@@ -81,7 +81,6 @@ def complete(row: Measurement, *, one_session: bool) -> Measurement:
     if math.isnan(row.low) and math.isnan(row.high):
         return replace(row, spread="")
     meaning = spread_of(row.metric, row.scenario)
-    once = row.scenario == Scenario.CONFIRMATION or (one_session and row.scenario in TIMED)
-    if once and meaning == Spread.CONFIDENCE:
+    if one_session and row.scenario in TIMED and meaning == Spread.CONFIDENCE:
         meaning = Spread.SESSION
     return replace(row, spread=str(meaning or ""))
