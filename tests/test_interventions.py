@@ -21,6 +21,14 @@ CASES = (
     ("rnn", "lstm/tflite/static-int8/cpu-1", "slow-kernels", "UNIDIRECTIONAL_SEQUENCE_LSTM", "dynamic-int8", 3.0),
     ("rnn", "lstm/pytorch/dynamic-int8/cpu-1", "other-kernels", "quantized_lstm", "static-int8", 1.5),
     ("methods_resnet20", "resnet20/pytorch/dynamic-int8/cpu-1", "", "", "fp32+route=traced", 0.0),
+    ("mlperf_tiny", "mlperf-vww/tflite/dynamic-int8/cpu-1", "other-kernels", "DEPTHWISE_CONV_2D", "static-int8", 1.3),
+    ("transformers", "minilm/onnxruntime/weight-only-int8/cpu-1", "slow-kernels", "MatMulNBits", "dynamic-int8", 2.0),
+    ("methods_resnet20", "resnet20/tflite/static-int16x8/cpu-1", "other-kernels", "CONV_2D", "static-int8", 10.0),
+    ("methods_resnet20", "resnet20/tflite/weight-only-int4/cpu-1", "other-kernels", "CONV_2D", "weight-only-int8", 1.5),
+    ("methods_resnet20", "resnet20/tflite/dynamic-int4/cpu-1", "other-kernels", "CONV_2D", "dynamic-int8", 1.5),
+    ("methods_resnet20", "resnet20/onnxruntime/static-int8+activations=int8/cpu-1", "conversions", "DequantizeLinear", "static-int8", 1.5),
+    ("mlperf_tiny", "mlperf-vww/onnxruntime/static-int8+samples=100/cpu-1", "conversions", "DequantizeLinear", "static-int8+route=qoperator", 1.03),
+    ("mlperf_tiny", "mlperf-kws/pytorch/fp16/cpu-1", "slow-kernels", "convolution", "fp32", 1.5),
 )  # fmt: skip
 
 
