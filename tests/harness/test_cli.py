@@ -59,13 +59,13 @@ def test_list_shows_what_an_experiment_can_name(kind, word):
 def test_dry_run_shows_trials_refusals_and_time_and_runs_nothing(tmp_path):
     found = quantbench(
         "run", "experiments/quickstart.yaml", "--dry-run", "--results", str(tmp_path / "r"),
-        "--only", "backend=tflite",
+        "--only", "backend=pytorch",
     )  # fmt: skip
 
     assert found.returncode == 0
-    assert "digits-mobilenet/tflite/static-int8/cpu-1" in found.stdout
-    assert "no bfloat16" in " ".join(found.stdout.split())
-    assert "5 trials, 4 to run, 1 unsupported" in " ".join(found.stdout.split())
+    assert "digits-mobilenet/pytorch/fp32/cpu-1" in found.stdout
+    assert "use weight-only-int4" in " ".join(found.stdout.split())
+    assert "6 trials, 5 to run, 1 unsupported" in " ".join(found.stdout.split())
     assert not (tmp_path / "r").exists()
 
 

@@ -61,6 +61,7 @@ def test_what_was_chosen_is_timed_again_with_its_float_in_rounds_of_their_own(as
     assert [r.comparison for r in found.references] == ["batch1"]
 
 
+@pytest.mark.long
 def test_it_is_computed_again_and_a_finished_run_is_only_read(asked, fakery):
     found = run(asked, fakery)
 
@@ -84,12 +85,14 @@ def test_an_interrupted_run_confirms_when_it_continues(asked, fakery):
     assert found.run["finished"]
 
 
+@pytest.mark.long
 def test_confirm_false_times_nothing_again(experiment_file, fakery):
     found = run(experiment_file(confirm="false"), fakery)
 
     assert "confirmation" not in set(found.samples["scenario"])
 
 
+@pytest.mark.long
 def test_several_generations_of_one_session_say_this_session(experiment_file, fakery):
     precision = (
         "{name: test, generations: 3, max_generations: 3, rounds: 3, warmup_s: 0.01, "
