@@ -5,8 +5,13 @@ docs/explain.md has what was found. Each case builds two or more artifacts on no
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from quantbench.backend_api import registry
+from quantbench.errors import DataMissing
+from quantbench.system import locate
 from tests.interventions import Bench, parsed
 
 pytestmark = pytest.mark.long
@@ -41,6 +46,12 @@ def test_the_cause_is_what_an_intervention_finds(
     tmp_path, run, trial, cause, operators, method, least
 ):
     bench = Bench(run, tmp_path)
+    try:
+        locate(registry.model(trial.partition("/")[0]).weights)()
+    except DataMissing as missing:
+        if os.environ.get("QUANTBENCH_DATA") or os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
 
     found, _ = bench.explained(trial)
 

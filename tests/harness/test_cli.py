@@ -65,7 +65,7 @@ def test_dry_run_shows_trials_refusals_and_time_and_runs_nothing(tmp_path):
     assert found.returncode == 0
     assert "digits-mobilenet/pytorch/fp32/cpu-1" in found.stdout
     assert "use weight-only-int4" in " ".join(found.stdout.split())
-    assert "6 trials, 5 to run, 1 unsupported" in " ".join(found.stdout.split())
+    assert "5 trials, 4 to run, 1 unsupported" in " ".join(found.stdout.split())
     assert not (tmp_path / "r").exists()
 
 

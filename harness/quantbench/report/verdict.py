@@ -173,7 +173,9 @@ def speed_fact(
         verdict = "" if gain.verdict in ("", Verdict.FASTER) else f"; {gain.verdict}"
         measured = _with_ends(gain.quoted, ratio)
         before = f"; {ratio(gain.speedup.value)} when it was chosen" if gain.confirmed else ""
-        lines.append(f"{measured} against {_against(gain, by_name)}, {gain.versus}{before}{verdict}")
+        lines.append(
+            f"{measured} against {_against(gain, by_name)}, {gain.versus}{before}{verdict}"
+        )
     latency = row.interval("latency_ms")
     again = confirmed(results, row.trial, "confirmed_ms")
     if again is not None and again.interval is not None and again.batch_size == batch:
