@@ -44,7 +44,7 @@ print(json.dumps({
     "bound": float(chosen["quality_drop_bound"]),
     "strict": strict.trial,
     "reference": by_label.index[by_label["is_reference"].astype(bool)].tolist(),
-    "causes": [cause.name for cause in explanation.causes],
+    "causes": [cause.name for cause in explanation.possible],
     "exported": written.stat().st_size == int(chosen["size_bytes"]),
 }))
 """
