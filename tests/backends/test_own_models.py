@@ -180,6 +180,7 @@ def test_several_inputs_a_metric_and_a_preprocessing_of_ones_own(folder):
     assert (rows["value"] < 0).all()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_onnx_file_is_quantized_and_run_as_it_is(folder):
     import torch

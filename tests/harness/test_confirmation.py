@@ -73,6 +73,7 @@ def test_it_is_computed_again_and_a_finished_run_is_only_read(asked, fakery):
     )
 
 
+@pytest.mark.long
 def test_an_interrupted_run_confirms_when_it_continues(asked, fakery):
     def stop(results: Results) -> list[Sequence[str]]:
         raise KeyboardInterrupt

@@ -259,6 +259,7 @@ def test_sections_without_anything_to_show_are_absent(tmp_path: Path) -> None:
     assert fidelity is None or fidelity[0].agreement is None
 
 
+@pytest.mark.long
 @pytest.mark.pictures
 def test_figures_are_written_as_files_that_can_be_opened(tmp_path: Path) -> None:
     small = sample_results(tmp_path / "run", (TYPICAL[0], TYPICAL[6], TYPICAL[10]), detailed=True)

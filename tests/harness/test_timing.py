@@ -268,6 +268,7 @@ def test_a_finished_run_is_timed_once_more_as_a_session_of_it(file):
     assert said == {"first": {"95 % confidence, this session"}, "again": {"95 % confidence"}}
 
 
+@pytest.mark.long
 def test_an_experiment_asks_for_sessions_and_each_loads_fresh_copies(file, monkeypatch):
     file.write_text(SESSIONS + "sessions: 2\n")
     opened = []
