@@ -165,4 +165,4 @@ def test_a_project_with_packages_called_as_our_folders_is_not_disturbed(python, 
 def test_an_installed_experiment_is_run_by_its_name(python, project):
     planned = done(python, project, "-m", "quantbench", "run", "quickstart", "--dry-run")
 
-    assert "digits-mobilenet/onnxruntime/static-int8/cpu-1" in planned.stdout, planned.stderr
+    assert "digits-mobilenet/tflite/fp32/cpu-1" in planned.stdout, planned.stderr
