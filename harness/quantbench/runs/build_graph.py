@@ -85,6 +85,8 @@ class BuildGraph:
             if cell.trial.id in names and CONFIRMATION in registry.task(cell.model.task).splits
             and self.store.done(Confirmed, cell.trial.id) is None
         ]  # fmt: skip
+        if not cells:
+            return
         floats = {cell.model.name: self._reference(cell.model.name) for cell in cells}
         steps: dict[str, Step] = {}
         for cell in cells:

@@ -126,23 +126,11 @@ def run_generation(
         warm = time.monotonic()
         for round_number in range(precision.rounds):
             on_round(round_number)
-            order = [name for name in rng.permutation(list(workers)) if name not in failures]
-            for position, name in enumerate(order):
-                answer = workers[name].ask("burst")
-                if isinstance(answer, Ending):
-                    failures[name] = answer
-                else:
-                    log.add(name, round_number, position, answer)
+            _ask_all(workers, failures, rng, "burst", partial(log.add, round_number))
         # an order of its own, so that the rounds of inference calls are what they would be without
         rng = np.random.default_rng([*place, 1])
         for round_number in range(end_to_end_rounds(comparison, precision)):
-            order = [name for name in rng.permutation(list(workers)) if name not in failures]
-            for position, name in enumerate(order):
-                answer = workers[name].ask("end-to-end")
-                if isinstance(answer, Ending):
-                    failures[name] = answer
-                else:
-                    log.add_whole(name, round_number, position, answer)
+            _ask_all(workers, failures, rng, "end-to-end", partial(log.add_whole, round_number))
         for name, worker in workers.items():
             if name not in failures:
                 answer = worker.ask("quit")
@@ -161,6 +149,23 @@ def run_generation(
         burst_s=log.busy_ns / 1e9,
         killed=any(ending.killed for ending in failures.values()),
     )
+
+
+def _ask_all(
+    workers: Mapping[str, Worker],
+    failures: dict[str, Ending],
+    rng: np.random.Generator,
+    command: str,
+    keep: Callable[[str, int, Mapping[str, Any]], None],
+) -> None:
+    """A round: ask each worker that has not failed, in a new order; ``keep``: name, position, answer."""
+    order = [name for name in rng.permutation(list(workers)) if name not in failures]
+    for position, name in enumerate(order):
+        answer = workers[name].ask(command)
+        if isinstance(answer, Ending):
+            failures[name] = answer
+        else:
+            keep(name, position, answer)
 
 
 def end_to_end_rounds(comparison: Comparison, precision: Precision) -> int:
@@ -204,7 +209,7 @@ class _Log:
     cpu: dict[str, Spent] = field(default_factory=dict)
     busy_ns: int = 0
 
-    def add(self, name: str, round_: int, position: int, answer: Mapping[str, Any]) -> None:
+    def add(self, round_: int, name: str, position: int, answer: Mapping[str, Any]) -> None:
         """A burst of inference calls, and the calibration loop before it."""
         samples, scenario = answer["nanoseconds"], self.comparison.scenario
         self._extend(CALIBRATION_LOOP, scenario, round_, position, 1, [answer["calibration"]])
@@ -213,7 +218,7 @@ class _Log:
         spent = Spent(answer["cpu_ns"], sum(samples), answer["calls"] * len(samples))
         self.cpu[name] = self.cpu[name] + spent if name in self.cpu else spent
 
-    def add_whole(self, name: str, round_: int, position: int, answer: Mapping[str, Any]) -> None:
+    def add_whole(self, round_: int, name: str, position: int, answer: Mapping[str, Any]) -> None:
         """A burst of whole calls."""
         samples = answer["nanoseconds"]
         self._extend(name, Scenario.END_TO_END, round_, position, answer["calls"], samples)

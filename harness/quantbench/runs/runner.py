@@ -131,8 +131,9 @@ def run(
             compared = [*timing.comparisons(), *timing.offline()]
             description |= assembly.write(context.experiment, cells, store, compared)
             if choose is not None and experiment.confirm:
-                confirmed = _confirm(context, choose(load_results(store.folder, run=description)))
-                description |= assembly.write(experiment, cells, store, [*compared, *confirmed])
+                chosen = choose(load_results(store.folder, run=description))
+                if confirmed := _confirm(context, chosen):
+                    description |= assembly.write(experiment, cells, store, [*compared, *confirmed])
             description["finished"] = "" if store.unfinished() else _now()
             write_json(store.folder / "run.json", description)
         # what the file says beside what decides the run may have changed since
